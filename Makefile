@@ -1,0 +1,42 @@
+# `make demo` and `make test` set up everything they need; a second call installs nothing again.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help install test slow-test lint format demo benchmarks clean
+
+help:            ## Show the targets.
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
+
+install: $(STAMP)  ## Create .venv and install lipsrl with the tested versions.
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+test: $(STAMP)     ## Run the tests.
+	$(BIN)/python -m pytest -q -n 2
+
+slow-test: $(STAMP) ## Run the long studies marked `slow`.
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)     ## Ruff (check, format), mypy strict, import floors.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)   ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(STAMP)     ## Train a plain and a Lipschitz agent on Pendulum-v1, certify, disturb, compare (10 minutes).
+	$(BIN)/python -m experiments.demo
+
+clean:           ## Remove caches (the environment and runs/ stay).
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

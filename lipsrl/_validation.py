@@ -1,0 +1,45 @@
+"""Errors that teach: what was expected, what came, what to do. Standard library and NumPy only."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def unknown_name(argument: str, received: object, accepted: Iterable[str]) -> ValueError:
+    """The error for a name that is not in a registry; suggests the nearest accepted one."""
+    names = sorted(accepted)
+    near = difflib.get_close_matches(str(received), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"{argument}={received!r} is not known.{hint} Accepted: {', '.join(map(repr, names))}.")
+
+
+def lookup(argument: str, name: object, registry: Mapping[str, T]) -> T:
+    """``registry[name]``, or a ``ValueError`` that names the argument and the nearest key."""
+    if isinstance(name, str) and name in registry:
+        return registry[name]
+    raise unknown_name(argument, name, registry)
+
+
+def positive_finite(argument: str, value: Any) -> float:
+    """``value`` as a float if it is a real number in (0, ∞); otherwise ``ValueError``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(
+            f"{argument} must be a finite number > 0, received {value!r} of type {type(value).__name__}."
+        )
+    number = float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise ValueError(f"{argument} must be a finite number > 0, received {value!r}.")
+    return number
+
+
+def positive_int(argument: str, value: Any) -> int:
+    """``value`` as an int if it is an integer > 0; otherwise ``ValueError``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value <= 0:
+        raise ValueError(f"{argument} must be an integer > 0, received {value!r}.")
+    return int(value)

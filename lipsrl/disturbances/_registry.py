@@ -1,0 +1,102 @@
+"""Names of disturbances: from a dictionary, from the command line."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from lipsrl._validation import lookup
+from lipsrl.disturbances._base import Disturbance
+
+D = TypeVar("D", bound=type[Disturbance])
+
+#: name -> class of every disturbance
+DISTURBANCES: dict[str, type[Disturbance]] = {}
+
+
+def register(cls: D) -> D:
+    """Class decorator: make a disturbance known under its ``name``.
+
+    Raises:
+        ValueError: another class has that name.
+    """
+    if DISTURBANCES.setdefault(cls.name, cls) is not cls:
+        raise ValueError(f"name={cls.name!r} already belongs to {DISTURBANCES[cls.name].__name__}.")
+    return cls
+
+
+def disturbance_from_dict(data: Mapping[str, Any]) -> Disturbance:
+    """The disturbance that ``to_dict`` described, fresh.
+
+    Raises:
+        ValueError: not a mapping with a known ``"name"``, or parameters that the family does not take.
+
+    Example:
+        >>> disturbance_from_dict({"name": "gaussian", "std": 0.2})
+        GaussianNoise(std=0.2)
+    """
+    if not isinstance(data, Mapping) or "name" not in data:
+        raise ValueError(
+            f"a disturbance is described by a mapping with a 'name' ({_names()}), received {data!r}."
+        )
+    cls = lookup("name", data["name"], DISTURBANCES)
+    return _build(cls, {key: value for key, value in data.items() if key != "name"})
+
+
+def parse_disturbance(text: str) -> Disturbance:
+    """A disturbance from the command line: ``NAME[:VALUE[:VALUE...]]``.
+
+    Values follow the order of the constructor's arguments, or name them (``std=0.2``). A value is a number, or
+    several separated by commas: one per observation dimension. What is left out keeps its default.
+
+    Raises:
+        ValueError: unknown name (the nearest is suggested), unknown argument, or a value that is no number.
+
+    Example:
+        >>> parse_disturbance("gaussian:0.2")
+        GaussianNoise(std=0.2)
+        >>> parse_disturbance("gaussian:std=0.1,0.1,0.5")
+        GaussianNoise(std=(0.1, 0.1, 0.5))
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"a disturbance is written NAME[:VALUE...], received {text!r}. Known: {_names()}.")
+    name, *values = text.strip().split(":")
+    cls = lookup("disturbance", name, DISTURBANCES)
+    accepted = list(inspect.signature(cls).parameters)
+    if len(values) > len(accepted):
+        raise ValueError(f"{text!r} has {len(values)} values, {name!r} takes {accepted}.")
+    parameters: dict[str, Any] = {}
+    for position, value in enumerate(values):
+        key, found, number = value.partition("=")
+        if not found:
+            key, number = accepted[position], value
+        if key in parameters:
+            raise ValueError(f"{text!r} gives {key!r} twice.")
+        parameters[key] = _numbers(text, number)
+    return _build(cls, parameters)
+
+
+def _build(cls: type[Disturbance], parameters: dict[str, Any]) -> Disturbance:
+    signature = inspect.signature(cls)
+    try:
+        signature.bind(**parameters)
+    except TypeError as error:
+        raise ValueError(
+            f"{cls.name!r} takes {list(signature.parameters)}, received {parameters!r}: {error}."
+        ) from None
+    return cls.from_parameters(parameters)
+
+
+def _numbers(text: str, value: str) -> float | list[float]:
+    try:
+        numbers = [int(part) if part.strip().isdigit() else float(part) for part in value.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{text!r}: expected a number or numbers separated by commas, received {value!r}."
+        ) from None
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _names() -> str:
+    return ", ".join(map(repr, sorted(DISTURBANCES)))

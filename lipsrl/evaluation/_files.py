@@ -1,0 +1,69 @@
+"""An evaluation on disk: ``NAME.parquet`` with the rows, ``NAME.json`` beside it with everything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lipsrl._files import atomic_path
+from lipsrl.evaluation._schema import COLUMNS, SCHEMA_VERSION, conform
+
+_ARROW = {"str": pa.string(), "Int64": pa.int64(), "int64": pa.int64(), "float64": pa.float64()}
+_VERSION_KEY = b"lipsrl_evaluation_schema"
+
+
+def metadata_path(path: Path) -> Path:
+    """The JSON file that belongs to a Parquet file."""
+    return path.with_suffix(".json")
+
+
+def write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
+    """Both files, each whole or not at all; the same rows give the same Parquet file, byte for byte."""
+    schema = pa.schema(
+        [pa.field(name, _ARROW[dtype], nullable=name == "seed") for name, dtype in COLUMNS.items()],
+        metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()},  # no times, no versions of pandas in here
+    )
+    arrays = [
+        pa.array([None if pd.isna(v) else int(v) for v in frame[name]], type=pa.int64())
+        if dtype == "Int64"
+        else pa.array(frame[name].tolist(), type=_ARROW[dtype])
+        for name, dtype in COLUMNS.items()
+    ]
+    text = json.dumps(metadata, indent=2, allow_nan=False) + "\n"
+    with atomic_path(path) as rows, atomic_path(metadata_path(path)) as beside:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), rows, compression="zstd")
+        beside.write_text(text, encoding="utf-8")
+
+
+def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The two files as frame and metadata.
+
+    Raises:
+        FileNotFoundError: one of the two is missing.
+        ValueError: no Parquet or JSON, or another schema.
+    """
+    for part in (path, metadata_path(path)):
+        if not part.is_file():
+            raise FileNotFoundError(
+                f"{str(part)!r} is not there: an evaluation is the two files {path.name!r} and "
+                f"{metadata_path(path).name!r} that Evaluation.save wrote."
+            )
+    try:
+        table = pq.read_table(path)
+        metadata = json.loads(metadata_path(path).read_text(encoding="utf-8"))
+    except (pa.ArrowInvalid, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(path)!r} (or the JSON beside it) is not an evaluation: {error}") from error
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise ValueError(
+            f"{str(path)!r} has schema version {version}, this lipsrl reads version {SCHEMA_VERSION}. "
+            "Evaluate again, or use the lipsrl version that wrote it."
+        )
+    columns: dict[str, Any] = {name: table[name].to_pylist() for name in table.column_names}
+    columns["seed"] = pd.array(columns["seed"], dtype="Int64")
+    return conform(pd.DataFrame(columns)), metadata

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lipsrl.evaluation._controller import Controller
+from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
+from lipsrl.evaluation._rollout import Task, run_episodes
+from lipsrl.evaluation._seeding import check_seed
+
+
+def random_return(env: EnvLike, *, n_episodes: int = 50, seed: int = 0) -> float:
+    """Mean return of uniformly random actions: the floor from which `normalized_auc` measures.
+
+    The episodes are those of `evaluate` with the same seed.
+
+    Args:
+        env: id, factory or environment.
+        n_episodes: how many to average.
+        seed: of the episodes and of the actions (``env.action_space.seed``).
+
+    Raises:
+        ValueError, TypeError: as `evaluate`.
+
+    Example:
+        >>> from lipsrl.evaluation import random_return
+        >>> -1500 < random_return("Pendulum-v1", n_episodes=10) < -900
+        True
+    """
+    factory, _ = environment_factory(env)
+    (environment,) = make_environments(factory, 1)
+    actions = environment.action_space
+    actions.seed(check_seed(seed))
+
+    def policy(observations: NDArray[Any]) -> NDArray[Any]:
+        # one draw per call: the evaluator's idle rows must not cost a draw each
+        return np.broadcast_to(np.asarray(actions.sample()), (len(observations), *(actions.shape or ())))
+
+    try:
+        controller = Controller(policy, environment, None, "the random policy")
+        tasks = [Task(row, 0.0, row) for row in range(n_episodes)]
+        returns = [e.rewards.sum() for e in run_episodes(controller, [environment], tasks, None, seed)]
+        return float(np.mean(returns))
+    finally:
+        environment.close()

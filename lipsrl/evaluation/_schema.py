@@ -1,0 +1,68 @@
+"""The table: its columns, types and version. A change of either raises the version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SCHEMA_VERSION = 1
+
+#: column -> type, in this order; units as documented in `Evaluation`
+COLUMNS: dict[str, str] = {
+    "agent": "str",
+    "seed": "Int64",
+    "disturbance": "str",
+    "strength": "float64",
+    "episode": "int64",
+    "env_seed": "int64",
+    "return": "float64",
+    "length": "int64",
+    "action_fluctuation": "float64",
+    "total_variation": "float64",
+    "jerk": "float64",
+    "spectral_smoothness": "float64",
+    "high_frequency_ratio": "float64",
+    "saturation": "float64",
+    "action_sensitivity": "float64",
+}
+
+#: what identifies a row
+KEY = ["agent", "seed", "disturbance", "strength", "episode"]
+
+#: columns that are measured, and may be summarised
+MEASURES = [c for c in COLUMNS if c not in KEY and c != "env_seed"]
+
+
+def conform(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy of ``frame`` with exactly the columns, order and types of the schema.
+
+    Raises:
+        ValueError: a column is missing or unknown, a value does not fit its type, a key or strength is missing, or
+            two rows have the same key.
+    """
+    missing = [c for c in COLUMNS if c not in frame.columns]
+    unknown = [str(c) for c in frame.columns if c not in COLUMNS]
+    if missing or unknown:
+        raise ValueError(
+            f"an evaluation table (schema version {SCHEMA_VERSION}) has the columns {list(COLUMNS)}; "
+            f"missing: {missing or 'none'}, unknown: {unknown or 'none'}."
+        )
+    if frame[[c for c in KEY if c != "seed"]].isna().any(axis=None):
+        raise ValueError("agent, disturbance, strength and episode must be given in every row.")
+    columns: dict[str, Any] = {}
+    for column, dtype in COLUMNS.items():
+        try:
+            columns[column] = frame[column].astype(str if dtype == "str" else dtype).to_numpy()
+            if dtype == "Int64":
+                columns[column] = frame[column].astype("Int64").array.copy()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"column {column!r} must be {dtype}: {error}") from error
+    table = pd.DataFrame(columns)
+    table["agent"], table["disturbance"] = table["agent"].astype(str), table["disturbance"].astype(str)
+    repeated = table.duplicated(KEY)
+    if repeated.any():
+        first = table.loc[int(np.argmax(repeated)), KEY].to_dict()
+        raise ValueError(f"each episode may stand in the table once, but there are two rows with {first}.")
+    return table

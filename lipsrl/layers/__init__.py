@@ -1,0 +1,35 @@
+"""Constrained layers: one file per constraint, the same contract for all.
+
+``LAYERS`` and ``ACTIVATIONS`` map the names that users write to classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from lipsrl.layers._base import LipschitzLayer
+from lipsrl.layers._linalg import spectral_norm
+from lipsrl.layers.activations import ACTIVATIONS, activation_name, max_slope
+from lipsrl.layers.optimizer import project_after_step
+from lipsrl.layers.orthogonal import Orthogonal
+from lipsrl.layers.sandwich import Sandwich
+from lipsrl.layers.spectral import Spectral
+
+#: name → class of every constrained layer.
+LAYERS: Mapping[str, type[LipschitzLayer]] = MappingProxyType(
+    {cls.name: cls for cls in (Spectral, Orthogonal, Sandwich)}
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "LAYERS",
+    "LipschitzLayer",
+    "Orthogonal",
+    "Sandwich",
+    "Spectral",
+    "activation_name",
+    "max_slope",
+    "project_after_step",
+    "spectral_norm",
+]

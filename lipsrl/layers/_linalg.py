@@ -1,0 +1,121 @@
+"""Norms, projections and retractions of a weight matrix; every norm here is an upper bound in float64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPS64 = torch.finfo(torch.float64).eps
+
+#: Projections aim this far (relative) inside their set, so that rounding to float32 cannot leave it.
+MARGIN = 2e-6
+
+
+def check_finite(weight: Tensor, name: str = "weight") -> None:
+    """Raise ``ValueError`` if ``weight`` holds NaN or infinity: no norm of it would mean anything."""
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError(
+            f"{name} of shape {tuple(weight.shape)} holds NaN or infinite values, so it has no Lipschitz bound. "
+            "Check the loss and the learning rate; reload the last good checkpoint."
+        )
+
+
+@torch.no_grad()
+def spectral_norm(weight: Tensor) -> float:
+    """Upper bound of the largest singular value of ``weight`` (m, n), from a float64 SVD.
+
+    Never below the exact value: the result is inflated by LAPACK's backward error 16·eps·max(m, n).
+    Scaled by max|W| first, so that weights of 1e-20 or 1e20 neither underflow nor overflow.
+    """
+    check_finite(weight)
+    matrix = weight.detach().to("cpu", torch.float64)
+    scale = float(matrix.abs().max()) if matrix.numel() else 0.0
+    if scale == 0.0:
+        return 0.0
+    sigma = float(torch.linalg.svdvals(matrix / scale)[0]) * scale
+    return sigma * (1.0 + 16 * EPS64 * max(matrix.shape))
+
+
+def _gram(matrix: Tensor) -> Tensor:
+    """``MᵀM`` or ``MMᵀ``, whichever is smaller; both have the same largest eigenvalue."""
+    return matrix.mT @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.mT
+
+
+@torch.no_grad()
+def is_contraction(matrix: Tensor) -> bool:
+    """Whether the largest singular value of the float64 ``matrix`` is below 1, by a Cholesky test.
+
+    ``(1 - η)I - MᵀM`` has a Cholesky factor only if it is positive definite up to rounding; η covers the
+    rounding of the product and of the factorisation. ``False`` may be a false alarm within η of 1; ``True`` is not.
+    """
+    m, n = matrix.shape
+    gram = _gram(matrix)
+    eta = 8 * EPS64 * (m + n) * min(m, n)
+    gram.neg_().diagonal().add_(1.0 - eta)
+    return int(torch.linalg.cholesky_ex(gram).info) == 0
+
+
+@torch.no_grad()
+def clip_singular_values(weight: Tensor, bound: float) -> Tensor:
+    """Euclidean projection of ``weight`` on the ball of matrices with largest singular value ≤ ``bound``."""
+    check_finite(weight)
+    u, s, vh = torch.linalg.svd(weight.detach().double(), full_matrices=False)
+    return (u * s.clamp(max=bound)) @ vh
+
+
+@torch.no_grad()
+def polar_factor(weight: Tensor) -> Tensor:
+    """Nearest matrix with orthonormal columns (or rows), in float64: ``UVᵀ`` of the SVD.
+
+    Higham, "Computing the polar decomposition" (1986). A singular direction of an all-zero or
+    rank-deficient weight is completed by the SVD's own basis.
+    """
+    check_finite(weight)
+    matrix = weight.detach().double()
+    scale = matrix.abs().max()
+    u, _, vh = torch.linalg.svd(matrix / scale if scale > 0 else matrix, full_matrices=False)
+    return u @ vh
+
+
+@torch.no_grad()
+def newton_schulz_step(weight: Tensor, radius: float = 1.0) -> Tensor | None:
+    """One Newton–Schulz (Björck, order 1) step towards orthonormal columns (rows) of norm ``radius``.
+
+    ``W ← W(3/2·I - WᵀW/(2r²))`` maps each singular value s·r to (3s - s³)/2·r, which is ≤ r for every
+    s in [0, 2] (Björck & Bowie 1971): the step is sound, and it squares the distance from orthogonality.
+    Returns ``None`` where ``‖WᵀW/r² - I‖_F > 1/2`` (too far away for one step, or not finite).
+    """
+    tall = weight.shape[0] >= weight.shape[1]
+    gram = weight.mT @ weight if tall else weight @ weight.mT
+    gram.mul_(-0.5 / radius**2).diagonal().add_(0.5)  # = (I - WᵀW/r²)/2
+    if not float(gram.norm()) <= 0.25:  # also catches NaN
+        return None
+    gram.diagonal().add_(1.0)
+    return weight @ gram if tall else gram @ weight
+
+
+@torch.no_grad()
+def orthogonality_error(matrix: Tensor, radius: float = 1.0) -> float:
+    """Largest entry of ``|WᵀW/r² - I|`` (of the smaller Gram matrix)."""
+    gram = _gram(matrix) / radius**2
+    gram.diagonal().sub_(1.0)
+    return float(gram.abs().max())
+
+
+@torch.no_grad()
+def shrink_into_ball(matrix: Tensor, bound: float, dtype: torch.dtype) -> Tensor:
+    """Round the float64 ``matrix`` to ``dtype`` such that its exact norm stays below ``bound``."""
+    rounded = matrix.to(dtype)
+    while not is_contraction(rounded.double() / bound):
+        matrix = matrix * (1.0 - MARGIN)
+        rounded = matrix.to(dtype)
+    return rounded
+
+
+@torch.no_grad()
+def random_orthonormal(rows: int, columns: int, gain: float = 1.0) -> Tensor:
+    """Haar-distributed matrix with orthonormal columns (rows if wide), times ``gain``; float64."""
+    flat = torch.randn(max(rows, columns), min(rows, columns), dtype=torch.float64)
+    q, r = torch.linalg.qr(flat)
+    q = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0)  # sign fix: Mezzadri (2007); guards sign(0)
+    return gain * (q if rows >= columns else q.mT)

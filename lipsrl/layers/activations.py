@@ -1,0 +1,88 @@
+"""Activations that a Lipschitz bound may pass through: slope between 0 and 1 everywhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from torch import nn
+
+from lipsrl._validation import unknown_name
+
+#: name → class. Every one has slope in [0, 1] with its default arguments, which Sandwich layers need.
+ACTIVATIONS: Mapping[str, type[nn.Module]] = MappingProxyType(
+    {
+        "relu": nn.ReLU,
+        "leaky_relu": nn.LeakyReLU,
+        "tanh": nn.Tanh,
+        "elu": nn.ELU,
+        "softplus": nn.Softplus,
+        "softsign": nn.Softsign,
+        "hardtanh": nn.Hardtanh,
+        "relu6": nn.ReLU6,
+        "sigmoid": nn.Sigmoid,
+    }
+)
+
+#: Steepest slope of activations that networks met in the wild use (FIELD-GUIDE-checked by tests).
+#: The ones above 1 are rounded up.
+MAX_SLOPE: Mapping[type[nn.Module], float] = MappingProxyType(
+    {
+        nn.Identity: 1.0,
+        nn.ReLU: 1.0,
+        nn.ReLU6: 1.0,
+        nn.Tanh: 1.0,
+        nn.Softplus: 1.0,
+        nn.Softsign: 1.0,
+        nn.Sigmoid: 0.25,
+        nn.LogSigmoid: 1.0,
+        nn.Hardsigmoid: 1.0 / 6.0 + 1e-16,
+        nn.SiLU: 1.0998394,
+        nn.GELU: 1.1289042,
+        nn.Mish: 1.0885006,
+        nn.Hardswish: 1.5,
+        nn.SELU: 1.7580995,
+    }
+)
+
+#: Homogeneous of degree one: a positive diagonal scaling before it can be moved behind it.
+POSITIVELY_HOMOGENEOUS: frozenset[str] = frozenset({"relu", "leaky_relu"})
+
+_NAME_OF = {cls: name for name, cls in ACTIVATIONS.items()}
+
+
+def activation_name(activation: object) -> str:
+    """The registry key of ``activation``, given as a key or as a torch class (SB3's ``activation_fn``).
+
+    Raises:
+        ValueError: names the nearest accepted activation, or says why a steep one is refused.
+    """
+    if isinstance(activation, str) and activation in ACTIVATIONS:
+        return activation
+    if inspect.isclass(activation):
+        if activation in _NAME_OF:
+            return _NAME_OF[activation]
+        slope = MAX_SLOPE.get(activation, None)
+        if slope is not None and slope > 1:
+            raise ValueError(
+                f"activation_fn={activation.__name__} has slope {slope:.4g} > 1 and would break the bound. "
+                f"Accepted: {', '.join(map(repr, ACTIVATIONS))}."
+            )
+        raise unknown_name("activation", activation.__name__, ACTIVATIONS)
+    raise unknown_name("activation", activation, ACTIVATIONS)
+
+
+def max_slope(module: nn.Module) -> float | None:
+    """Largest |slope| of an activation *instance* (its own arguments counted), or ``None`` if it is unknown."""
+    kind = type(module)
+    if isinstance(module, nn.LeakyReLU):
+        return max(1.0, abs(float(module.negative_slope)))
+    if kind in (nn.ELU, nn.CELU):
+        alpha = abs(float(module.alpha))  # type: ignore[arg-type]
+        return max(1.0, alpha) if kind is nn.ELU else 1.0
+    if kind is nn.Hardtanh:
+        return 1.0
+    if kind is nn.GELU and getattr(module, "approximate", "none") != "none":
+        return None
+    return MAX_SLOPE.get(kind)

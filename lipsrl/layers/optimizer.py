@@ -1,0 +1,88 @@
+"""Projection after every optimizer step, carried by the optimizer's class so that copies keep it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from lipsrl.layers._base import LipschitzLayer
+
+
+class _ProjectionMixin:
+    """Optimizer that projects the layers in ``projected_layers`` after each step.
+
+    A ``register_step_post_hook`` would be lost by ``deepcopy`` and pickling of the optimizer
+    (``Optimizer.__getstate__`` keeps defaults, state and groups only), and a closure would go on pointing at
+    the *old* module: the copy would train out of its bound. The layers travel in the state instead, so a
+    joint deepcopy of module and optimizer projects the copy's own layers.
+    """
+
+    projected_layers: list[LipschitzLayer]
+    _base_class: type[torch.optim.Optimizer]
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        self._refuse_non_finite_gradients()
+        loss: float | None = super().step(closure)  # type: ignore[misc]
+        for layer in self.projected_layers:
+            layer.project_cheaply()
+        return loss
+
+    # Optimizer.__init__ and __setstate__ wrap `step` of the class unless it says it is wrapped: the base's is.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _refuse_non_finite_gradients(self) -> None:
+        for layer in self.projected_layers:
+            for name, parameter in layer.named_parameters():
+                if parameter.grad is not None and not bool(torch.isfinite(parameter.grad.sum())):
+                    if bool(torch.isfinite(parameter.grad).all()):
+                        continue  # finite entries whose sum overflows
+                    raise ValueError(
+                        f"The gradient of {name} in a {type(layer).__name__} layer of shape "
+                        f"{tuple(parameter.shape)} holds NaN or infinite values. The step was not taken and "
+                        "the weights are as before. Check the loss, the rewards and the learning rate."
+                    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[misc]
+        return {**state, "projected_layers": self.projected_layers}
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _rebuild, (self._base_class,), self.__getstate__()
+
+
+@functools.cache
+def _projected_class(base: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    return type(f"Projected{base.__name__}", (_ProjectionMixin, base), {"_base_class": base})
+
+
+def _rebuild(base: type[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    cls = _projected_class(base)
+    return cls.__new__(cls)
+
+
+def projected_layers(module: nn.Module) -> list[LipschitzLayer]:
+    """The layers of ``module`` that are held by projection, each once."""
+    return [m for m in module.modules() if isinstance(m, LipschitzLayer) and m.projected]
+
+
+def project_after_step(optimizer: torch.optim.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
+    """Make ``optimizer.step()`` put the constrained layers of ``module`` back into their sets.
+
+    A cheap update follows each step; ``module.eval()`` (or ``project()``) makes it exact. The optimizer's
+    class is replaced by a subclass of itself, in place; calling this again replaces the list of layers.
+    Steps with NaN or infinite gradients in a constrained layer raise ``ValueError`` and change no weight.
+
+    Returns:
+        The same optimizer, for chaining.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer, received {type(optimizer).__name__}.")
+    layers = projected_layers(module)
+    if not isinstance(optimizer, _ProjectionMixin):
+        optimizer.__class__ = _projected_class(type(optimizer))
+    optimizer.projected_layers = layers  # type: ignore[attr-defined]
+    return optimizer

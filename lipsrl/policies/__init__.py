@@ -1,0 +1,25 @@
+"""The networks inside SB3's policy classes, one module per SB3 family.
+
+Importing this package registers ``"LipschitzMlpPolicy"`` with the SB3 algorithms that have one here, so that
+``PPO("LipschitzMlpPolicy", env, policy_kwargs=dict(lipschitz_bound=8.0))`` works.
+"""
+
+from __future__ import annotations
+
+from stable_baselines3 import A2C, PPO, SAC
+
+from lipsrl.policies import ppo, sac
+from lipsrl.policies._actor_network import ActorParts, actor_network, actor_parts
+
+ALIAS = "LipschitzMlpPolicy"
+
+
+def register_aliases() -> None:
+    """Make SB3 know the aliases; safe to call twice."""
+    for algorithm, policy in ((PPO, ppo.MlpPolicy), (A2C, ppo.MlpPolicy), (SAC, sac.MlpPolicy)):
+        algorithm.policy_aliases[ALIAS] = policy  # type: ignore[index]
+
+
+register_aliases()
+
+__all__ = ["ActorParts", "actor_network", "actor_parts", "ppo", "register_aliases", "sac"]

@@ -1,0 +1,145 @@
+"""Any SB3 model's deterministic actor as plain torch modules."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
+from torch import nn
+
+from lipsrl.networks import LipschitzMLP
+from lipsrl.policies._spaces import action_half_range
+
+
+@dataclass(frozen=True)
+class ActorParts:
+    """The deterministic actor, cut where its gains are named.
+
+    Attributes:
+        network: observation the policy receives (flattened) → mean action before any squashing.
+        squash: ``tanh`` follows the network.
+        half_range: (act,) factor after the tanh, or ``None`` where the network already speaks action units.
+        centre: (act,) offset after the factor, or ``None``.
+        clip: (low, high), each (act,), that SB3's ``predict`` applies; ``None`` if there is none.
+        discrete: the output is logits or Q-values.
+        constrained: the LipschitzMLP behind ``network``, if there is one.
+    """
+
+    network: nn.Sequential
+    squash: bool
+    half_range: np.ndarray | None
+    centre: np.ndarray | None
+    clip: tuple[np.ndarray, np.ndarray] | None
+    discrete: bool
+    constrained: LipschitzMLP | None
+
+
+def _refuse(what: object, why: str) -> ValueError:
+    return ValueError(
+        f"{type(what).__name__} cannot be turned into a plain feed-forward network: {why}. "
+        "Supported: MLP policies of PPO, A2C, SAC, TD3, DDPG and DQN on vector observations."
+    )
+
+
+def _check_front(policy: BasePolicy, extractor: nn.Module) -> None:
+    space = policy.observation_space
+    if not isinstance(space, spaces.Box) or is_image_space(space):
+        raise _refuse(policy, f"its observation space is {space}, not a vector")
+    if type(extractor) is not FlattenExtractor:
+        raise _refuse(policy, f"its features extractor is {type(extractor).__name__}, not FlattenExtractor")
+
+
+def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
+    """Copies of ``modules`` with nested Sequentials opened; refuses what is neither linear nor element-wise."""
+    result: list[nn.Module] = []
+    for module in modules:
+        if isinstance(module, nn.Sequential):
+            result += _plain(policy, list(module))
+        elif isinstance(module, nn.Linear) or not list(module.parameters()):
+            result.append(copy.deepcopy(module))
+        else:
+            raise _refuse(policy, f"it contains {type(module).__name__}")
+    return result
+
+
+def actor_parts(model: BaseAlgorithm) -> ActorParts:
+    """Cut the deterministic actor of any SB3 ``model`` into its parts. The weights are copied.
+
+    The policy is put in evaluation mode first, as ``predict`` does: these are the weights that act.
+
+    Raises:
+        ValueError: the actor has a part that is no plain feed-forward network; names it.
+    """
+    policy: Any = model.policy
+    policy.set_training_mode(False)
+    constrained: LipschitzMLP | None = getattr(policy, "lipschitz_network", None)
+    modules: list[nn.Module]
+    squash = False
+    if isinstance(policy, ActorCriticPolicy):
+        _check_front(policy, policy.pi_features_extractor)
+        modules = [policy.mlp_extractor.policy_net, policy.action_net]
+        squash = policy.squash_output
+    elif isinstance(policy, SACPolicy):
+        _check_front(policy, policy.actor.features_extractor)
+        modules = [policy.actor.latent_pi, policy.actor.mu]
+        squash = True
+    elif isinstance(policy, TD3Policy):
+        _check_front(policy, policy.actor.features_extractor)
+        modules = list(policy.actor.mu)
+        squash = isinstance(modules[-1], nn.Tanh)
+        modules = modules[:-1] if squash else modules
+    elif isinstance(policy, DQNPolicy):
+        _check_front(policy, policy.q_net.features_extractor)
+        modules = list(policy.q_net.q_net)
+    else:
+        raise _refuse(policy, "its policy class is not known here")
+
+    if constrained is not None:
+        tail = modules[-1][1:] if isinstance(modules[-1], nn.Sequential) else []  # gSDE's Hardtanh
+        network = nn.Sequential(*constrained.merge(), *_plain(policy, list(tail)))
+    else:
+        network = nn.Sequential(*_plain(policy, modules))
+    network.requires_grad_(False).eval()
+
+    space = model.action_space
+    if not isinstance(space, spaces.Box):
+        return ActorParts(network, False, None, None, None, True, constrained)
+    low, high = (np.asarray(b, dtype=np.float64).reshape(-1) for b in (space.low, space.high))
+    if squash or policy.squash_output:
+        return ActorParts(network, squash, action_half_range(space), (low + high) / 2, None, False, constrained)
+    return ActorParts(network, False, None, None, (low, high), False, constrained)
+
+
+def actor_network(model: BaseAlgorithm) -> nn.Sequential:
+    """Plain deterministic actor of any SB3 model, as fresh ``nn.Linear``s and activations.
+
+    Observation the policy receives (…, obs), flattened → action the environment receives (…, act), before the
+    clip to the Box; logits or Q-values where actions are discrete. For squashed policies it ends with
+    ``Tanh`` and a diagonal ``Linear`` that rescales to the action space.
+
+    Raises:
+        ValueError: the actor has a part that is no plain feed-forward network.
+    """
+    parts = actor_parts(model)
+    modules = list(parts.network)
+    if parts.squash:
+        modules.append(nn.Tanh())
+    if parts.half_range is not None and parts.centre is not None:
+        reference = next(parts.network.parameters())
+        rescale = nn.Linear(len(parts.half_range), len(parts.half_range))
+        rescale = rescale.to(reference.device, reference.dtype).requires_grad_(False)
+        rescale.weight.copy_(torch.diag(torch.as_tensor(parts.half_range)))
+        rescale.bias.copy_(torch.as_tensor(parts.centre))
+        modules.append(rescale)
+    return nn.Sequential(*modules).eval()

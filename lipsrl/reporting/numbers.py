@@ -1,0 +1,47 @@
+"""Numbers as text: three to four significant digits, the same decimals for an estimate and its interval."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+MISSING = "\N{EN DASH}"
+
+
+def decimals(value: float) -> int:
+    """Decimals that show about three significant digits of ``value``, at most five."""
+    if not math.isfinite(value) or value == 0.0:
+        return 2
+    return min(5, max(0, 2 - math.floor(math.log10(abs(value)))))
+
+
+def number(value: float | None, places: int | None = None) -> str:
+    """``value`` with ``places`` decimals (default: about three significant digits); "–" for None and NaN."""
+    if value is None or math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    # gains can reach 1e4 and more (a constant sensor under VecNormalize); tiny values keep their exponent
+    if value != 0.0 and not 1e-4 <= abs(value) < 1e7:
+        text = f"{value:.2e}"
+    else:
+        text = f"{value:,.{decimals(value) if places is None else places}f}"
+    if float(text.replace(",", "")) == 0.0:
+        text = text.lstrip("-")
+    return text.replace("-", MINUS)
+
+
+def interval(low: float, high: float, places: int | None = None) -> str:
+    """``[low, high]``, or an empty string where there is no interval."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    if places is None:
+        places = decimals(max(abs(low), abs(high)))
+    return f"[{number(low, places)}, {number(high, places)}]"
+
+
+def percent(value: float | None) -> str:
+    """A fraction in [0, 1] as a percentage with one decimal below 100 %."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{number(100.0 * value, 1)} %"

@@ -1,0 +1,173 @@
+"""Statistics against SciPy, closed forms and coverage."""
+
+import doctest
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+import lipsrl.statistics
+from lipsrl.statistics import (
+    bootstrap_ci,
+    bootstrap_rows_ci,
+    iqm,
+    paired_difference,
+    paired_ratio,
+    performance_profile,
+    probability_of_improvement,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_docstring_examples():
+    assert doctest.testmod(lipsrl.statistics).failed == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(np.float64, array_shapes(max_dims=3, max_side=13), elements=st.floats(-1e6, 1e6)), st.data())
+def test_iqm_is_scipys_trimmed_mean(values, data):
+    axis = data.draw(st.sampled_from([None, *range(values.ndim)]))
+    expected = scipy.stats.trim_mean(values, 0.25, axis=axis)
+    np.testing.assert_allclose(iqm(values, axis=axis), expected, rtol=1e-12, atol=1e-9)
+
+
+def test_iqm_does_not_hide_nan_and_needs_values():
+    assert np.isnan(iqm([0.0, 1.0, 2.0, 3.0, np.nan]))
+    np.testing.assert_array_equal(np.isnan(iqm(np.array([[1.0, np.nan], [1.0, 1.0]]), axis=1)), [True, False])
+    with pytest.raises(ValueError, match="at least one value"):
+        iqm(np.zeros((3, 0)), axis=1)
+
+
+def test_mean_interval_is_that_of_the_normal_approximation():
+    values = RNG.normal(size=400)
+    interval = bootstrap_ci(values, np.mean, n_resamples=20_000)
+    standard_error = values.std() / np.sqrt(400)
+    assert interval.estimate == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - 1.96 * standard_error, abs=0.05 * standard_error)
+    assert interval.high == pytest.approx(values.mean() + 1.96 * standard_error, abs=0.05 * standard_error)
+
+
+def test_agrees_with_scipys_percentile_bootstrap():
+    values = RNG.normal(size=30)
+    reference = scipy.stats.bootstrap(
+        (values,), iqm, axis=-1, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    ours = bootstrap_ci(values, n_resamples=20_000)
+    assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high), abs=0.02)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    samples = RNG.normal(size=(400, 40))
+    covered = [
+        low <= 0 <= high
+        for _, low, high in (
+            bootstrap_ci(s, confidence=0.9, n_resamples=300, seed=i) for i, s in enumerate(samples)
+        )
+    ]
+    # percentile intervals of 40 values are a little narrow; four standard errors of 400 trials are 6 points
+    assert 0.82 <= np.mean(covered) <= 0.95
+
+
+def test_strata_are_drawn_within_themselves():
+    """Two tasks of very different scale: stratified, only the spread within tasks counts."""
+    tasks = np.column_stack([RNG.normal(0.0, 0.1, 10), RNG.normal(1000.0, 0.1, 10)])
+    stratified = bootstrap_ci(tasks, np.mean)
+    pooled = bootstrap_ci(tasks.ravel(), np.mean)
+    assert stratified.high - stratified.low < 0.2 < 100 < pooled.high - pooled.low
+    assert bootstrap_ci(list(tasks.T), np.mean) == stratified
+    ragged = bootstrap_ci([[0.0, 0.0, 0.0], [10.0]], np.mean)
+    assert ragged == (2.5, 2.5, 2.5)
+
+
+def test_same_seed_same_interval_whatever_the_block(monkeypatch):
+    values = RNG.normal(size=50)
+    first = bootstrap_ci(values, seed=3)
+    assert first == bootstrap_ci(values, seed=3)
+    assert first != bootstrap_ci(values, seed=4)
+    monkeypatch.setattr(lipsrl.statistics, "_BLOCK", 170)
+    assert first == bootstrap_ci(values, seed=3)
+
+
+def test_rows_stay_together():
+    shared = RNG.normal(scale=100.0, size=20)
+    pairs = np.column_stack([shared + 1.0, shared])
+    interval = bootstrap_rows_ci(pairs, lambda s: (s[..., 0] - s[..., 1]).mean(axis=1))
+    assert interval == pytest.approx((1.0, 1.0, 1.0), abs=1e-9)
+
+
+def test_pairing_removes_what_is_common():
+    shared = RNG.normal(scale=100.0, size=30)
+    a = shared + 5.0 + RNG.normal(size=30)
+    paired = paired_difference(a, shared, np.mean)
+    assert 4 < paired.low < paired.estimate < paired.high < 6
+    assert paired.estimate == pytest.approx(np.mean(a) - np.mean(shared))
+    shuffled = paired_difference(a, RNG.permutation(shared), np.mean)
+    assert shuffled.high - shuffled.low > 10 * (paired.high - paired.low)
+
+
+def test_pairs_by_key_in_any_order():
+    a = {("s", i): float(i) for i in range(8)}
+    b = {("s", i): i - 2.0 for i in reversed(range(8))}
+    assert paired_difference(a, b) == (2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match=r"only one has \('s', 7\)"):
+        paired_difference(a, {k: v for k, v in b.items() if k != ("s", 7)})
+    with pytest.raises(ValueError, match="both be mappings"):
+        paired_difference(a, [1.0] * 8)
+
+
+def test_ratio_of_statistics():
+    b = RNG.uniform(1, 2, size=40)
+    interval = paired_ratio(0.6 * b + RNG.normal(scale=0.01, size=40), b)
+    assert interval.estimate == pytest.approx(0.6, abs=0.01)
+    assert 0.58 < interval.low < interval.high < 0.62
+    assert paired_ratio([1.0], [0.0]).estimate == np.inf
+
+
+def test_profile_counts_runs_above():
+    values = RNG.normal(size=(50, 3))
+    profile = performance_profile(values, [-1.0, 0.0, 1.0])
+    np.testing.assert_allclose(profile.share, [(values > t).mean() for t in (-1, 0, 1)])
+    assert (profile.low <= profile.share).all()
+    assert (profile.share <= profile.high).all()
+    assert (profile.high - profile.low > 0.05).all()
+
+
+def test_probability_of_improvement_is_mann_whitney():
+    x, y = RNG.integers(0, 6, size=15).astype(float), RNG.integers(0, 6, size=11).astype(float)
+    u = scipy.stats.mannwhitneyu(x, y).statistic
+    interval = probability_of_improvement(x, y)
+    assert interval.estimate == pytest.approx(u / (15 * 11))
+    assert interval.low < interval.estimate < interval.high
+    assert probability_of_improvement([x + 10, y], [x, y]).estimate == pytest.approx(0.75)
+
+
+def test_probability_of_improvement_redraws_both_sides():
+    """The spread of the resamples is that of U drawn by hand."""
+    x, y = RNG.normal(size=12), RNG.normal(size=9)
+    by_hand = [np.mean(RNG.choice(x, 12)[:, None] > RNG.choice(y, 9)) for _ in range(4000)]
+    interval = probability_of_improvement(x, y, n_resamples=4000)
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: bootstrap_ci([]), "none of them empty"),
+        (lambda: bootstrap_ci(np.zeros((2, 2, 2))), "array"),
+        (lambda: bootstrap_ci([[1.0], []]), "none of them empty"),
+        (lambda: bootstrap_ci([1.0, np.nan]), "values must be finite"),
+        (lambda: bootstrap_ci([1.0], confidence=95), "confidence must be in"),
+        (lambda: bootstrap_ci([1.0], n_resamples=0), "n_resamples"),
+        (lambda: bootstrap_rows_ci(np.zeros((0, 2)), np.mean), "n > 0"),
+        (lambda: paired_difference([1.0], [1.0, 2.0]), "shapes"),
+        (lambda: performance_profile([1.0], [[0.0]]), "thresholds"),
+        (lambda: probability_of_improvement(np.zeros((2, 2)), [1.0]), "as many tasks"),
+    ],
+)
+def test_bad_input(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
