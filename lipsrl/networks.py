@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +32,9 @@ def _scale_vector(argument: str, value: Any, size: int) -> Tensor | None:
         array = np.full(size, float(array))
     array = array.reshape(-1)
     if array.shape != (size,):
-        raise ValueError(f"{argument} must be one number > 0 or {size} of them, received {array.size} values.")
+        raise ValueError(
+            f"{argument} must be one number > 0 or {size} of them, received {array.size} values."
+        )
     if not (np.isfinite(array) & (array > 0)).all():
         raise ValueError(f"{argument} must be finite and > 0, received {array.tolist()}.")
     return torch.as_tensor(array, dtype=torch.float32)
@@ -102,7 +106,7 @@ class LipschitzMLP(nn.Module):
         sizes = (self.in_features, *self.hidden)
         self.layers = nn.ModuleList(
             layer_class(n_in, n_out, self.activation_name, bound=first if i == 0 else 1.0)
-            for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes))
         )
         self.head = Spectral(sizes[-1], self.out_features, None, bound=radius / first, gain=head_gain)
         self.activation = ACTIVATIONS[self.activation_name]()
@@ -112,8 +116,8 @@ class LipschitzMLP(nn.Module):
             ("output_scale", output_scale, self.out_features),
         ):
             self.register_buffer(name, _scale_vector(name, value, size), persistent=False)
-        self.register_load_state_dict_post_hook(_after_load)
-        self.register_state_dict_pre_hook(_before_save)
+        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+        self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
 
     # -- the function ------------------------------------------------------------------------------------
 
@@ -128,14 +132,13 @@ class LipschitzMLP(nn.Module):
 
         maps: list[Affine] = []
         before: Tensor | None = None
-        modules: list[LipschitzLayer] = [*self.layers, self.head]  # type: ignore[list-item]
+        modules: list[LipschitzLayer] = [*self.layers, self.head]
+        if dtype is not None:  # converted before anything is computed from them
+            modules = [copy.deepcopy(layer).to(dtype) for layer in modules]
         for layer in modules:
-            weight = cast(layer.input_weight())
-            if before is not None:
-                weight = weight @ before
-            out = layer.output_weight()
-            before = None if out is None else cast(out)
-            maps.append((weight, cast(layer.bias)))
+            weight = layer.input_weight()
+            maps.append((cast(weight if before is None else weight @ before), cast(layer.bias)))
+            before = layer.output_weight()
         if self.input_scale is not None:
             maps[0] = (maps[0][0] / cast(self.input_scale), maps[0][1])
         if self.output_scale is not None:
@@ -173,23 +176,27 @@ class LipschitzMLP(nn.Module):
 
         Of ``x / input_scale ↦ f·output_scale``. It is the product of the layers' own bounds (for Sandwich
         layers the construction bound: the product of the *merged* norms says nothing) plus what rounding
-        the merged weights to their dtype can add: ‖Π(Wᵢ + Eᵢ) - ΠWᵢ‖ ≤ Π(‖Wᵢ‖ + ‖Eᵢ‖) - Π‖Wᵢ‖.
+        the merged weights to their dtype can add: ‖Π(Wᵢ + Eᵢ) - ΠWᵢ‖ ≤ Π(‖Wᵢ‖ + ‖Eᵢ‖) - Π‖Wᵢ‖, where W and E are
+        taken between units scaled by Ψ, which commutes with the activations' slopes between them.
         """
-        modules: list[LipschitzLayer] = [*self.layers, self.head]  # type: ignore[list-item]
+        modules: list[LipschitzLayer] = [*self.layers, self.head]
         bound = float(np.prod([layer.lipschitz_bound() for layer in modules]))
-        plain, perturbed = 1.0, 1.0
         exact = self.affine_maps(torch.float64)
+        plain, perturbed = 1.0, 1.0
+        before = self.input_scale
         with torch.no_grad():
-            acting = self.affine_maps()
-        for i, ((target, _), (weight, _)) in enumerate(zip(exact, acting, strict=True)):
-            error = weight.double() - target
-            if i == 0 and self.input_scale is not None:
-                error, target = error * self.input_scale.double(), target * self.input_scale.double()
-            if i == len(exact) - 1 and self.output_scale is not None:
-                scale = self.output_scale.double().unsqueeze(1)
-                error, target = error * scale, target * scale
-            norm = spectral_norm(target)
-            plain, perturbed = plain * norm, perturbed * (norm + spectral_norm(error))
+            for (target, _), (weight, _), layer in zip(exact, self.affine_maps(), modules, strict=True):
+                error = weight.double() - target
+                # columns to the units before this map, rows to those after it
+                after = self.output_scale if layer is self.head else layer.unit_scale()
+                scale = torch.ones_like(target)
+                if before is not None:
+                    scale = scale * before.double()
+                if after is not None:
+                    scale = scale * after.double().unsqueeze(1)
+                before = None if after is None else 1.0 / after
+                norm = spectral_norm(target * scale)
+                plain, perturbed = plain * norm, perturbed * (norm + spectral_norm(error * scale))
         return (bound + (perturbed - plain)) * (1.0 + 64 * EPS64)
 
     def project(self) -> bool:
@@ -244,7 +251,7 @@ class LipschitzMLP(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> LipschitzMLP:
         self._cache = None
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._refresh_cache()
         return self
 

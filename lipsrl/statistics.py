@@ -340,9 +340,14 @@ def _tails(confidence: float) -> tuple[float, float]:
 
 
 def _interval(estimate: float | np.floating, samples: Array, confidence: float) -> Interval:
-    # an infinite or undefined resample (a ratio by zero) makes an end undefined rather than being left out
-    with np.errstate(invalid="ignore"):
-        low, high = np.quantile(samples, _tails(confidence))
+    # An undefined resample makes the ends undefined rather than being left out. An infinite one (a strength
+    # where nothing breaks down yet, a ratio by zero) counts, but nothing can be interpolated next to it.
+    tails = _tails(confidence)
+    if np.isinf(samples).any():
+        low = np.quantile(samples, tails[0], method="lower")
+        high = np.quantile(samples, tails[1], method="higher")
+    else:
+        low, high = np.quantile(samples, tails)
     return Interval(float(estimate), float(low), float(high))
 
 

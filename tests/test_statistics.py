@@ -124,7 +124,10 @@ def test_ratio_of_statistics():
     interval = paired_ratio(0.6 * b + RNG.normal(scale=0.01, size=40), b)
     assert interval.estimate == pytest.approx(0.6, abs=0.01)
     assert 0.58 < interval.low < interval.high < 0.62
-    assert paired_ratio([1.0], [0.0]).estimate == np.inf
+    assert paired_ratio([1.0], [0.0]) == (np.inf, np.inf, np.inf)
+    assert np.isnan(paired_ratio([0.0], [0.0])).all()
+    low, high = paired_ratio([1.0, 1.0], [0.0, 1.0], np.mean)[1:]
+    assert (low, high) == (1.0, np.inf)
 
 
 def test_profile_counts_runs_above():

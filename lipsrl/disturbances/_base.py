@@ -1,4 +1,4 @@
-"""What every disturbance is: fixed parameters, one seeded stream of its own, and batches of further streams."""
+"""What every disturbance is: fixed parameters, one seeded stream of its own, batches of further streams."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lipsrl.disturbances._batch import DisturbanceBatch
+from lipsrl.disturbances._batch import DisturbanceBatch, describe
 from lipsrl.disturbances._draws import FloatArray
 from lipsrl.disturbances._seeding import Seed
 
@@ -16,12 +16,12 @@ from lipsrl.disturbances._seeding import Seed
 class Disturbance(ABC):
     """A seeded random process over observations, in the raw units of each sensor.
 
-    Parameters are fixed at construction. The state is one stream: a generator and, in families that have one,
-    a memory of the episode. Two disturbances with equal parameters are equal (``==``), whatever their streams.
-    A pickled or deep-copied disturbance that is seeded or in use goes on with the same draws.
+    Parameters are fixed at construction. The state is one stream: a generator and, in families that have
+    one, a memory of the episode. Two disturbances with equal parameters are equal (``==``), whatever their
+    streams. A pickled or deep-copied disturbance that is seeded or in use goes on with the same draws.
 
-    A family gives ``name``, :attr:`parameters`, :meth:`scaled` and :meth:`batch`; the single stream is a batch of
-    one, so that batch and loop agree bit for bit.
+    A family gives ``name``, :attr:`parameters`, :meth:`scaled` and :meth:`batch`; the single stream is a
+    batch of one, so that batch and loop agree bit for bit.
     """
 
     name: ClassVar[str]  #: key in ``DISTURBANCES`` and on the command line
@@ -58,8 +58,8 @@ class Disturbance(ABC):
         """Raise ``ValueError`` unless this disturbance applies to observations of length ``dim``."""
         if self.dimension not in (None, dim):
             raise ValueError(
-                f"{self!r} has {self.dimension} values, one per observation dimension, but the observation has "
-                f"{dim}. Give one number for all dimensions, or {dim} values."
+                f"{self!r} has {self.dimension} values, one per observation dimension, but the observation "
+                f"has length {dim}. Give one number for all dimensions, or {dim} values."
             )
 
     def reset(self, seed: Seed | None = None) -> None:
@@ -77,8 +77,8 @@ class Disturbance(ABC):
         """The disturbed observation.
 
         Args:
-            observation: ``(dim,)``, floating point, raw sensor units; not modified. ``dim`` stays the same for the
-                life of the stream.
+            observation: ``(dim,)``, floating point, raw sensor units; not modified. ``dim`` stays the same
+                for the life of the stream.
 
         Returns:
             A fresh ``(dim,)`` array of the same dtype.
@@ -86,12 +86,14 @@ class Disturbance(ABC):
         Raises:
             ValueError: not a floating-point NumPy array of shape ``(dim,)``, or a length that does not fit.
         """
-        if not isinstance(observation, np.ndarray) or observation.ndim != 1:
+        received: object = observation
+        if not isinstance(received, np.ndarray) or received.ndim != 1:
             raise ValueError(
-                f"observation must be a NumPy array of shape (dim,), received {_describe(observation)}. "
+                f"observation must be a NumPy array of shape (dim,), received {describe(received)}. "
                 "Flatten it first, or use batch(n) for n observations at once."
             )
-        return self._own_stream()(observation[np.newaxis])[0]
+        disturbed: FloatArray = self._own_stream()(observation[np.newaxis])[0]
+        return disturbed
 
     def to_dict(self) -> dict[str, Any]:
         """``{"name": ..., parameter: value, ...}``, ready for JSON; see ``disturbance_from_dict``."""
@@ -119,9 +121,3 @@ class Disturbance(ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
         return f"{type(self).__name__}({arguments})"
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
-    return f"{value!r} of type {type(value).__name__}"

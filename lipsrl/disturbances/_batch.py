@@ -18,15 +18,24 @@ from lipsrl.disturbances._seeding import Seed, seed_sequence
 if TYPE_CHECKING:
     from lipsrl.disturbances._base import Disturbance
 
+Indices = Sequence[int] | NDArray[np.integer[Any]]
+
 _ALL = slice(None)
+
+
+def describe(value: object) -> str:
+    """What came in, for an error: shape and dtype of an array, value and type of anything else."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return f"{value!r} of type {type(value).__name__}"
 
 
 class DisturbanceBatch(ABC):
     """``n`` independent streams of one disturbance; made by ``Disturbance.batch(n)``.
 
-    A family implements :meth:`_seed` (new generators for one stream), :meth:`_configure` (one stream's parameters,
-    already scaled), :meth:`_apply` (one step, vectorised over the streams in ``rows``) and, if it has a memory,
-    :meth:`_begin` (first observation of an episode).
+    A family implements :meth:`_seed` (new generators for one stream), :meth:`_configure` (one stream's
+    parameters, already scaled), :meth:`_apply` (one step, vectorised over the streams in ``rows``) and, if it
+    has a memory, :meth:`_begin` (first observation of an episode).
 
     Args:
         disturbance: its parameters are copied; its own stream is not touched.
@@ -46,8 +55,8 @@ class DisturbanceBatch(ABC):
 
         Args:
             index: 0 … n - 1.
-            seed: as in ``Disturbance.reset``: the stream becomes that of ``disturbance.scaled(strength)`` reset
-                with this seed. None goes on with the stream's own generator.
+            seed: as in ``Disturbance.reset``: the stream becomes that of ``disturbance.scaled(strength)``
+                reset with this seed. None goes on with the stream's own generator.
             strength: multiplier of every amplitude from here on, finite and >= 0.
 
         Raises:
@@ -64,7 +73,7 @@ class DisturbanceBatch(ABC):
             self._seed(index, sequence)
         self._beginning[index] = self._some_begin = True
 
-    def __call__(self, observations: FloatArray, indices: Sequence[int] | None = None) -> FloatArray:
+    def __call__(self, observations: FloatArray, indices: Indices | None = None) -> FloatArray:
         """One step of every stream, or of the streams in ``indices`` only.
 
         Args:
@@ -97,13 +106,14 @@ class DisturbanceBatch(ABC):
         """Take over the (scaled) parameters of one stream."""
 
     def _begin(self, indices: NDArray[np.intp], observations: FloatArray) -> None:
-        """Fresh memory for these streams, whose first observations these are."""
+        """Fresh memory for these streams, whose first observations these are; nothing without a memory."""
+        return
 
     @abstractmethod
     def _apply(self, observations: FloatArray, rows: Rows) -> FloatArray:
         """One step of the streams in ``rows``: a fresh array, from one row of ``observations`` each."""
 
-    def _rows(self, indices: Sequence[int]) -> NDArray[np.intp]:
+    def _rows(self, indices: Indices) -> NDArray[np.intp]:
         rows = np.asarray(indices)
         if (
             rows.ndim != 1
@@ -116,10 +126,12 @@ class DisturbanceBatch(ABC):
             )
         return rows.astype(np.intp)
 
-    def _check(self, observations: FloatArray, count: int) -> None:
+    def _check(self, observations: object, count: int) -> None:
         if not isinstance(observations, np.ndarray) or observations.ndim != 2 or len(observations) != count:
-            got = observations.shape if isinstance(observations, np.ndarray) else type(observations).__name__
-            raise ValueError(f"observations must be a NumPy array of shape ({count}, dim), received {got}.")
+            raise ValueError(
+                f"observations must be a NumPy array of shape ({count}, dim), "
+                f"received {describe(observations)}."
+            )
         if observations.dtype.kind != "f":
             raise ValueError(
                 f"observations must be floating point, received dtype {observations.dtype}: a disturbance in "

@@ -17,8 +17,8 @@ class Draws:
     """``n`` independent streams of one distribution, ``dim`` draws per stream and step.
 
     Each stream is bit for bit what its own generator gives when it is asked for ``dim`` numbers, step after
-    step: NumPy fills a block with the same sequence as single calls. All streams share one cursor, so that the
-    usual step is a view; a stream that is reseeded, or that advances alone, rewrites its column behind it.
+    step: NumPy fills a block with the same sequence as single calls. All streams share one cursor, so that
+    the usual step is a view; a stream that is reseeded, or that advances alone, rewrites its column.
 
     Args:
         n: number of streams.
@@ -45,7 +45,7 @@ class Draws:
             for index in range(len(self._generators)):
                 self._fill(self._block[:, index], index)
             self._cursor = 0
-        step = self._block[self._cursor]
+        step: FloatArray = self._block[self._cursor]
         if isinstance(rows, slice):
             self._cursor += 1
             return step

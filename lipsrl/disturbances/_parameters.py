@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -33,10 +35,9 @@ def nonnegative(argument: str, value: Any) -> float | tuple[float, ...]:
 
 def nonnegative_number(argument: str, value: Any) -> float:
     """``value`` as a float if it is one finite number >= 0; otherwise ``ValueError``."""
-    number = nonnegative(argument, value) if np.ndim(value) == 0 else None
-    if not isinstance(number, float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
         raise ValueError(f"{argument} must be one finite number >= 0, received {value!r}.")
-    return number
+    return float(value)
 
 
 def times(value: float | tuple[float, ...], strength: float) -> float | tuple[float, ...]:

@@ -21,8 +21,10 @@ def register(cls: D) -> D:
     Raises:
         ValueError: another class has that name.
     """
-    if DISTURBANCES.setdefault(cls.name, cls) is not cls:
-        raise ValueError(f"name={cls.name!r} already belongs to {DISTURBANCES[cls.name].__name__}.")
+    known = DISTURBANCES.get(cls.name, cls)
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):  # a reload is welcome
+        raise ValueError(f"name={cls.name!r} already belongs to {known.__module__}.{known.__qualname__}.")
+    DISTURBANCES[cls.name] = cls
     return cls
 
 
@@ -36,7 +38,8 @@ def disturbance_from_dict(data: Mapping[str, Any]) -> Disturbance:
         >>> disturbance_from_dict({"name": "gaussian", "std": 0.2})
         GaussianNoise(std=0.2)
     """
-    if not isinstance(data, Mapping) or "name" not in data:
+    received: object = data
+    if not isinstance(received, Mapping) or "name" not in received:
         raise ValueError(
             f"a disturbance is described by a mapping with a 'name' ({_names()}), received {data!r}."
         )
@@ -47,8 +50,8 @@ def disturbance_from_dict(data: Mapping[str, Any]) -> Disturbance:
 def parse_disturbance(text: str) -> Disturbance:
     """A disturbance from the command line: ``NAME[:VALUE[:VALUE...]]``.
 
-    Values follow the order of the constructor's arguments, or name them (``std=0.2``). A value is a number, or
-    several separated by commas: one per observation dimension. What is left out keeps its default.
+    Values follow the order of the constructor's arguments, or name them (``std=0.2``). A value is a number,
+    or several separated by commas: one per observation dimension. What is left out keeps its default.
 
     Raises:
         ValueError: unknown name (the nearest is suggested), unknown argument, or a value that is no number.

@@ -8,8 +8,8 @@ import numpy as np
 
 Seed = int | np.random.SeedSequence
 
-# ``env.reset(seed=s)`` seeds the environment with the plain ``SeedSequence(s)``. A disturbance of the same seed
-# must not replay those very bits, so its sequence is a child of that one, under a key that nobody spawns by hand.
+# ``env.reset(seed=s)`` seeds the environment with the plain ``SeedSequence(s)``. A disturbance of the same
+# seed must not replay those very bits: its sequence is a child of that one, under a key far from any spawn.
 _DISTURBANCE_KEY = 0x6C697073
 
 
@@ -26,7 +26,7 @@ def seed_sequence(seed: Seed) -> np.random.SeedSequence:
     """The sequence from which a disturbance with this ``seed`` draws.
 
     Args:
-        seed: an integer >= 0 or a ``SeedSequence`` (not modified); ``s`` and ``SeedSequence(s)`` are the same.
+        seed: an integer >= 0 or a ``SeedSequence`` (not modified); ``s`` means ``SeedSequence(s)``.
 
     Raises:
         ValueError: anything else.

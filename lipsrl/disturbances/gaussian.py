@@ -1,4 +1,4 @@
-"""White Gaussian noise: the thermal noise floor that a sensor's datasheet gives as a standard deviation (RMS)."""
+"""White Gaussian noise: the noise floor that a sensor's datasheet gives as a standard deviation (RMS)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class GaussianNoise(Disturbance):
     """``o + std · z`` with ``z ~ N(0, 1)``, independent in every dimension and at every step.
 
     Args:
-        std: standard deviation in raw sensor units: one number for all dimensions, or one per dimension; finite
-            and >= 0. The default 1.0 is the unit that strengths multiply.
+        std: standard deviation in raw sensor units: one number for all dimensions, or one per dimension;
+            finite and >= 0. The default 1.0 is the unit that strengths multiply.
 
     Raises:
         ValueError: ``std`` is negative, not finite, not a number, empty or has more than one axis.

@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl.evaluation._normalization import check_dimension
+from lipsrl.policies.normalization import check_dimension
 
 # Matrix products round differently for different numbers of rows, but (measured) not for different positions
 # among the same number. Policies are therefore called with exactly this many rows, idle ones included, and an
@@ -34,7 +34,8 @@ class Controller:
 
     Raises:
         TypeError: neither an SB3 model nor callable.
-        ValueError: the model's spaces or the normalisation do not fit the environment, or the policy is recurrent.
+        ValueError: the model's spaces or the normalisation do not fit the environment, or the policy is
+            recurrent.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class Controller:
             self._call = self._callable
         else:
             raise TypeError(
-                f"{label} must be a Stable-Baselines3 model, or a callable from observations (n, dim) to actions "
-                f"(n, act), received {type(model).__name__}."
+                f"{label} must be a Stable-Baselines3 model, or a callable from observations (n, dim) to "
+                f"actions (n, act), received {type(model).__name__}."
             )
 
     def propose(self, observations: NDArray[Any]) -> NDArray[Any]:
@@ -83,25 +84,27 @@ class Controller:
     def execute(self, proposed: NDArray[Any]) -> NDArray[Any]:
         """What the environment receives: clipped to a Box, as SB3's ``predict`` does."""
         if isinstance(self.action_space, spaces.Box):
-            return np.clip(proposed, self.action_space.low, self.action_space.high)
+            return np.asarray(np.clip(proposed, self.action_space.low, self.action_space.high))
         return proposed
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """``(n, dim)`` raw observations to ``(n, channels)`` environment actions, in one batch of any size."""
+        """Raw observations ``(n, dim)`` to environment actions ``(n, channels)``, in one batch."""
         return self.execute(self._call(observations)).reshape(len(observations), -1)
 
     def _sb3(self, observations: NDArray[Any]) -> NDArray[Any]:
         seen: Any = observations
         if self._vec_normalize is not None:
             seen = self._vec_normalize.normalize_obs(observations)
-        tensor, _ = self._policy.obs_to_tensor(seen)
+        tensor: Any = self._policy.obs_to_tensor(seen)[0]
         try:
             actions = self._predict(tensor)
         except ValueError as error:
-            # torch's Normal refuses a mean that is not finite; find the rows, so that the episode can be named
+            # torch's Normal refuses a mean that is not finite; find the rows, to name the episode
             if "invalid values" not in str(error):
                 raise
-            actions = np.concatenate([self._predict_or_nan(tensor[i : i + 1]) for i in range(len(observations))])
+            actions = np.concatenate(
+                [self._predict_or_nan(tensor[i : i + 1]) for i in range(len(observations))]
+            )
         actions = actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
         if isinstance(self.action_space, spaces.Box) and self._policy.squash_output:
             return self._policy.unscale_action(actions)
@@ -135,8 +138,8 @@ class Controller:
     def _check_spaces(self, policy: BasePolicy, env: gym.Env[Any, Any]) -> None:
         if hasattr(policy, "lstm_actor"):
             raise ValueError(
-                f"{self.label} is recurrent ({type(policy).__name__}): it needs a memory between steps, which the "
-                "evaluation of one batch of observations cannot give. Use SB3's evaluate_policy for it."
+                f"{self.label} is recurrent ({type(policy).__name__}): it needs a memory between steps, "
+                "which this evaluation does not keep. Use SB3's evaluate_policy for it."
             )
         if policy.observation_space.shape != env.observation_space.shape:
             raise ValueError(
@@ -146,6 +149,7 @@ class Controller:
             )
         if policy.action_space != env.action_space:
             raise ValueError(
-                f"{self.label} was trained on actions {policy.action_space}, but {env} takes {env.action_space}. "
-                "Evaluate it in the environment, wrappers included, that it was trained in (give a factory)."
+                f"{self.label} was trained on actions {policy.action_space}, but {env} takes "
+                f"{env.action_space}. Evaluate it in the environment, wrappers included, that it was trained "
+                "in (give a factory)."
             )

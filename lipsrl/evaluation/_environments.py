@@ -1,4 +1,5 @@
-"""The environments that an evaluation steps: raw Gymnasium, without the checks that each step would pay for."""
+"""The environments that an evaluation steps: raw Gymnasium, without the checks that each step would pay
+for."""
 
 from __future__ import annotations
 
@@ -18,12 +19,12 @@ EnvLike: TypeAlias = str | Callable[[], Env] | Env
 def environment_factory(env: EnvLike) -> tuple[Callable[[], Env], str]:
     """How to make one more of the given environment, and its name.
 
-    An id, or an environment's spec (its wrappers included), is made without PassiveEnvChecker and OrderEnforcing;
-    the time limit and all other wrappers stay. A factory is called as it is.
+    An id, or an environment's spec (its wrappers included), is made without PassiveEnvChecker and
+    OrderEnforcing; the time limit and all other wrappers stay. A factory is called as it is.
 
     Raises:
-        ValueError: an id that is not registered, an environment without a spec or with a wrapper that cannot be
-            rebuilt.
+        ValueError: an id that is not registered, an environment without a spec or with a wrapper that cannot
+            be rebuilt.
         TypeError: anything else than an id, a factory or an environment.
     """
     if isinstance(env, str):
@@ -37,8 +38,8 @@ def environment_factory(env: EnvLike) -> tuple[Callable[[], Env], str]:
     elif isinstance(env, gym.Env):
         if env.spec is None:
             raise ValueError(
-                f"env={env} has no spec from which more of it could be made. Give an id or a factory, such as "
-                f"env=lambda: {type(env).__name__}(...)."
+                f"env={env} has no spec from which more of it could be made. Give an id or a factory, "
+                f"such as env=lambda: {type(env).__name__}(...)."
             )
         spec = env.spec
         for wrapper in spec.additional_wrappers:
@@ -52,7 +53,8 @@ def environment_factory(env: EnvLike) -> tuple[Callable[[], Env], str]:
     else:
         hint = " A VecEnv is not needed: episodes are batched here." if hasattr(env, "num_envs") else ""
         raise TypeError(
-            f"env must be an id, a zero-argument factory or a gymnasium.Env, received {type(env).__name__}.{hint}"
+            f"env must be an id, a zero-argument factory or a gymnasium.Env, received "
+            f"{type(env).__name__}.{hint}"
         )
     lean = copy.deepcopy(spec)
     lean.order_enforce = False

@@ -40,7 +40,7 @@ def random_return(env: EnvLike, *, n_episodes: int = 50, seed: int = 0) -> float
 
     try:
         controller = Controller(policy, environment, None, "the random policy")
-        tasks = [Task(row, 0.0, row) for row in range(n_episodes)]
+        tasks = [Task(0.0, number) for number in range(n_episodes)]
         returns = [e.rewards.sum() for e in run_episodes(controller, [environment], tasks, None, seed)]
         return float(np.mean(returns))
     finally:

@@ -15,7 +15,7 @@ from lipsrl.evaluation._seeding import sensitivity_seed
 
 
 def fluctuation(actions: NDArray[Any], space: spaces.Space[Any]) -> float:
-    """Action fluctuation, `metrics.action_fluctuation`; of discrete actions the components changed per step."""
+    """`metrics.action_fluctuation`; of discrete actions the number of components changed per step."""
     rows = actions.reshape(len(actions), -1)
     if isinstance(space, spaces.Box):
         return metrics.action_fluctuation(rows)
@@ -27,7 +27,9 @@ def _changes(rows: NDArray[Any]) -> NDArray[np.intp]:
     return changes
 
 
-def measure(episode: Episode, controller: Controller, *, seed: int, sensitivity_std: ArrayLike) -> dict[str, Any]:
+def measure(
+    episode: Episode, controller: Controller, *, seed: int, sensitivity_std: ArrayLike
+) -> dict[str, Any]:
     """Return, length, and the smoothness of the actions that the environment received.
 
     Discrete actions have no size: their fluctuation is the number of components that change per step, their

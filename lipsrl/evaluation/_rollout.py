@@ -30,9 +30,8 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Task:
-    """One episode to run: which row of the table, at which strength, with which seeds."""
+    """One episode to run; its seeds follow from its number."""
 
-    row: int
     strength: float
     episode: int
 
@@ -55,7 +54,8 @@ class Episode:
 
 
 class _Tape:
-    """One growing array ``(slots, capacity, *shape)``; memory follows the longest episode, not their number."""
+    """One growing array ``(slots, capacity, *shape)``; memory follows the longest episode, not their
+    number."""
 
     def __init__(self, slots: int, shape: Sequence[int], dtype: Any) -> None:
         self._data = np.zeros((slots, 256, *shape), dtype=dtype)
@@ -123,7 +123,7 @@ def run_episodes(
         )
 
     active = np.array([slot for slot in range(slots) if start(slot)], dtype=np.intp)
-    tapes: dict[str, _Tape] = {}
+    tapes = {"rewards": _Tape(slots, (), np.float64)}
     while active.size:
         everyone = active.size == slots
         clean = observations.copy()
@@ -140,6 +140,17 @@ def run_episodes(
         check("an action", proposed[active], active)
         actions = controller.execute(proposed)
 
+        # written before the step: an environment may change the action that it is given in place
+        for name, values in {
+            "observations": clean,
+            "disturbed": disturbed,
+            "proposed": proposed,
+            "actions": actions,
+        }.items():
+            if name not in tapes:
+                tapes[name] = _Tape(slots, values.shape[1:], values.dtype)
+            tapes[name].write(active, lengths[active], values[active])
+
         finished = []
         for slot in active.tolist():
             observation, reward, terminated, truncated, _ = steps[slot](actions[slot])
@@ -148,18 +159,7 @@ def run_episodes(
             if terminated or truncated:
                 finished.append(slot)
         check("a reward", rewards[active], active)
-
-        written = {
-            "observations": clean,
-            "disturbed": disturbed,
-            "proposed": proposed,
-            "actions": actions,
-            "rewards": rewards,
-        }
-        if not tapes:
-            tapes = {name: _Tape(slots, values.shape[1:], values.dtype) for name, values in written.items()}
-        for name, values in written.items():
-            tapes[name].write(active, lengths[active], values[active])
+        tapes["rewards"].write(active, lengths[active], rewards[active])
         lengths[active] += 1
         for slot in finished:
             task = running[slot]

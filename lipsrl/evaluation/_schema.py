@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -39,8 +37,8 @@ def conform(frame: pd.DataFrame) -> pd.DataFrame:
     """A copy of ``frame`` with exactly the columns, order and types of the schema.
 
     Raises:
-        ValueError: a column is missing or unknown, a value does not fit its type, a key or strength is missing, or
-            two rows have the same key.
+        ValueError: a column is missing or unknown, a value does not fit its type, a key or strength is
+            missing, or two rows have the same key.
     """
     missing = [c for c in COLUMNS if c not in frame.columns]
     unknown = [str(c) for c in frame.columns if c not in COLUMNS]
@@ -51,16 +49,10 @@ def conform(frame: pd.DataFrame) -> pd.DataFrame:
         )
     if frame[[c for c in KEY if c != "seed"]].isna().any(axis=None):
         raise ValueError("agent, disturbance, strength and episode must be given in every row.")
-    columns: dict[str, Any] = {}
-    for column, dtype in COLUMNS.items():
-        try:
-            columns[column] = frame[column].astype(str if dtype == "str" else dtype).to_numpy()
-            if dtype == "Int64":
-                columns[column] = frame[column].astype("Int64").array.copy()
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"column {column!r} must be {dtype}: {error}") from error
-    table = pd.DataFrame(columns)
-    table["agent"], table["disturbance"] = table["agent"].astype(str), table["disturbance"].astype(str)
+    try:
+        table = frame[list(COLUMNS)].reset_index(drop=True).astype(COLUMNS)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a value does not fit the schema {COLUMNS}: {error}") from error
     repeated = table.duplicated(KEY)
     if repeated.any():
         first = table.loc[int(np.argmax(repeated)), KEY].to_dict()

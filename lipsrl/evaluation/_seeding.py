@@ -1,7 +1,8 @@
 """Where every random number of an evaluation comes from: its seed, the episode, and the kind of draw.
 
-Nothing depends on how many models, strengths or episodes there are, nor on the order in which they run. So every
-model meets the same episodes, every strength scales the same draws, and a longer evaluation extends a shorter one.
+Nothing depends on how many models, strengths or episodes there are, nor on the order in which they run. So
+every model meets the same episodes, every strength scales the same draws, and a longer evaluation extends a
+shorter one.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments, time_step
 from lipsrl.evaluation._measure import fluctuation
-from lipsrl.evaluation._normalization import NormalizeLike, normalization_of
 from lipsrl.evaluation._rollout import Task, run_episodes
 from lipsrl.evaluation._seeding import check_seed
+from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 
 def rollout_trace(
@@ -29,13 +29,14 @@ def rollout_trace(
         model, env, vec_normalize: as `evaluate`, for one model.
         disturbance: applied to raw observations; None for none.
         strength: multiplies it, >= 0.
-        seed, episode: of the evaluation and the episode in it; two models get the same start and the same noise.
+        seed, episode: of the evaluation and the episode in it; two models get the same start and the same
+            noise.
 
     Returns:
         A dict with, for T steps: ``"time"`` (T,), in seconds where the environment states its ``dt``, else in
         steps; ``"observations"`` and ``"disturbed_observations"`` (T, dim), raw units; ``"actions"``
-        (T, *action_shape), what the environment received; ``"rewards"`` (T,); and the numbers ``"return"`` and
-        ``"action_fluctuation"``.
+        (T, *action_shape), what the environment received; ``"rewards"`` (T,); and the numbers ``"return"``
+        and ``"action_fluctuation"``.
 
     Raises:
         ValueError, TypeError, NonFiniteError: as `evaluate`.
@@ -51,7 +52,7 @@ def rollout_trace(
     (environment,) = make_environments(factory, 1)
     try:
         controller = Controller(model, environment, normalization_of(model, vec_normalize), "model")
-        task = Task(row=0, strength=float(strength), episode=int(episode))
+        task = Task(strength=float(strength), episode=int(episode))
         (result,) = run_episodes(controller, [environment], [task], disturbance, check_seed(seed))
         return {
             "time": np.arange(len(result.rewards)) * time_step(environment),

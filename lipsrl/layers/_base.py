@@ -65,6 +65,13 @@ class LipschitzLayer(nn.Module, ABC):
         """``W_out`` (out_features, out_features), differentiable, or ``None`` for the identity."""
         return None
 
+    def unit_scale(self) -> Tensor | None:
+        """Positive diagonal Ψ (out_features,) with ``W_out = …Ψ`` and ``W_in = Ψ⁻¹…``, or ``None`` if there is none.
+
+        It commutes with the activation's slopes, so it drops out of every Jacobian.
+        """
+        return None
+
     @abstractmethod
     def lipschitz_bound(self) -> float:
         """Sound float64 upper bound of the layer's Lipschitz constant, of the weights as they are now."""
@@ -80,6 +87,13 @@ class LipschitzLayer(nn.Module, ABC):
     @abstractmethod
     def project_cheaply(self) -> None:
         """The update after an optimizer step: close to :meth:`project`, at a fraction of its price."""
+
+    def project_gradient(self) -> None:
+        """Keep only the part of the gradient that moves along the set, before an optimizer step.
+
+        The rest would be undone by the projection, but not before it has filled an adaptive optimizer's
+        moments: a loss that wants to grow the weights then hardly turns them any more.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (…, in_features) to (…, out_features)."""

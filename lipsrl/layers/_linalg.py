@@ -60,7 +60,8 @@ def clip_singular_values(weight: Tensor, bound: float) -> Tensor:
     """Euclidean projection of ``weight`` on the ball of matrices with largest singular value ≤ ``bound``."""
     check_finite(weight)
     u, s, vh = torch.linalg.svd(weight.detach().double(), full_matrices=False)
-    return (u * s.clamp(max=bound)) @ vh
+    clipped: Tensor = (u * s.clamp(max=bound)) @ vh
+    return clipped
 
 
 @torch.no_grad()
@@ -74,7 +75,8 @@ def polar_factor(weight: Tensor) -> Tensor:
     matrix = weight.detach().double()
     scale = matrix.abs().max()
     u, _, vh = torch.linalg.svd(matrix / scale if scale > 0 else matrix, full_matrices=False)
-    return u @ vh
+    polar: Tensor = u @ vh
+    return polar
 
 
 @torch.no_grad()
@@ -118,4 +120,5 @@ def random_orthonormal(rows: int, columns: int, gain: float = 1.0) -> Tensor:
     flat = torch.randn(max(rows, columns), min(rows, columns), dtype=torch.float64)
     q, r = torch.linalg.qr(flat)
     q = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0)  # sign fix: Mezzadri (2007); guards sign(0)
-    return gain * (q if rows >= columns else q.mT)
+    matrix: Tensor = gain * (q if rows >= columns else q.mT)
+    return matrix

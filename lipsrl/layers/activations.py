@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
@@ -37,7 +37,7 @@ MAX_SLOPE: Mapping[type[nn.Module], float] = MappingProxyType(
         nn.Softsign: 1.0,
         nn.Sigmoid: 0.25,
         nn.LogSigmoid: 1.0,
-        nn.Hardsigmoid: 1.0 / 6.0 + 1e-16,
+        nn.Hardsigmoid: 0.16666668,
         nn.SiLU: 1.0998394,
         nn.GELU: 1.1289042,
         nn.Mish: 1.0885006,
@@ -52,7 +52,7 @@ POSITIVELY_HOMOGENEOUS: frozenset[str] = frozenset({"relu", "leaky_relu"})
 _NAME_OF = {cls: name for name, cls in ACTIVATIONS.items()}
 
 
-def activation_name(activation: object) -> str:
+def activation_name(activation: Any) -> str:
     """The registry key of ``activation``, given as a key or as a torch class (SB3's ``activation_fn``).
 
     Raises:
@@ -60,10 +60,10 @@ def activation_name(activation: object) -> str:
     """
     if isinstance(activation, str) and activation in ACTIVATIONS:
         return activation
-    if inspect.isclass(activation):
+    if isinstance(activation, type) and issubclass(activation, nn.Module):
         if activation in _NAME_OF:
             return _NAME_OF[activation]
-        slope = MAX_SLOPE.get(activation, None)
+        slope = MAX_SLOPE.get(activation)
         if slope is not None and slope > 1:
             raise ValueError(
                 f"activation_fn={activation.__name__} has slope {slope:.4g} > 1 and would break the bound. "

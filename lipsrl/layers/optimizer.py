@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +21,19 @@ class _ProjectionMixin:
     """
 
     projected_layers: list[LipschitzLayer]
+    exact: bool
     _base_class: type[torch.optim.Optimizer]
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         self._refuse_non_finite_gradients()
+        for layer in self.projected_layers:
+            layer.project_gradient()
         loss: float | None = super().step(closure)  # type: ignore[misc]
         for layer in self.projected_layers:
-            layer.project_cheaply()
+            if self.exact:
+                layer.project()
+            else:
+                layer.project_cheaply()
         return loss
 
     # Optimizer.__init__ and __setstate__ wrap `step` of the class unless it says it is wrapped: the base's is.
@@ -47,16 +52,20 @@ class _ProjectionMixin:
                     )
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[misc]
-        return {**state, "projected_layers": self.projected_layers}
+        state: Any = super().__getstate__()
+        return {**state, "projected_layers": self.projected_layers, "exact": self.exact}
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _rebuild, (self._base_class,), self.__getstate__()
 
 
-@functools.cache
+_CLASSES: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {}
+
+
 def _projected_class(base: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    return type(f"Projected{base.__name__}", (_ProjectionMixin, base), {"_base_class": base})
+    if base not in _CLASSES:
+        _CLASSES[base] = type(f"Projected{base.__name__}", (_ProjectionMixin, base), {"_base_class": base})
+    return _CLASSES[base]
 
 
 def _rebuild(base: type[torch.optim.Optimizer]) -> torch.optim.Optimizer:
@@ -69,12 +78,14 @@ def projected_layers(module: nn.Module) -> list[LipschitzLayer]:
     return [m for m in module.modules() if isinstance(m, LipschitzLayer) and m.projected]
 
 
-def project_after_step(optimizer: torch.optim.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
+def project_after_step(
+    optimizer: torch.optim.Optimizer, module: nn.Module, *, exact: bool = False
+) -> torch.optim.Optimizer:
     """Make ``optimizer.step()`` put the constrained layers of ``module`` back into their sets.
 
-    A cheap update follows each step; ``module.eval()`` (or ``project()``) makes it exact. The optimizer's
-    class is replaced by a subclass of itself, in place; calling this again replaces the list of layers.
-    Steps with NaN or infinite gradients in a constrained layer raise ``ValueError`` and change no weight.
+    A cheap update follows each step; ``module.eval()`` (or ``project()``) makes it exact. With ``exact=True``
+    every step is exact, as a network needs whose weights are averaged into a target. The optimizer's class
+    is replaced by a subclass of itself, in place; calling this again replaces the list of layers. with NaN or infinite gradients in a constrained layer raise ``ValueError`` and change no weight.
 
     Returns:
         The same optimizer, for chaining.
@@ -85,4 +96,5 @@ def project_after_step(optimizer: torch.optim.Optimizer, module: nn.Module) -> t
     if not isinstance(optimizer, _ProjectionMixin):
         optimizer.__class__ = _projected_class(type(optimizer))
     optimizer.projected_layers = layers  # type: ignore[attr-defined]
+    optimizer.exact = exact  # type: ignore[attr-defined]
     return optimizer

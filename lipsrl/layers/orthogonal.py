@@ -51,6 +51,15 @@ def retract_cheaply(weight: Tensor, radius: float) -> Tensor:
     return weight if exact is None else exact
 
 
+@torch.no_grad()
+def tangent_gradient(weight: Tensor, gradient: Tensor, radius: float = 1.0) -> Tensor:
+    """``G - W·sym(WᵀG)/r²``: the gradient's part along the Stiefel manifold (Absil et al. 2008, eq. 3.35)."""
+    tall = weight.shape[0] >= weight.shape[1]
+    product = weight.mT @ gradient if tall else gradient @ weight.mT
+    symmetric = (product + product.mT).mul_(0.5 / radius**2)
+    return gradient - (weight @ symmetric if tall else symmetric @ weight)
+
+
 class Orthogonal(LipschitzLayer):
     """Linear layer with orthonormal rows or columns, times ``bound``, with an optional activation.
 
@@ -77,6 +86,10 @@ class Orthogonal(LipschitzLayer):
         if retracted is not None:
             self.weight.copy_(retracted)
         return retracted is not None
+
+    def project_gradient(self) -> None:
+        if self.weight.grad is not None:
+            self.weight.grad.copy_(tangent_gradient(self.weight, self.weight.grad, self.bound))
 
     @torch.no_grad()
     def project_cheaply(self) -> None:

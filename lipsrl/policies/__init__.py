@@ -17,7 +17,7 @@ ALIAS = "LipschitzMlpPolicy"
 def register_aliases() -> None:
     """Make SB3 know the aliases; safe to call twice."""
     for algorithm, policy in ((PPO, ppo.MlpPolicy), (A2C, ppo.MlpPolicy), (SAC, sac.MlpPolicy)):
-        algorithm.policy_aliases[ALIAS] = policy  # type: ignore[index]
+        algorithm.policy_aliases[ALIAS] = policy
 
 
 register_aliases()

@@ -106,8 +106,9 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
         raise _refuse(policy, "its policy class is not known here")
 
     if constrained is not None:
-        tail = modules[-1][1:] if isinstance(modules[-1], nn.Sequential) else []  # gSDE's Hardtanh
-        network = nn.Sequential(*constrained.merge(), *_plain(policy, list(tail)))
+        last = modules[-1]
+        tail = list(last)[1:] if isinstance(last, nn.Sequential) else []  # gSDE's Hardtanh
+        network = nn.Sequential(*constrained.merge(), *_plain(policy, tail))
     else:
         network = nn.Sequential(*_plain(policy, modules))
     network.requires_grad_(False).eval()
@@ -117,7 +118,9 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
         return ActorParts(network, False, None, None, None, True, constrained)
     low, high = (np.asarray(b, dtype=np.float64).reshape(-1) for b in (space.low, space.high))
     if squash or policy.squash_output:
-        return ActorParts(network, squash, action_half_range(space), (low + high) / 2, None, False, constrained)
+        return ActorParts(
+            network, squash, action_half_range(space), (low + high) / 2, None, False, constrained
+        )
     return ActorParts(network, False, None, None, (low, high), False, constrained)
 
 

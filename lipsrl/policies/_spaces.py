@@ -19,7 +19,9 @@ def output_features(space: spaces.Space[Any]) -> int:
             return int(np.sum(space.nvec))
         case spaces.MultiBinary():
             return int(np.prod(space.shape))
-    raise ValueError(f"Action space {space} is not supported. Accepted: Box, Discrete, MultiDiscrete, MultiBinary.")
+    raise ValueError(
+        f"Action space {space} is not supported. Accepted: Box, Discrete, MultiDiscrete, MultiBinary."
+    )
 
 
 def action_half_range(space: spaces.Space[Any]) -> np.ndarray:
@@ -28,7 +30,9 @@ def action_half_range(space: spaces.Space[Any]) -> np.ndarray:
     Raises:
         ValueError: the space is no Box, or unbounded.
     """
-    if not isinstance(space, spaces.Box) or not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+    if not isinstance(space, spaces.Box) or not (
+        np.isfinite(space.low).all() and np.isfinite(space.high).all()
+    ):
         raise ValueError(f"A squashed (tanh) action needs a bounded Box action space, received {space}.")
     half: np.ndarray = (space.high.astype(np.float64) - space.low.astype(np.float64)).reshape(-1) / 2
     return half

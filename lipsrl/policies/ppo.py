@@ -103,7 +103,7 @@ class MlpPolicy(CopyableDistribution, ActorCriticPolicy):
     @property
     def lipschitz_network(self) -> LipschitzMLP:
         """The constrained network: observation features → mean action (logits)."""
-        network: LipschitzMLP = self.mlp_extractor.policy_net.network  # type: ignore[union-attr, assignment]
+        network: LipschitzMLP = self.mlp_extractor.policy_net.network  # type: ignore[assignment]
         return network
 
     def _build_mlp_extractor(self) -> None:
@@ -126,7 +126,7 @@ class MlpPolicy(CopyableDistribution, ActorCriticPolicy):
         super()._build(lr_schedule)
         # The plain action_net of the parent gives way to the network's own last layer, so the optimizer is
         # made again over what remains.
-        self.action_net = OutputLayer(self.lipschitz_network)  # type: ignore[assignment]
+        self.action_net = OutputLayer(self.lipschitz_network)
         self.lipschitz_network.cache_in_eval = True
         optimizer: torch.optim.Optimizer = self.optimizer_class(
             self.parameters(),

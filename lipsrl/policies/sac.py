@@ -35,9 +35,9 @@ class LipschitzActor(CopyableDistribution, Actor):
         network.cache_in_eval = True
         self.latent_pi = LatentNetwork(network)  # type: ignore[assignment]
         if isinstance(self.mu, nn.Sequential):  # gSDE: Linear, then Hardtanh, which is 1-Lipschitz
-            self.mu = nn.Sequential(OutputLayer(network), *self.mu[1:])
+            self.mu = nn.Sequential(OutputLayer(network), *list(self.mu)[1:])
         else:
-            self.mu = OutputLayer(network)  # type: ignore[assignment]
+            self.mu = OutputLayer(network)
 
     @property
     def lipschitz_network(self) -> LipschitzMLP:
@@ -98,13 +98,20 @@ class MlpPolicy(SACPolicy):
         check_features_extractor(kwargs.get("features_extractor_class", FlattenExtractor))
         check_net_arch(net_arch, "qf")
         super().__init__(
-            observation_space, action_space, lr_schedule, net_arch, self.options.activation_class, *args, **kwargs
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            self.options.activation_class,
+            *args,
+            **kwargs,
         )
 
     @property
     def lipschitz_network(self) -> LipschitzMLP:
         """The constrained network: observation features → mean before tanh."""
-        return self.actor.lipschitz_network  # type: ignore[attr-defined, no-any-return]
+        network: LipschitzMLP = self.actor.lipschitz_network  # type: ignore[assignment]
+        return network
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from typing import Literal
+
+Rounding = Literal["nearest", "up", "down"]
+
+_MODES = {"nearest": ROUND_HALF_EVEN, "up": ROUND_CEILING, "down": ROUND_FLOOR}
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
@@ -15,17 +21,23 @@ def decimals(value: float) -> int:
     return min(5, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
-def number(value: float | None, places: int | None = None) -> str:
-    """``value`` with ``places`` decimals (default: about three significant digits); "–" for None and NaN."""
+def number(value: float | None, places: int | None = None, *, rounding: Rounding = "nearest") -> str:
+    """``value`` with ``places`` decimals (default: about three significant digits); "–" for None and NaN.
+
+    An upper bound is to be rounded up and a lower bound down, so that what is printed is still a bound.
+    """
     if value is None or math.isnan(value):
         return MISSING
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
+    exact = Decimal(repr(float(value)))
     # gains can reach 1e4 and more (a constant sensor under VecNormalize); tiny values keep their exponent
     if value != 0.0 and not 1e-4 <= abs(value) < 1e7:
-        text = f"{value:.2e}"
+        step = Decimal(1).scaleb(exact.adjusted() - 2)
+        text = f"{exact.quantize(step, _MODES[rounding]):.2e}"
     else:
-        text = f"{value:,.{decimals(value) if places is None else places}f}"
+        step = Decimal(1).scaleb(-(decimals(value) if places is None else places))
+        text = f"{exact.quantize(step, _MODES[rounding]):,f}"
     if float(text.replace(",", "")) == 0.0:
         text = text.lstrip("-")
     return text.replace("-", MINUS)
@@ -40,8 +52,8 @@ def interval(low: float, high: float, places: int | None = None) -> str:
     return f"[{number(low, places)}, {number(high, places)}]"
 
 
-def percent(value: float | None) -> str:
-    """A fraction in [0, 1] as a percentage with one decimal below 100 %."""
+def percent(value: float | None, *, rounding: Rounding = "nearest") -> str:
+    """A fraction in [0, 1] as a percentage with one decimal."""
     if value is None or math.isnan(value):
         return MISSING
-    return f"{number(100.0 * value, 1)} %"
+    return f"{number(100.0 * value, 1, rounding=rounding)} %"

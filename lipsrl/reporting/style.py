@@ -73,7 +73,7 @@ def base_layout(**overrides: Any) -> dict[str, Any]:
 def axis(title: str, **overrides: Any) -> dict[str, Any]:
     """One axis: titled (with its unit), thin grid, no heavy zero line."""
     return {
-        "title": {"text": title, "standoff": 10},
+        "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "gridcolor": "rgba(128,128,128,0.25)",
         "linecolor": "rgba(128,128,128,0.6)",
         "showline": True,

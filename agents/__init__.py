@@ -1,0 +1,19 @@
+"""Recipes: a named agent is an SB3 algorithm, a policy and hyperparameters per task."""
+
+from __future__ import annotations
+
+from agents.ppo import PPO_AGENTS
+from agents.recipe import Recipe, Settings
+from agents.sac import SAC_AGENTS
+from lipsrl._validation import lookup
+
+#: name → recipe.
+AGENTS: dict[str, Recipe] = {recipe.name: recipe for recipe in (*PPO_AGENTS, *SAC_AGENTS)}
+
+
+def get_agent(name: str) -> Recipe:
+    """The agent called ``name``; ``ValueError`` with the nearest name otherwise."""
+    return lookup("agent", name, AGENTS)
+
+
+__all__ = ["AGENTS", "Recipe", "Settings", "get_agent"]

@@ -1,0 +1,36 @@
+"""PPO agents: the plain one and its Lipschitz twins, with the same hyperparameters."""
+
+from __future__ import annotations
+
+from stable_baselines3 import PPO
+from stable_baselines3.common.utils import LinearSchedule
+from torch import nn
+
+from agents.recipe import Recipe, Settings
+from lipsrl.layers import LAYERS
+
+SETTINGS = {
+    "pendulum": Settings(
+        timesteps=300_000,
+        n_envs=4,
+        algorithm={
+            "n_steps": 512,
+            "batch_size": 128,
+            "n_epochs": 10,
+            "gamma": 0.95,
+            "learning_rate": LinearSchedule(1e-3, 0.0, 1.0),
+        },
+        policy={"net_arch": [64, 64], "activation_fn": nn.ReLU, "log_std_init": -0.5},
+    ),
+}
+
+#: K in units of the normalised observation.
+LIPSCHITZ_BOUND = {"pendulum": 8.0}
+
+PPO_AGENTS = (
+    Recipe("ppo", PPO, "MlpPolicy", None, SETTINGS),
+    *(
+        Recipe(f"ppo-{layer}", PPO, "LipschitzMlpPolicy", layer, SETTINGS, LIPSCHITZ_BOUND)
+        for layer in LAYERS
+    ),
+)

@@ -1,0 +1,97 @@
+"""What an agent is: an SB3 algorithm, a policy, and hyperparameters per task."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from envs import Task, get_task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyperparameters of an algorithm on one task; shared by the plain agent and its Lipschitz twins.
+
+    Attributes:
+        timesteps: environment steps of a full training.
+        n_envs: environments side by side.
+        algorithm: keyword arguments of the SB3 class.
+        policy: keyword arguments of every policy (``policy_kwargs``).
+    """
+
+    timesteps: int
+    n_envs: int
+    algorithm: dict[str, Any]
+    policy: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named agent.
+
+    Attributes:
+        name: key in ``AGENTS``.
+        algorithm: SB3 class.
+        policy: policy name or alias.
+        layer: constraint, or ``None`` for the plain twin.
+        settings: task name → hyperparameters.
+        lipschitz_bound: task name → K, in units of what the policy receives.
+    """
+
+    name: str
+    algorithm: type[BaseAlgorithm]
+    policy: str
+    layer: str | None
+    settings: dict[str, Settings]
+    lipschitz_bound: dict[str, float] = field(default_factory=dict)
+
+    def for_task(self, task: str) -> Settings:
+        """Hyperparameters on ``task``; ``ValueError`` if this agent has none for it."""
+        get_task(task)
+        if task not in self.settings:
+            raise ValueError(
+                f"agent={self.name!r} has no hyperparameters for task={task!r}. "
+                f"Accepted tasks: {', '.join(map(repr, sorted(self.settings)))}."
+            )
+        return self.settings[task]
+
+    def policy_kwargs(self, task: Task, **overrides: Any) -> dict[str, Any]:
+        """A fresh ``policy_kwargs`` dict (SB3's off-policy classes write into the one they are given).
+
+        Raises:
+            ValueError: Lipschitz options for a plain agent.
+        """
+        kwargs = copy.deepcopy(self.for_task(task.name).policy)
+        chosen = {key: value for key, value in overrides.items() if value is not None}
+        if self.layer is None:
+            if chosen:
+                raise ValueError(
+                    f"agent={self.name!r} is a plain SB3 agent and takes no {', '.join(sorted(chosen))}. "
+                    "Use a Lipschitz agent such as 'ppo-sandwich'."
+                )
+            return kwargs
+        lipschitz = {"lipschitz_bound": self.lipschitz_bound[task.name], "layer": self.layer}
+        return {**kwargs, **lipschitz, **chosen}
+
+    def build(
+        self, venv: VecEnv, task: Task, *, seed: int, verbose: int = 0, **overrides: Any
+    ) -> BaseAlgorithm:
+        """The untrained model on ``venv``.
+
+        Args:
+            overrides: ``lipschitz_bound``, ``layer``, …: replace the recipe's policy options where not ``None``.
+        """
+        settings = self.for_task(task.name)
+        return self.algorithm(
+            self.policy,
+            venv,
+            policy_kwargs=self.policy_kwargs(task, **overrides),
+            seed=seed,
+            device="cpu",
+            verbose=verbose,
+            **copy.deepcopy(settings.algorithm),
+        )

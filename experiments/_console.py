@@ -1,0 +1,48 @@
+"""What the scripts share at the command line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+def parse(args: type[T], description: str | None, epilog: str = "") -> T:
+    """Read ``sys.argv`` into the dataclass ``args``."""
+    text = "\n\n".join(part for part in (description, epilog) if part)
+    return tyro.cli(args, description=text)
+
+
+def command_line(module: str) -> str:
+    """The command that is running, as one would type it."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("torch", "stable-baselines3", "gymnasium", "numpy", "wandb")
+    import lipsrl
+
+    return {
+        "python": platform.python_version(),
+        "lipsrl": lipsrl.__version__,
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+@contextmanager
+def fail() -> Iterator[None]:
+    """Print the errors that a user can mend as one line, without a traceback; exit status 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, FileExistsError, TypeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

@@ -1,0 +1,107 @@
+"""Measure trained runs as sensor noise grows, and certify them.
+
+    python -m experiments.evaluate runs/ppo-sandwich-pendulum-0
+
+Writes evaluation.parquet (+ .json) and certificate.json into each run folder and prints the table.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+
+from envs import Task, get_task
+from experiments._console import fail, parse
+from lipsrl.certificates import Certificate, certify
+from lipsrl.disturbances import GaussianNoise
+from lipsrl.evaluation import Evaluation, evaluate
+from lipsrl.reporting import comparison_table
+from lipsrl.tracking import RunFolder
+
+
+@dataclass
+class Args:
+    """Measure trained runs as sensor noise grows, and certify them."""
+
+    run: tyro.conf.Positional[list[Path]]
+    """Run folders, as `experiments.train` leaves them."""
+    episodes: int = 100
+    """Episodes per noise level; the same ones for every run."""
+    seed: int = 0
+    """Of the episodes and the noise (not of the training)."""
+    force: bool = False
+    """Measure again what has been measured with the same settings."""
+
+
+def is_current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> bool:
+    """Whether a stored evaluation is what would be measured now."""
+    data = evaluation.metadata
+    return (
+        data.get("n_episodes") == episodes
+        and data.get("seed") == seed
+        and data.get("strengths") == list(task.strengths)
+    )
+
+
+def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = False) -> Evaluation:
+    """The evaluation of one run under the task's Gaussian sensor noise, stored in its folder."""
+    config = folder.read_config()
+    task = get_task(config["task"])
+    if folder.evaluation_file.is_file() and not force:
+        stored = Evaluation.load(folder.evaluation_file)
+        if is_current(stored, task, episodes, seed):
+            return stored
+    model, statistics = folder.load()
+    evaluation = evaluate(
+        {(config["agent"], config["seed"]): model},
+        task.make,
+        disturbances=GaussianNoise(1.0),
+        strengths=task.strengths,
+        n_episodes=episodes,
+        seed=seed,
+        vec_normalize=statistics,
+        floor=task.floor,
+        progress=sys.stderr.isatty(),
+    )
+    evaluation.save(folder.evaluation_file)
+    return evaluation
+
+
+def certify_run(folder: RunFolder, *, force: bool = False) -> Certificate:
+    """The certificate of one run, stored in its folder."""
+    if folder.certificate_file.is_file() and not force:
+        return Certificate.load(folder.certificate_file)
+    model, statistics = folder.load()
+    certificate = certify(model, vec_normalize=statistics)
+    certificate.save(folder.certificate_file)
+    return certificate
+
+
+def main() -> None:
+    """Command line."""
+    args = parse(Args, __doc__)
+    torch.set_num_threads(1)
+    with fail():
+        folders = [RunFolder.open(path) for path in args.run]
+        evaluations = [
+            evaluate_run(folder, episodes=args.episodes, seed=args.seed, force=args.force)
+            for folder in folders
+        ]
+        certificates = [
+            {
+                "agent": folder.read_config()["agent"],
+                "seed": folder.read_config()["seed"],
+                **certify_run(folder, force=args.force).to_dict(),
+            }
+            for folder in folders
+        ]
+        Console().print(comparison_table(Evaluation.concat(evaluations), certificates))
+
+
+if __name__ == "__main__":
+    main()

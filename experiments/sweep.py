@@ -1,0 +1,88 @@
+"""Train several agents over several seeds, side by side; finished runs are kept, so it can be resumed.
+
+python -m experiments.sweep --agents ppo ppo-sandwich --task pendulum --seeds 10 --output runs/pendulum
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agents import get_agent
+from envs import get_task
+from experiments._console import fail, parse
+from experiments._parallel import module_command, run_all
+from lipsrl.tracking import Mode, RunFolder
+
+
+@dataclass
+class Args:
+    """Train several agents over several seeds."""
+
+    agents: list[str] = field(default_factory=lambda: ["ppo", "ppo-sandwich"])
+    """Recipes (see agents/)."""
+    task: str = "pendulum"
+    """Name of the task (see envs/)."""
+    seeds: int = 10
+    """Training seeds 0 … N-1."""
+    timesteps: int | None = None
+    """Environment steps; the recipes' own number if not given."""
+    output: Path = Path("runs/sweep")
+    """Run folders go to OUTPUT/AGENT-TASK-SEED."""
+    jobs: int = 2
+    """Trainings at a time, one thread each."""
+    track: Mode | None = None
+    """Weights & Biases: online, offline or disabled; see experiments.train."""
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run folder holds a finished training."""
+    try:
+        return bool(RunFolder.open(path).read_config().get("status") == "finished")
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+
+
+def sweep(args: Args) -> list[Path]:
+    """Train what is not finished yet; returns all run folders, agent by agent.
+
+    Raises:
+        ValueError: an agent or task that does not exist.
+        RuntimeError: a training failed; the others were run.
+    """
+    task = get_task(args.task)
+    for name in args.agents:
+        get_agent(name).for_task(task.name)
+    folders = {
+        (agent, seed): args.output / f"{agent}-{args.task}-{seed}"
+        for seed in range(args.seeds)  # seed by seed: a comparison is possible before the sweep has ended
+        for agent in args.agents
+    }
+    commands = []
+    for (agent, seed), folder in folders.items():
+        if is_finished(folder):
+            continue
+        options: list[object] = ["--agent", agent, "--task", args.task, "--seed", seed, "--output", folder]
+        if args.timesteps is not None:
+            options += ["--timesteps", args.timesteps]
+        if args.track is not None:
+            options += ["--track", args.track]
+        commands.append(module_command("experiments.train", *options, "--overwrite"))
+    failures = run_all(commands, args.jobs)
+    if failures:
+        raise RuntimeError(
+            "Trainings that failed:\n" + "\n".join(f"  [{f.status}] {f.command}" for f in failures)
+        )
+    return [folders[agent, seed] for agent in args.agents for seed in range(args.seeds)]
+
+
+def main() -> None:
+    """Command line."""
+    args = parse(Args, __doc__)
+    with fail():
+        sweep(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Train one agent on one task and leave a run folder behind.
+
+    python -m experiments.train --agent ppo-sandwich --task pendulum --seed 0
+
+The folder holds config.json, model.zip, vecnormalize.pkl, progress.csv, certificate.json, tensorboard/ and
+wandb/ (offline unless asked otherwise). Ctrl-C keeps the model trained so far.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+from agents import AGENTS, Recipe, get_agent
+from envs import TASKS, Task, get_task
+from experiments._console import command_line, fail, parse, versions
+from experiments._progress import ProgressCallback
+from lipsrl.certificates import certify
+from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
+
+
+@dataclass
+class Args:
+    """Train one agent on one task; everything it leaves is in one run folder."""
+
+    agent: str = "ppo-sandwich"
+    """Name of the recipe (see agents/)."""
+    task: str = "pendulum"
+    """Name of the task (see envs/)."""
+    seed: int = 0
+    """Training seed: network, environments and exploration."""
+    timesteps: int | None = None
+    """Environment steps; the recipe's own number if not given."""
+    lipschitz_bound: float | None = None
+    """K, if not the recipe's."""
+    output: Path | None = None
+    """Run folder; runs/AGENT-TASK-SEED if not given."""
+    overwrite: bool = False
+    """Replace a run folder that is there already."""
+    track: Mode | None = None
+    """Weights & Biases: online, offline (kept in the run folder) or disabled. WANDB_MODE if not given, else offline."""
+    project: str | None = None
+    """W&B project; WANDB_PROJECT if not given, else lipsrl."""
+    progress: bool = True
+    """Show a progress bar with the time that remains."""
+    threads: int = 1
+    """torch threads; one is fastest for small networks."""
+
+
+def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
+    """Environments side by side, monitored, normalised as the task says."""
+    settings = recipe.for_task(task.name)
+    venv: VecEnv = DummyVecEnv([lambda: Monitor(task.make())] * settings.n_envs)
+    if task.normalize_observation or task.normalize_reward:
+        venv = VecNormalize(
+            venv,
+            gamma=settings.algorithm.get("gamma", 0.99),
+            norm_obs=task.normalize_observation,
+            norm_reward=task.normalize_reward,
+        )
+    return venv
+
+
+def make_logger(folder: RunFolder, config: dict[str, Any], args: Args) -> tuple[Logger, WandbWriter]:
+    """CSV, TensorBoard and W&B behind SB3's logger."""
+    wandb_writer = WandbWriter(
+        folder.path,
+        config,
+        name=folder.path.name,
+        group=f"{args.task}/{args.agent}",
+        job_type="train",
+        mode=args.track,
+        project=args.project,
+    )
+    outputs = [
+        CSVOutputFormat(str(folder.path / "progress.csv")),
+        TensorBoardOutputFormat(str(folder.path / "tensorboard")),
+        wandb_writer,
+    ]
+    return Logger(folder=str(folder.path), output_formats=outputs), wandb_writer
+
+
+@contextmanager
+def keyboard_interrupt_on_terminate() -> Iterator[None]:
+    """Treat a polite kill like Ctrl-C: a batch system's time limit must not cost the model either."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def learn(model: BaseAlgorithm, timesteps: int, label: str, progress: bool) -> bool:
+    """Train; ``False`` if the user interrupted it."""
+    callbacks = [SmoothnessCallback(), ProgressCallback(timesteps, label, progress)]
+    try:
+        with keyboard_interrupt_on_terminate():
+            model.learn(timesteps, callback=callbacks)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def train(args: Args) -> RunFolder:
+    """Run the training that ``args`` describe.
+
+    Raises:
+        ValueError: an agent, task or option that does not exist or is out of range.
+        FileExistsError: the run folder is there already.
+    """
+    recipe, task = get_agent(args.agent), get_task(args.task)
+    settings = recipe.for_task(task.name)
+    timesteps = settings.timesteps if args.timesteps is None else args.timesteps
+    if timesteps <= 0:
+        raise ValueError(f"timesteps must be an integer > 0, received {timesteps}.")
+    folder = RunFolder(args.output or Path("runs") / f"{args.agent}-{args.task}-{args.seed}")
+    if folder.path.exists() and not args.overwrite:
+        raise FileExistsError(
+            f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
+        )
+    torch.set_num_threads(args.threads)
+    venv = make_training_env(recipe, task)
+    model = recipe.build(venv, task, seed=args.seed, lipschitz_bound=args.lipschitz_bound)
+
+    # Nothing is left of a run that fails before it has a model.
+    if folder.path.exists():
+        shutil.rmtree(folder.path)
+    folder.path.mkdir(parents=True)
+    try:
+        config = {
+            "agent": args.agent,
+            "task": args.task,
+            "env_id": task.env_id,
+            "seed": args.seed,
+            "timesteps": timesteps,
+            "algorithm": type(model).__name__,
+            "policy": recipe.policy,
+            "lipschitz_bound": getattr(getattr(model.policy, "options", None), "lipschitz_bound", None),
+            "layer": recipe.layer,
+            "hyperparameters": {
+                "n_envs": settings.n_envs,
+                **{
+                    key: repr(value) if callable(value) else value
+                    for key, value in settings.algorithm.items()
+                },
+                "policy_kwargs": {
+                    key: getattr(value, "__name__", value)
+                    for key, value in recipe.policy_kwargs(task).items()
+                },
+            },
+            "command": command_line("experiments.train"),
+            "versions": versions(),
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        logger, wandb_writer = make_logger(folder, config, args)
+        model.set_logger(logger)
+        begun = time.perf_counter()
+        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress)
+        seconds = time.perf_counter() - begun
+        folder.save_model(model)
+    except BaseException:
+        if not folder.model_file.is_file():
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    status = "finished" if finished else "interrupted"
+    folder.write_config(
+        {
+            **config,
+            "status": status,
+            "trained_timesteps": model.num_timesteps,
+            "train_seconds": round(seconds, 1),
+        }
+    )
+    certificate = certify(model)
+    certificate.save(folder.certificate_file)
+    wandb_writer.summary(
+        {
+            "certificate/upper_bound": certificate.upper_bound,
+            "certificate/lower_bound": certificate.lower_bound,
+            "certificate/tightness": certificate.tightness,
+            "certificate/network_upper_bound": certificate.network.upper_bound,
+            "certificate/network_tightness": certificate.network.tightness,
+            "status": status,
+        }
+    )
+    logger.close()
+    venv.close()
+    rate = model.num_timesteps / max(seconds, 1e-9)
+    if not finished:
+        print(f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept.")
+    print(
+        f"{folder.path}: {model.num_timesteps} steps in {seconds:.0f} s ({rate:.0f}/s), "
+        f"certified ≤ {certificate.upper_bound:.4g} per raw unit "
+        f"(network {certificate.network.upper_bound:.4g}, tightness {certificate.network.tightness:.0%})"
+    )
+    return folder
+
+
+def main() -> None:
+    """Command line."""
+    epilog = f"agents: {', '.join(AGENTS)}. tasks: {', '.join(TASKS)}."
+    args = parse(Args, __doc__, epilog)
+    with fail():
+        train(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Searching for the steepest place of a map: lower bounds of its Lipschitz constant, with their witnesses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two inputs and what the map makes of them; ``ratio = ‖f(x) - f(x')‖₂ / ‖x - x'‖₂``, all float64."""
+
+    x: Tensor
+    x_prime: Tensor
+    y: Tensor
+    y_prime: Tensor
+
+    @property
+    def ratio(self) -> float:
+        return float((self.y - self.y_prime).norm() / (self.x - self.x_prime).norm())
+
+
+def jacobians(function: Map, x: Tensor) -> Tensor:
+    """Jacobians (n, out, in) of ``function`` at each row of ``x`` (n, in)."""
+    x = x.detach().requires_grad_(True)
+    y = function(x)
+    outputs = y.shape[1]
+    rows = []
+    for i in range(outputs):
+        (row,) = torch.autograd.grad(y[:, i].sum(), x, retain_graph=i + 1 < outputs)
+        rows.append(row)
+    return torch.stack(rows, dim=1).detach()
+
+
+def _slopes(function: Map, x: Tensor, chunk: int = 4096) -> tuple[Tensor, Tensor]:
+    """Largest singular value (n,) of the Jacobian at each row, and its right singular vector (n, in)."""
+    values, vectors = [], []
+    for part in x.split(chunk):  # type: ignore[no-untyped-call]
+        jacobian = jacobians(function, part)
+        _, s, vh = torch.linalg.svd(jacobian, full_matrices=False)
+        values.append(s[:, 0])
+        vectors.append(vh[:, 0])
+    return torch.cat(values), torch.cat(vectors)
+
+
+def _climb(function: Map, x: Tensor, scale: Tensor, rounds: int, generator: torch.Generator) -> Tensor:
+    """Hill-climb the Jacobian norm by random moves: it is piecewise constant for ReLU, so it has no gradient."""
+    best, _ = _slopes(function, x)
+    for i in range(rounds):
+        size = scale * 10.0 ** (-0.5 - 2.5 * i / max(rounds - 1, 1))
+        moved = x + size * torch.randn(x.shape, dtype=x.dtype, generator=generator)
+        slopes, _ = _slopes(function, moved)
+        better = slopes > best
+        x, best = torch.where(better.unsqueeze(1), moved, x), torch.where(better, slopes, best)
+    return x
+
+
+def _ascend(function: Map, x: Tensor, direction: Tensor, scale: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Gradient ascent of log(‖Δf‖/‖Δx‖) over both ends of finite pairs, from ``x ± direction``; best ones seen."""
+    n = len(x)
+    # lengths over three decades: short pairs find the Jacobian, long ones step over kinks
+    length = scale.norm() * torch.logspace(-4, -1, n, dtype=x.dtype).unsqueeze(1)
+    ends = torch.cat([x - 0.5 * length * direction, x + 0.5 * length * direction]).requires_grad_(True)
+    optimizer = torch.optim.Adam([ends], lr=3e-3 * float(scale.norm()))
+    shortest = 1e-5 * float(scale.norm())
+    best_ends, best = ends.detach().clone(), torch.full((n,), -1.0, dtype=x.dtype)
+    for _ in range(steps):
+        y = function(ends)
+        gap = (ends[:n] - ends[n:]).norm(dim=1)
+        ratio = (y[:n] - y[n:]).norm(dim=1) / gap.clamp_min(shortest)
+        better = (ratio > best) & (gap >= shortest)
+        best = torch.where(better, ratio.detach(), best)
+        both = torch.cat([better, better]).unsqueeze(1)
+        best_ends = torch.where(both, ends.detach(), best_ends)
+        loss = -torch.log(ratio + 1e-12).sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        # x is measured in `scale` per coordinate; a saturated pair has no gradient and stays where it is
+        assert ends.grad is not None
+        ends.grad.nan_to_num_(0.0)
+        optimizer.step()
+    return best_ends[:n], best_ends[n:]
+
+
+def steepest_pair(
+    function: Map,
+    starts: Tensor,
+    scale: Tensor,
+    *,
+    keep: int = 96,
+    rounds: int = 24,
+    steps: int = 120,
+    seed: int = 0,
+) -> Pair:
+    """The steepest pair that was found: a *lower* bound of the Lipschitz constant of ``function``.
+
+    Jacobian norms at all ``starts``, hill climbing from the ``keep`` steepest, then gradient ascent over both
+    ends of finite pairs.
+
+    Args:
+        function: float64 map (n, in) → (n, out), differentiable almost everywhere.
+        starts: (n, in).
+        scale: (in,) typical size of each coordinate.
+        seed: of the random moves.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    slopes, _ = _slopes(function, starts)
+    x = starts[slopes.argsort(descending=True)[:keep]]
+    x = _climb(function, x, scale, rounds, generator)
+    _, direction = _slopes(function, x)
+    a, b = _ascend(function, x, direction, scale, steps)
+    # the infinitesimal pair at the steepest point belongs to the candidates
+    half = 0.5e-5 * scale.norm() * direction
+    a, b = torch.cat([a, x - half]), torch.cat([b, x + half])
+    with torch.no_grad():
+        ya, yb = function(a), function(b)
+        best = int(((ya - yb).norm(dim=1) / (a - b).norm(dim=1)).argmax())
+    return Pair(a[best], b[best], ya[best], yb[best])

@@ -1,0 +1,141 @@
+"""Reading what `evaluate` is asked for: who, under which disturbances, at which strengths."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._environments import Env
+
+DisturbancesLike: TypeAlias = Disturbance | Sequence[Disturbance] | Mapping[str, Disturbance] | None
+
+#: what the table calls the disturbance of an evaluation without one
+NO_DISTURBANCE = "none"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One trained model: the key under which it was given, its agent's name, its training seed if known."""
+
+    key: Any
+    agent: str
+    seed: int | None
+    model: Any
+
+    @property
+    def label(self) -> str:
+        return f"model {self.agent!r}" + ("" if self.seed is None else f" (training seed {self.seed})")
+
+
+def read_models(models: Any) -> list[Contestant]:
+    """One contestant per model.
+
+    Raises:
+        ValueError: an empty dict, a key of another form, or two models of one agent and training seed.
+    """
+    if not isinstance(models, Mapping):
+        name = type(models).__name__ if isinstance(models, BaseAlgorithm) else "policy"
+        models = {name: models}
+    if not models:
+        raise ValueError("models must hold at least one model, received an empty dict.")
+    contestants = []
+    for key, model in models.items():
+        agent, seed = key if isinstance(key, tuple) and len(key) == 2 else (key, getattr(model, "seed", None))
+        number = int(seed) if isinstance(seed, numbers.Integral) and not isinstance(seed, bool) else None
+        if not isinstance(agent, str) or not agent or (isinstance(key, tuple) and number is None):
+            raise ValueError(
+                f"models must be named by str or by (str, training seed), received the key {key!r}."
+            )
+        contestants.append(Contestant(key, agent, number, model))
+    identities = [(c.agent, c.seed) for c in contestants]
+    repeated = [i for i in identities if identities.count(i) > 1]
+    if repeated:
+        raise ValueError(f"models has two of agent {repeated[0][0]!r} with training seed {repeated[0][1]}.")
+    return contestants
+
+
+def read_disturbances(disturbances: DisturbancesLike) -> dict[str, Disturbance | None]:
+    """By name; a list goes by the names of the families.
+
+    Raises:
+        TypeError: something that is no `Disturbance`.
+        ValueError: none, or two of one name.
+    """
+    if disturbances is None:
+        return {NO_DISTURBANCE: None}
+    named: list[tuple[Any, Any]]
+    if isinstance(disturbances, Mapping):
+        named = list(disturbances.items())
+    else:
+        several = [disturbances] if isinstance(disturbances, Disturbance) else list(disturbances)
+        named = [(getattr(d, "name", ""), d) for d in several]
+    for name, disturbance in named:
+        if not isinstance(disturbance, Disturbance) or not isinstance(name, str) or not name:
+            raise TypeError(
+                "disturbances must be a Disturbance, a list of them or a dict name -> Disturbance, "
+                f"received {disturbance!r} under the name {name!r}."
+            )
+    names = [name for name, _ in named]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"disturbances must be at least one, and each needs a name of its own, received {names}. Give a "
+            "dict name -> Disturbance to name two of one family, None for clean episodes."
+        )
+    return dict(named)
+
+
+def read_strengths(strengths: Iterable[float] | float, disturbances: DisturbancesLike) -> list[float]:
+    """As floats, in the order given; one number stands for itself.
+
+    Raises:
+        ValueError: none, one that is negative, not finite or given twice, or one above 0 without a
+            disturbance.
+    """
+    given = list(strengths) if isinstance(strengths, Iterable) else [strengths]
+    if not given or not all(
+        isinstance(s, numbers.Real) and not isinstance(s, bool) and math.isfinite(s) and s >= 0 for s in given
+    ):
+        raise ValueError(f"strengths must be finite numbers >= 0, at least one, received {strengths!r}.")
+    grid = [float(s) + 0.0 for s in given]
+    if len(set(grid)) < len(grid):
+        raise ValueError(f"strengths must all differ, received {given}.")
+    if disturbances is None and grid != [0.0]:
+        raise ValueError(f"strengths={given} multiply a disturbance, but disturbances is None.")
+    return grid
+
+
+def check_sensitivity_std(std: ArrayLike, env: Env) -> None:
+    """``ValueError`` unless ``std`` displaces the environment's observations."""
+    scale = np.asarray(std, dtype=np.float64)
+    if (
+        scale.shape not in ((), env.observation_space.shape)
+        or not (np.isfinite(scale) & (scale >= 0)).all()
+        or not scale.any()
+    ):
+        raise ValueError(
+            "sensitivity_std must be a number > 0, or one number >= 0 per sensor "
+            f"{env.observation_space.shape}, not all zero; received {std!r}."
+        )
+
+
+def check_disturbances(disturbances: Iterable[Disturbance | None], env: Env) -> None:
+    """``ValueError`` unless each applies to the environment's observations."""
+    space = env.observation_space
+    assert isinstance(space, spaces.Box)
+    for disturbance in disturbances:
+        if disturbance is not None:
+            disturbance.check_dimension(space.shape[0])
+            if not np.issubdtype(space.dtype, np.floating):
+                raise ValueError(
+                    f"disturbances need floating-point observations, those of {env} are {space.dtype}. "
+                    "Convert them (gymnasium.wrappers.DtypeObservation)."
+                )

@@ -1,0 +1,71 @@
+"""The same numbers as the report's tables, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lipsrl.evaluation import Evaluation
+from lipsrl.reporting.certificate_table import certificate_rows
+from lipsrl.reporting.context import agents_of, definition_of, disturbances_of
+from lipsrl.reporting.headline import headline_rows
+from lipsrl.reporting.rows import Row
+from lipsrl.reporting.wording import averaging, describe_disturbance
+
+_KINDS = (
+    "Gains and upper bounds are proven, lower bounds and tightness were found by search; all else, with its "
+    "interval in brackets, is an estimate of this evaluation."
+)
+
+
+def comparison_table(
+    evaluation: Evaluation, certificates: Sequence[Mapping[str, Any]] = (), *, floor: float | None = None
+) -> Table:
+    """Return and fluctuation under noise, certificate and sensitivity, one column per agent.
+
+    Args:
+        evaluation: the table and its metadata.
+        certificates: as `lipsrl.reporting.write_report`.
+        floor: as there.
+
+    Returns:
+        A table to print with `rich.console.Console`; the caption says what is averaged over what.
+    """
+    checked = Evaluation(evaluation.frame, evaluation.metadata)
+    floor = checked.metadata.get("floor") if floor is None else floor
+    agents = agents_of(checked)
+    said = averaging(checked.summary(["return"]))
+    if certificates:
+        said.append(_KINDS)
+    table = Table(
+        title=Text(f"{checked.metadata.get('env', 'Evaluation')}: {len(checked.frame):,} episodes"),
+        caption=Text("\n".join(said)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for agent in agents:
+        # Text, because a name may hold what rich takes for markup
+        table.add_column(Text(agent), justify="right")
+    disturbances = disturbances_of(checked)
+    for name in disturbances:
+        if len(disturbances) > 1:
+            table.add_row(Text(describe_disturbance(name, definition_of(checked, name)), style="bold"))
+        _add(table, headline_rows(checked, name, floor), agents)
+        table.add_section()
+    _add(table, certificate_rows(certificates, checked), agents)
+    return table
+
+
+def _add(table: Table, rows: Sequence[Row], agents: Sequence[str]) -> None:
+    # two agents fit into 80 columns with the interval beside the number, more have it below
+    gap = " " if len(agents) <= 2 else "\n"
+    for row in rows:
+        cells = [row.cell(agent) for agent in agents]
+        details = [f"{gap}{cell.detail}" if cell.detail else "" for cell in cells]
+        texts = [Text.assemble(c.text, (detail, "dim")) for c, detail in zip(cells, details, strict=True)]
+        table.add_row(Text(row.label), *texts)

@@ -1,0 +1,9 @@
+"""What a training run writes while it runs: W&B, TensorBoard, smoothness, and the run folder itself."""
+
+from __future__ import annotations
+
+from lipsrl.tracking.run_folder import RunFolder
+from lipsrl.tracking.smoothness_callback import SmoothnessCallback
+from lipsrl.tracking.wandb_writer import MODES, Mode, WandbWriter
+
+__all__ = ["MODES", "Mode", "RunFolder", "SmoothnessCallback", "WandbWriter"]

@@ -1,0 +1,94 @@
+"""A run folder: everything that one training left behind, under fixed names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from lipsrl._files import atomic_path, write_text
+from lipsrl.policies.loading import load_model
+from lipsrl.policies.normalization import load_vec_normalize
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``{config.json, model.zip, vecnormalize.pkl?, progress.csv, certificate.json, evaluation.parquet, wandb/}``.
+
+    Each file is written to a temporary name and renamed.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def model_file(self) -> Path:
+        return self.path / "model.zip"
+
+    @property
+    def normalization_file(self) -> Path:
+        return self.path / "vecnormalize.pkl"
+
+    @property
+    def certificate_file(self) -> Path:
+        return self.path / "certificate.json"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.parquet"
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """The run folder at ``path``.
+
+        Raises:
+            FileNotFoundError: no such folder, or one without config or model; says what is missing.
+        """
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            raise FileNotFoundError(
+                f"{str(path)!r} is not a run folder: no such directory. Make one with "
+                "`python -m experiments.train --agent … --task …`."
+            )
+        for file in (folder.config_file, folder.model_file):
+            if not file.is_file():
+                raise FileNotFoundError(
+                    f"{str(path)!r} is not a complete run folder: {file.name} is missing. Train again with "
+                    "`python -m experiments.train … --output DIR`, or give the zip itself."
+                )
+        return folder
+
+    def read_config(self) -> dict[str, Any]:
+        """The settings of the run."""
+        config: dict[str, Any] = json.loads(self.config_file.read_text(encoding="utf-8"))
+        return config
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write the settings of the run."""
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **config}, indent=2, sort_keys=True)
+        write_text(self.config_file, text + "\n")
+
+    def save_model(self, model: BaseAlgorithm) -> None:
+        """Save ``model`` and the VecNormalize around its environment, if there is one."""
+        statistics = model.get_vec_normalize_env()
+        if statistics is not None:
+            with atomic_path(self.normalization_file) as temporary:
+                statistics.save(str(temporary))
+        with atomic_path(self.model_file) as temporary:
+            model.save(temporary)
+
+    def load(self) -> tuple[BaseAlgorithm, VecNormalize | None]:
+        """The model, and its frozen normalisation if it has one."""
+        statistics = (
+            load_vec_normalize(self.normalization_file) if self.normalization_file.is_file() else None
+        )
+        return load_model(self.model_file), statistics

@@ -1,0 +1,163 @@
+"""Bad input gets an error that names it; a value that is not finite names its episode."""
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+from lipsrl.disturbances import GaussianNoise
+from lipsrl.evaluation import NonFiniteError, evaluate, rollout_trace
+
+
+def rest(observations):
+    return np.zeros((len(observations), 1))
+
+
+class Plain(gym.Wrapper):
+    """Does not record its arguments."""
+
+
+class Pixels(gym.Env):
+    observation_space = spaces.Box(0, 255, (4, 4), np.uint8)
+    action_space = spaces.Discrete(2)
+
+
+class Integers(gym.Env):
+    observation_space = spaces.Box(0, 255, (4,), np.int64)
+    action_space = spaces.Discrete(2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        ({"models": {}}, ValueError, "at least one model"),
+        ({"models": {3: rest}}, ValueError, "received the key 3"),
+        ({"models": {("a", "zero"): rest}}, ValueError, "training seed"),
+        ({"models": "ppo"}, TypeError, "Stable-Baselines3 model, or a callable"),
+        ({"models": lambda o: o}, ValueError, r"actions of shape \(64, 1\).*received shape \(64, 3\)"),
+        ({"env": "Pendulumm-v1"}, ValueError, "env='Pendulumm-v1'.*Pendulum"),
+        ({"env": "no_such_module:Pendulum-v1"}, ValueError, "no_such_module"),
+        ({"env": 3}, TypeError, "env must be an id"),
+        ({"env": lambda: None}, TypeError, "factory must return a gymnasium.Env"),
+        ({"env": Pixels}, ValueError, "FlattenObservation"),
+        ({"env": Pixels()}, ValueError, "has no spec"),
+        ({"env": Integers}, ValueError, "floating-point observations"),
+        ({"disturbances": []}, ValueError, "at least one"),
+        ({"disturbances": "gaussian"}, TypeError, "Disturbance"),
+        ({"disturbances": [GaussianNoise(1), GaussianNoise(2)]}, ValueError, "a name of its own"),
+        ({"disturbances": {"x": 0.1}}, TypeError, "received 0.1 under the name 'x'"),
+        ({"disturbances": GaussianNoise([1.0, 1.0])}, ValueError, "2 values, one per observation dimension"),
+        ({"strengths": ()}, ValueError, "at least one"),
+        ({"strengths": (0.1, -0.1)}, ValueError, "strengths must be finite numbers >= 0"),
+        ({"strengths": (np.nan,)}, ValueError, "strengths must be finite"),
+        ({"strengths": (0.1, 0.1)}, ValueError, "all differ"),
+        ({"disturbances": None}, ValueError, "disturbances is None"),
+        ({"n_episodes": 0}, ValueError, "n_episodes"),
+        ({"n_envs": 0}, ValueError, "n_envs"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"floor": np.inf}, ValueError, "floor"),
+        ({"sensitivity_std": [1.0, 1.0]}, ValueError, r"sensitivity_std.*\(3,\)"),
+        ({"sensitivity_std": 0.0}, ValueError, "sensitivity_std"),
+        ({"vec_normalize": "nowhere.pkl"}, FileNotFoundError, "nowhere.pkl"),
+        ({"vec_normalize": 3}, TypeError, "vec_normalize must be"),
+        ({"vec_normalize": {"other": None}}, ValueError, "key 'other', which is no model's name"),
+    ],
+)
+def test_bad_arguments(changes, error, match):
+    arguments = {
+        "models": rest,
+        "env": "Pendulum-v1",
+        "disturbances": GaussianNoise(1.0),
+        "strengths": (0.1,),
+        "n_episodes": 1,
+    } | changes
+    with pytest.raises(error, match=match):
+        evaluate(arguments.pop("models"), arguments.pop("env"), **arguments)
+
+
+def test_two_models_of_one_identity(ppo):
+    with pytest.raises(ValueError, match="two of agent 'a' with training seed 0"):
+        evaluate({"a": ppo, ("a", 0): ppo}, "Pendulum-v1")
+
+
+def test_spaces_that_do_not_fit(ppo, dqn):
+    with pytest.raises(ValueError, match=r"'DQN'.*trained on observations.*\(4,\)"):
+        evaluate(dqn, "Pendulum-v1")
+    with pytest.raises(ValueError, match=r"'x'.*trained on observations"):
+        evaluate({"x": ppo}, "CartPole-v1")
+
+
+def test_vec_normalize_of_another_task(tmp_path):
+    other = VecNormalize(make_vec_env("CartPole-v1", 1))
+    with pytest.raises(ValueError, match=r"shape \(4,\).*another task"):
+        evaluate(rest, "Pendulum-v1", vec_normalize=other)
+    (tmp_path / "x.pkl").write_bytes(b"not a pickle")
+    with pytest.raises(ValueError, match="not a VecNormalize file"):
+        evaluate(rest, "Pendulum-v1", vec_normalize=tmp_path / "x.pkl")
+
+
+def test_environments_that_cannot_be_rebuilt():
+    with pytest.raises(ValueError, match="wrapper Plain, which does not record"):
+        evaluate(rest, Plain(gym.make("Pendulum-v1")))
+    with pytest.raises(TypeError, match="VecEnv is not needed"):
+        evaluate(rest, make_vec_env("Pendulum-v1", 1))
+
+
+class TestNotFinite:
+    def test_policy_of_nan_names_model_disturbance_strength_and_episode(self, ppo):
+        calls = []
+
+        def fails_late(observations):
+            calls.append(None)
+            return np.full((len(observations), 1), 0.0 if len(calls) < 300 else np.nan)
+
+        with pytest.raises(
+            NonFiniteError,
+            match=r"action of model 'bad' \(training seed 4\).*step \d+ of episode \d.*Gauss.*strength 0.5",
+        ) as caught:
+            evaluate(
+                {"good": ppo, ("bad", 4): fails_late},
+                "Pendulum-v1",
+                disturbances=GaussianNoise(1.0),
+                strengths=(0.5,),
+                n_episodes=4,
+                n_envs=2,
+            )
+        kept = caught.value.evaluation
+        assert kept.frame.groupby("agent").size().to_dict() == {"good": 4, "bad": 2}
+
+    def test_sb3_policy_with_nan_weights(self, ppo):
+        broken = copy.deepcopy(ppo.policy)
+        with torch.no_grad():
+            broken.action_net.bias.fill_(np.nan)
+        with pytest.raises(NonFiniteError, match=r"an action of model 'x'.*no disturbance") as caught:
+            evaluate({"x": broken}, "Pendulum-v1", n_episodes=2)
+        assert caught.value.evaluation is None
+
+    @pytest.mark.parametrize(("what", "quantity"), [(0, "an observation"), (1, "a reward")])
+    def test_environment(self, countdown, what, quantity):
+        class Broken(countdown):
+            def step(self, action):
+                results = list(super().step(action))
+                if self.total > 20 and self.left == 7:
+                    results[what] = results[what] * np.inf
+                return tuple(results)
+
+        with pytest.raises(NonFiniteError, match=f"{quantity}.*is not finite.*env seed"):
+            evaluate(rest, Broken, n_episodes=20, n_envs=3)
+
+    def test_trace(self):
+        with pytest.raises(NonFiniteError, match="an action of model"):
+            rollout_trace(lambda o: o[:, :1] * np.nan, "Pendulum-v1")
+
+
+def test_recurrent_policies_are_refused(ppo):
+    policy = copy.deepcopy(ppo.policy)
+    policy.lstm_actor = torch.nn.Identity()
+    with pytest.raises(ValueError, match="is recurrent"):
+        evaluate(policy, "Pendulum-v1")

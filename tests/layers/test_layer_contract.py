@@ -1,0 +1,265 @@
+"""One contract suite that every constrained layer passes; a new one joins through LAYERS."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.utils import polyak_update
+from torch import nn
+
+from lipsrl.layers import ACTIVATIONS, LAYERS, LipschitzLayer, project_after_step, spectral_norm
+
+SIZES = [(1, 1), (3, 17), (17, 3), (64, 64)]
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=sorted(LAYERS))
+def layer_class(request):
+    return LAYERS[request.param]
+
+
+def steepest(layer: nn.Module, in_features: int, rounds: int = 30) -> float:
+    """Largest Jacobian norm found in float64 on a copy: never above a sound bound."""
+    double = copy.deepcopy(layer).double()
+    x = torch.randn(256, in_features, dtype=torch.float64) * torch.logspace(-2, 1, 256).unsqueeze(1).double()
+    best = torch.zeros(256, dtype=torch.float64)
+    for _ in range(rounds):
+        moved = x + torch.randn_like(x) * 10 ** float(torch.rand(()) * 3 - 2)
+        jacobian = torch.func.vmap(torch.func.jacrev(lambda v: double(v.unsqueeze(0)).squeeze(0)))(moved)
+        slope = torch.linalg.matrix_norm(jacobian.detach(), ord=2)
+        better = slope > best
+        x, best = torch.where(better.unsqueeze(1), moved, x), torch.where(better, slope, best)
+    return float(best.max())
+
+
+def train(layer: nn.Module, optimizer: torch.optim.Optimizer, in_features: int, steps: int) -> None:
+    """Push the layer to be as steep as it can."""
+    for _ in range(steps):
+        y = layer(torch.randn(16, in_features))
+        loss = -(y[1:] - y[:-1]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def make(
+    layer_class: type[LipschitzLayer], size: tuple[int, int], bound: float = 1.5, activation: str = "relu"
+):
+    return layer_class(*size, activation, bound=bound)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_bound_holds_after_training(layer_class, size, activation):
+    layer = make(layer_class, size, activation=activation)
+    assert layer.lipschitz_bound() <= 1.5 * (1 + TOLERANCE)
+    optimizer = project_after_step(torch.optim.Adam(layer.parameters(), lr=1e-1), layer)
+    train(layer, optimizer, size[0], 20)
+    layer.project()
+    bound = layer.lipschitz_bound()
+    assert bound <= 1.5 * (1 + TOLERANCE)
+    assert steepest(layer, size[0], rounds=5) <= bound * (1 + 1e-9)
+
+
+def test_bound_is_reached(layer_class):
+    """The bound is no empty promise: training for steepness comes near it."""
+    layer = make(layer_class, (8, 8))
+    optimizer = project_after_step(torch.optim.Adam(layer.parameters(), lr=1e-2), layer)
+    train(layer, optimizer, 8, 600)
+    layer.project()
+    assert steepest(layer, 8) >= 0.9 * layer.lipschitz_bound()
+
+
+def test_projecting_what_is_feasible_changes_no_bit(layer_class):
+    layer = make(layer_class, (17, 64))
+    train(layer, project_after_step(torch.optim.Adam(layer.parameters(), lr=1e-2), layer), 17, 5)
+    layer.project()
+    before = copy.deepcopy(layer.state_dict())
+    assert layer.project() is False
+    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_extreme_weights_are_bounded_and_projected(layer_class, scale):
+    layer = make(layer_class, (17, 9))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(scale)
+                exact = float(torch.linalg.svdvals(parameter.double())[0])
+                assert spectral_norm(parameter) >= exact > 0
+    layer.project()
+    assert 0 < layer.lipschitz_bound() <= 1.5 * (1 + TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["zero", "duplicate rows", "duplicate columns"])
+def test_degenerate_weights(layer_class, kind):
+    layer = make(layer_class, (9, 9))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            if parameter.ndim == 2:
+                if kind == "zero":
+                    parameter.zero_()
+                elif kind == "duplicate rows":
+                    parameter.copy_(10 * parameter[:1].expand_as(parameter))
+                else:
+                    parameter.copy_(10 * parameter[:, :1].expand_as(parameter))
+    layer.project()
+    assert layer.lipschitz_bound() <= 1.5 * (1 + TOLERANCE)
+
+
+def test_nan_weights_are_refused_and_left(layer_class):
+    layer = make(layer_class, (4, 4))
+    weight = next(p for p in layer.parameters() if p.ndim == 2)
+    with torch.no_grad():
+        weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        layer.project()
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        layer.lipschitz_bound()
+
+
+def test_nan_gradient_is_refused_and_weights_kept(layer_class):
+    layer = make(layer_class, (4, 4))
+    optimizer = project_after_step(torch.optim.Adam(layer.parameters(), lr=1e-2), layer)
+    before = copy.deepcopy(layer.state_dict())
+    layer(torch.full((2, 4), float("nan"))).sum().backward()
+    with pytest.raises(ValueError, match="gradient of"):
+        optimizer.step()
+    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "options"),
+    [
+        (torch.optim.AdamW, {"weight_decay": 0.1}),
+        (torch.optim.Adam, {"fused": True}),
+        (torch.optim.Adam, {"foreach": True}),
+        (torch.optim.SGD, {"momentum": 0.9}),
+        (torch.optim.RMSprop, {}),
+    ],
+)
+def test_optimizers(layer_class, optimizer_class, options):
+    layer = make(layer_class, (6, 5))
+    optimizer = optimizer_class(layer.parameters(), lr=3e-2, **options)
+    assert project_after_step(optimizer, layer) is optimizer
+    assert isinstance(optimizer, optimizer_class)
+    train(layer, optimizer, 6, 30)
+    layer.project()
+    assert 0.1 < layer.lipschitz_bound() <= 1.5 * (1 + TOLERANCE)
+
+
+def test_joint_deepcopy_trains_its_own_layers(layer_class):
+    """An optimizer hook would be lost, or project the original's weights (torch keeps no hooks in copies)."""
+    layer = make(layer_class, (6, 5))
+    optimizer = project_after_step(torch.optim.Adam(layer.parameters(), lr=1e-1), layer)
+    train(layer, optimizer, 6, 2)
+    for twin, twin_optimizer in (
+        copy.deepcopy((layer, optimizer)),
+        pickle.loads(pickle.dumps((layer, optimizer))),
+    ):
+        before = copy.deepcopy(layer.state_dict())
+        loose = copy.deepcopy(layer)
+        train(loose, torch.optim.Adam(loose.parameters(), lr=1e-1), 6, 30)
+        train(twin, twin_optimizer, 6, 30)
+        assert twin.lipschitz_bound() < 0.5 * loose.lipschitz_bound(), "the copy trained without projection"
+        assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+        twin.project()
+        assert twin.lipschitz_bound() <= 1.5 * (1 + TOLERANCE)
+
+
+def test_steps_are_counted_once_per_copy(layer_class):
+    """Optimizer.__setstate__ wraps `step` again unless told not to; Adam would then step twice."""
+    layer = make(layer_class, (6, 5))
+    optimizer = project_after_step(torch.optim.Adam(layer.parameters(), lr=1e-3), layer)
+    calls = []
+    _, twin_optimizer = copy.deepcopy((layer, optimizer))
+    twin_optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    twin_optimizer.step()
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("how", ["data", "sb3"])
+def test_polyak_average_keeps_the_bound(layer_class, how):
+    online, target = make(layer_class, (6, 5)), make(layer_class, (6, 5))
+    target.eval()
+    optimizer = project_after_step(torch.optim.Adam(online.parameters(), lr=1e-1), online)
+    x = torch.randn(8, 6)
+    for _ in range(10):
+        train(online, optimizer, 6, 3)
+        online.project()
+        before = target(x)
+        if how == "sb3":
+            polyak_update(online.parameters(), target.parameters(), 0.3)
+        else:
+            for source, copied in zip(online.parameters(), target.parameters(), strict=True):
+                copied.data.mul_(0.7).add_(source.data, alpha=0.3)
+        assert not torch.equal(before, target(x)), "the target did not move"
+        assert target.lipschitz_bound() <= 1.5 * (1 + TOLERANCE)
+
+
+def test_gradient(layer_class):
+    layer = make(layer_class, (4, 3), activation="tanh").double()
+    x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def function(x, *values):
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+
+    values = [p.detach().clone().requires_grad_(True) for p in layer.parameters()]
+    assert torch.autograd.gradcheck(function, (x, *values))
+
+
+def test_state_dict_and_dtype(layer_class):
+    layer, other = make(layer_class, (6, 5)), make(layer_class, (6, 5))
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 6)
+    assert torch.equal(layer(x), other(x))
+    assert {name for name, _ in layer.named_buffers()} == set()
+    assert layer.double()(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("argument", "value"), [("bound", 0.0), ("bound", float("nan")), ("in_features", 0)])
+def test_bad_arguments(layer_class, argument, value):
+    arguments = {"in_features": 3, "out_features": 2, "activation": "relu", argument: value}
+    with pytest.raises(ValueError, match=argument):
+        layer_class(**arguments)
+
+
+def test_sandwich_with_any_psi_is_sound():
+    """Ψ drops out of the bound: two Ψ may be averaged, and tanh nets may learn extreme ones."""
+    layer = LAYERS["sandwich"](5, 7, "tanh", bound=2.0)
+    with torch.no_grad():
+        layer.log_psi.copy_(torch.linspace(-3, 3, 7))
+    assert steepest(layer, 5) <= layer.lipschitz_bound() <= 2.0
+
+
+def test_sandwich_above_its_set_is_bounded_by_the_square():
+    layer = LAYERS["sandwich"](5, 7, "relu", bound=1.0)
+    with torch.no_grad():
+        layer.stack.mul_(1.3)
+    assert layer.lipschitz_bound() == pytest.approx(1.69, rel=1e-4)
+    assert steepest(layer, 5) <= layer.lipschitz_bound()
+
+
+def test_nearest_activation_is_suggested():
+    with pytest.raises(ValueError, match=r"Did you mean 'relu'"):
+        LAYERS["spectral"](2, 2, "rellu")
+    with pytest.raises(ValueError, match=r"SiLU has slope 1\.1"):
+        LAYERS["spectral"](2, 2, nn.SiLU)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_activation_slopes_are_in_the_unit_interval(name):
+    x = torch.linspace(-20, 20, 200_001, dtype=torch.float64, requires_grad=True)
+    slope = torch.autograd.grad(ACTIVATIONS[name]().double()(x).sum(), x)[0]
+    assert np.all((slope.numpy() >= 0) & (slope.numpy() <= 1 + 1e-12))

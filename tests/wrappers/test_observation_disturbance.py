@@ -1,0 +1,285 @@
+"""The Gymnasium wrapper."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from counting_disturbance import Count
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from gymnasium.wrappers import (
+    ClipAction,
+    FlattenObservation,
+    NormalizeObservation,
+    RescaleAction,
+    TransformObservation,
+)
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from lipsrl.disturbances import GaussianNoise
+from lipsrl.wrappers import ObservationDisturbance, observation_disturbance
+
+STD = [0.1, 0.1, 0.5]
+
+
+def pendulum(**kwargs):
+    return gym.make("Pendulum-v1", **kwargs)
+
+
+def noisy_pendulum(std=0.1, seed=None, **kwargs):
+    return ObservationDisturbance(pendulum(**kwargs), GaussianNoise(std), seed=seed)
+
+
+def episode(env, seed=None, steps=8):
+    """(observations, clean observations) of the reset with ``seed`` and ``steps`` random steps."""
+    observation, info = env.reset(seed=seed)
+    seen, clean = [observation], [info["clean_observation"]]
+    actions = np.random.default_rng(0).uniform(-2, 2, (steps, 1)).astype(np.float32)
+    for action in actions:
+        observation, _, _, _, info = env.step(action)
+        seen.append(observation)
+        clean.append(info["clean_observation"])
+    return np.array(seen), np.array(clean)
+
+
+def noise(env, seed=None, steps=8):
+    seen, clean = episode(env, seed, steps)
+    return seen.astype(np.float64) - clean
+
+
+def test_examples_run():
+    results = doctest.testmod(observation_disturbance)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+class TestObservations:
+    def test_reset_and_steps_are_disturbed_in_every_sensor(self):
+        assert (noise(noisy_pendulum(STD), seed=0) != 0).all()
+
+    def test_the_noise_is_that_of_the_disturbance(self):
+        seen, clean = episode(noisy_pendulum(STD), seed=3)
+        disturbance = GaussianNoise(STD)
+        disturbance.reset(3)
+        assert np.array_equal(seen, [disturbance(observation) for observation in clean])
+
+    def test_the_dtype_stays(self):
+        seen, clean = episode(noisy_pendulum())
+        assert seen.dtype == clean.dtype == np.float32
+
+    def test_strength_zero_changes_nothing(self):
+        seen, clean = episode(noisy_pendulum(0.0), seed=0)
+        assert seen.tobytes() == clean.tobytes()
+
+    def test_the_space_is_the_real_line(self):
+        env = noisy_pendulum(5.0)
+        assert env.observation_space == spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        seen, _ = episode(env, seed=0)
+        assert not all(observation in env.env.observation_space for observation in seen)
+        assert all(observation in env.observation_space for observation in seen)
+
+    def test_the_clean_observation_is_a_copy(self):
+        """Some environments write into the array that they returned."""
+
+        class OneBuffer(gym.Env):
+            observation_space = spaces.Box(-1, 1, (2,), np.float64)
+            action_space = spaces.Box(-1, 1, (1,), np.float32)
+            buffer = np.zeros(2)
+            info: dict = {}  # noqa: RUF012
+
+            def reset(self, *, seed=None, options=None):
+                super().reset(seed=seed)
+                self.buffer[:] = 0
+                return self.buffer, self.info
+
+            def step(self, action):
+                self.buffer += 1
+                return self.buffer, 0.0, False, False, self.info
+
+        env = ObservationDisturbance(OneBuffer(), GaussianNoise(0.1))
+        _, clean = episode(env, seed=0, steps=3)
+        assert clean[:, 0].tolist() == [0, 1, 2, 3]
+        assert OneBuffer.info == {}
+
+    @pytest.mark.parametrize("seed", [None, 0])
+    def test_every_reset_starts_an_episode_of_the_disturbance(self, seed):
+        env = ObservationDisturbance(pendulum(), Count())
+        for _ in range(2):
+            seen, clean = episode(env, seed=seed, steps=3)
+            assert np.round((seen - clean)[:, 0] / 1000).tolist() == [1, 2, 3, 4]
+
+    def test_info_reward_and_ends_pass_through(self):
+        clean, noisy = pendulum(max_episode_steps=3), noisy_pendulum(max_episode_steps=3)
+        clean.reset(seed=0)
+        noisy.reset(seed=0)
+        action = np.array([0.5], np.float32)
+        for _ in range(3):
+            expected, got = clean.step(action), noisy.step(action)
+            assert expected[1:4] == got[1:4]
+            assert got[4].keys() == expected[4].keys() | {"clean_observation"}
+        assert got[3]
+
+
+class TestTheEnvironmentDoesNotNotice:
+    @pytest.mark.parametrize("std", [0.0, 0.1, 10.0])
+    def test_its_trajectory_and_later_start_states_are_the_same(self, std):
+        """Three episodes, only the first one seeded: noise drawn from np_random would move the others."""
+        bare, wrapped = pendulum(), noisy_pendulum(std)
+        for seed in (5, None, None):
+            observation, _ = bare.reset(seed=seed)
+            _, info = wrapped.reset(seed=seed)
+            for action in np.linspace(-2, 2, 20, dtype=np.float32)[:, None]:
+                assert np.array_equal(info["clean_observation"], observation)
+                observation, reward, *_ = bare.step(action)
+                _, noisy_reward, _, _, info = wrapped.step(action)
+                assert reward == noisy_reward
+
+    def test_its_generator_is_not_shared(self):
+        env = noisy_pendulum()
+        env.reset(seed=0)
+        before = copy.deepcopy(env.unwrapped.np_random.bit_generator.state)
+        for _ in range(10):
+            env.step(np.zeros(1, np.float32))
+        assert env.unwrapped.np_random.bit_generator.state == before
+
+
+class TestSeeding:
+    def test_a_seeded_reset_seeds_the_noise(self):
+        env = noisy_pendulum()
+        first = episode(env, seed=1)[0]
+        assert np.array_equal(first, episode(env, seed=1)[0])
+        assert np.array_equal(first, episode(noisy_pendulum(), seed=1)[0])
+        assert not np.array_equal(noise(env, seed=1), noise(env, seed=2))
+
+    def test_an_unseeded_reset_goes_on_reproducibly(self):
+        env = noisy_pendulum()
+        first, second = noise(env, seed=1), noise(env)
+        assert np.array_equal(first, noise(env, seed=1))
+        assert np.array_equal(second, noise(env))
+        assert not np.array_equal(first, second)
+
+    def test_without_any_seed_two_wrappers_differ(self):
+        assert not np.array_equal(noise(noisy_pendulum()), noise(noisy_pendulum()))
+
+    def test_a_seed_of_its_own_holds_whatever_the_environment_gets(self):
+        def rounded(env, seed=None):  # the noise after rounding to float32 with another observation
+            return np.round(noise(env, seed), 5)
+
+        expected = rounded(noisy_pendulum(seed=7))
+        for seed in (0, 1):
+            assert rounded(noisy_pendulum(seed=7), seed) == pytest.approx(expected, abs=2e-5)
+        assert np.abs(rounded(noisy_pendulum(seed=8)) - expected).max() > 0.01
+        env = noisy_pendulum(seed=7)
+        assert np.array_equal(episode(env, seed=1)[0], episode(env, seed=1)[0])
+
+    def test_two_wrappers_never_share_a_stream(self):
+        disturbance = GaussianNoise(0.1)
+        disturbance.reset(0)
+        untouched = pickle.dumps(disturbance)
+        wrappers = [ObservationDisturbance(pendulum(), disturbance) for _ in range(2)]
+        expected = noise(wrappers[0], seed=1)
+        wrappers[0].reset(seed=1)
+        wrappers[1].reset(seed=1)
+        assert np.array_equal(noise(wrappers[1], seed=1), expected)
+        assert pickle.dumps(disturbance) == untouched
+
+    @pytest.mark.parametrize("seed", [-1, 0.5, "0", True])
+    def test_bad_seeds_are_refused(self, seed):
+        with pytest.raises(ValueError, match="seed must be None or an integer >= 0, received"):
+            noisy_pendulum(seed=seed)
+
+
+class TestConventions:
+    # the checker has something to say about every wrapper and every unbounded Box
+    @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version:UserWarning")
+    @pytest.mark.filterwarnings("ignore:.*A Box observation space .* is -?infinity:UserWarning")
+    @pytest.mark.parametrize("seed", [None, 3])
+    def test_gymnasium_check_env(self, seed):
+        env = ObservationDisturbance(gym.make("MountainCarContinuous-v0"), GaussianNoise(0.1), seed=seed)
+        gymnasium_check_env(env, skip_render_check=True)
+
+    def test_sb3_check_env(self):
+        sb3_check_env(ObservationDisturbance(RescaleAction(pendulum(), -1, 1), GaussianNoise(STD)))
+
+    @pytest.mark.parametrize("seed", [None, 3])
+    def test_it_is_rebuilt_from_its_spec(self, seed):
+        env = ClipAction(noisy_pendulum(STD, seed=seed))
+        via_json = gym.envs.registration.EnvSpec.from_json(env.spec.to_json())
+        for spec in (env.spec, via_json):
+            rebuilt = gym.make(spec)
+            assert rebuilt.env.disturbance == GaussianNoise(STD)
+            assert np.array_equal(episode(rebuilt, seed=2)[0], episode(env, seed=2)[0])
+
+    def test_it_is_made_by_name(self):
+        wrapper = ObservationDisturbance.wrapper_spec(disturbance={"name": "gaussian", "std": 0.2})
+        spec = copy.deepcopy(gym.spec("Pendulum-v1"))
+        spec.additional_wrappers = (wrapper,)
+        assert gym.make(spec).disturbance == GaussianNoise(0.2)
+
+    def test_a_deepcopy_goes_on_with_the_same_noise(self):
+        env = noisy_pendulum()
+        env.reset(seed=0)
+        twin = copy.deepcopy(env)
+        action = np.zeros(1, np.float32)
+        assert np.array_equal(env.step(action)[0], twin.step(action)[0])
+
+    def test_ppo_trains_on_it(self):
+        model = PPO(
+            "MlpPolicy", noisy_pendulum(), n_steps=32, batch_size=16, n_epochs=1, seed=0, device="cpu"
+        )
+        before = copy.deepcopy(model.policy.state_dict())
+        model.learn(64)
+        assert model.num_timesteps == 64
+        assert any((before[k] != v).any() for k, v in model.policy.state_dict().items())
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "space",
+        [
+            spaces.Dict({"a": spaces.Box(-1, 1, (2,))}),
+            spaces.Discrete(3),
+            spaces.Box(0, 255, (4, 4, 3), np.uint8),
+            spaces.Box(0, 255, (4,), np.uint8),
+            spaces.Box(-1, 1, (2, 2)),
+        ],
+        ids=["Dict", "Discrete", "image", "integers", "2-D"],
+    )
+    def test_spaces_without_sensor_units(self, space):
+        env = TransformObservation(pendulum(), lambda o: o, space)
+        with pytest.raises(
+            ValueError, match="needs observations in a one-dimensional floating-point Box, not"
+        ):
+            ObservationDisturbance(env, GaussianNoise(0.1))
+
+    def test_what_the_error_advises_works(self):
+        square = TransformObservation(pendulum(), lambda o: o.reshape(3, 1), spaces.Box(-9, 9, (3, 1)))
+        assert (noise(ObservationDisturbance(FlattenObservation(square), GaussianNoise(STD))) != 0).all()
+
+    def test_a_wrong_length_is_named_at_once(self):
+        with pytest.raises(
+            ValueError, match=r"std=\(0.1, 0.2\)\) has 2 values.*the observation has length 3"
+        ):
+            noisy_pendulum([0.1, 0.2])
+
+    @pytest.mark.parametrize("disturbance", [0.1, None, "gaussian:0.1", GaussianNoise])
+    def test_what_is_no_disturbance(self, disturbance):
+        with pytest.raises(ValueError, match=r"disturbance must be a .*Disturbance.* received"):
+            ObservationDisturbance(pendulum(), disturbance)
+
+    def test_normalised_units(self):
+        with pytest.raises(ValueError, match="NormalizeObservation below"):
+            ObservationDisturbance(ClipAction(NormalizeObservation(pendulum())), GaussianNoise(0.1))
+        outside = NormalizeObservation(noisy_pendulum())
+        assert (outside.reset(seed=0)[0] != outside.reset(seed=1)[0]).all()
+
+    def test_two_wrappers_on_one_environment(self):
+        """Both would draw from the seed of the reset: twice the same noise."""
+        with pytest.raises(ValueError, match=r"disturbed already, by GaussianNoise\(std=0.1\)"):
+            ObservationDisturbance(ClipAction(noisy_pendulum(0.1)), GaussianNoise(0.2))
