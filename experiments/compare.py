@@ -95,7 +95,7 @@ def traces_of(
                 strength=task.chatter_strength,
                 seed=seed,
                 vec_normalize=statistics,
-            )
+            ) | {"disturbance": "gaussian", "strength": task.chatter_strength}
     return traces
 
 
@@ -119,7 +119,7 @@ def compare(args: Args) -> Evaluation:
     if args.output is not None:
         evaluation.save(args.output)
     console = Console(width=None if Console().is_terminal else 140)
-    console.print(comparison_table(evaluation, certificates))
+    console.print(comparison_table(evaluation, certificates, floor=task.floor))
     agents = list(dict.fromkeys(config["agent"] for config in configs))
     for other in agents[1:]:
         console.print(paired_table(evaluation, agents[0], other))

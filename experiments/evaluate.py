@@ -100,7 +100,8 @@ def main() -> None:
             }
             for folder in folders
         ]
-        Console().print(comparison_table(Evaluation.concat(evaluations), certificates))
+        floor = get_task(folders[0].read_config()["task"]).floor
+        Console().print(comparison_table(Evaluation.concat(evaluations), certificates, floor=floor))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """lipsrl: Lipschitz-constrained reinforcement learning agents on Stable-Baselines3.
 
 Importing this package registers ``"LipschitzMlpPolicy"`` with SB3 if it (and torch) can be imported. On a
-machine without them the disturbances still work.
+machine without them the disturbances and :func:`load_policy` still work.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lipsrl.certificates import Certificate, certify
+    from lipsrl.distillation import distill
     from lipsrl.evaluation import Evaluation, evaluate
     from lipsrl.networks import LipschitzMLP
     from lipsrl.policies import actor_network
@@ -22,24 +23,33 @@ _EXPORTS = {
     "Certificate": "lipsrl.certificates",
     "Evaluation": "lipsrl.evaluation",
     "LipschitzMLP": "lipsrl.networks",
+    "NumpyPolicy": "lipsrl.deployment",
     "actor_network": "lipsrl.policies",
     "certify": "lipsrl.certificates",
+    "distill": "lipsrl.distillation",
     "evaluate": "lipsrl.evaluation",
+    "export": "lipsrl.deployment",
+    "load_policy": "lipsrl.deployment",
 }
 
 __all__ = [
     "Certificate",
     "Evaluation",
     "LipschitzMLP",
+    "NumpyPolicy",
     "actor_network",
     "certify",
+    "distill",
     "evaluate",
+    "export",
+    "load_policy",
 ]
 
 _SUBMODULES = (
     "attacks",
     "certificates",
     "deployment",
+    "distillation",
     "disturbances",
     "evaluation",
     "layers",
@@ -66,5 +76,12 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_EXPORTS, *_SUBMODULES])
 
 
-if all(importlib.util.find_spec(package) for package in ("torch", "stable_baselines3")):
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:  # an import hook forbids it
+        return False
+
+
+if _installed("torch") and _installed("stable_baselines3"):
     importlib.import_module("lipsrl.policies")

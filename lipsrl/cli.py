@@ -167,14 +167,15 @@ class Report:
             certificate = certify(source.model, vec_normalize=source.vec_normalize)
             certificates.append({"agent": agent, "seed": seed, **certificate.to_dict()})
             if agent not in traces:
+                disturbance = parse_disturbance(self.disturbance)
                 traces[agent] = rollout_trace(
                     source.model,
                     str(self.env or source.env_id),
-                    disturbance=parse_disturbance(self.disturbance),
+                    disturbance=disturbance,
                     strength=shown,
                     seed=self.seed,
                     vec_normalize=source.vec_normalize,
-                )
+                ) | {"disturbance": disturbance.name, "strength": shown}
         command = " ".join(["lipsrl", *sys.argv[1:]])
         path = write_report(
             self.output, evaluation=evaluation, certificates=certificates, traces=traces, commands=[command]

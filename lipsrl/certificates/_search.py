@@ -11,9 +11,13 @@ from torch import Tensor
 Map = Callable[[Tensor], Tensor]
 
 
+#: Relative rounding error allowed for one float64 evaluation of the map.
+ROUNDING = 64 * torch.finfo(torch.float64).eps
+
+
 @dataclass(frozen=True)
 class Pair:
-    """Two inputs and what the map makes of them; ``ratio = ‖f(x) - f(x')‖₂ / ‖x - x'‖₂``, all float64."""
+    """Two inputs and what the map makes of them, all float64."""
 
     x: Tensor
     x_prime: Tensor
@@ -22,7 +26,12 @@ class Pair:
 
     @property
     def ratio(self) -> float:
-        return float((self.y - self.y_prime).norm() / (self.x - self.x_prime).norm())
+        """``‖f(x) - f(x')‖₂ / ‖x - x'‖₂``, lowered by what rounding can have added to the two differences."""
+        near = float(self.x.norm() + self.x_prime.norm())
+        gap = float((self.x - self.x_prime).norm()) + ROUNDING * near
+        moved = float((self.y - self.y_prime).norm())
+        noise = ROUNDING * (float(self.y.norm() + self.y_prime.norm()) + moved / gap * near)
+        return max(moved - noise, 0.0) / gap
 
 
 def jacobians(function: Map, x: Tensor) -> Tensor:

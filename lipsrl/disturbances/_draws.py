@@ -17,8 +17,7 @@ class Draws:
     """``n`` independent streams of one distribution, ``dim`` draws per stream and step.
 
     Each stream is bit for bit what its own generator gives when it is asked for ``dim`` numbers, step after
-    step: NumPy fills a block with the same sequence as single calls. All streams share one cursor, so that
-    the usual step is a view; a stream that is reseeded, or that advances alone, rewrites its column.
+    step: NumPy fills a block with the same sequence as single calls.
 
     Args:
         n: number of streams.
@@ -28,33 +27,43 @@ class Draws:
     def __init__(self, n: int, distribution: Literal["standard_normal", "random"]) -> None:
         self._distribution = distribution
         self._generators: list[np.random.Generator | None] = [None] * n
-        self._block: FloatArray | None = None  # (_BLOCK, n, dim), allocated when dim is known
-        self._cursor = _BLOCK
+        self._block: FloatArray | None = None  # (n, _BLOCK, dim), allocated when dim is known
+        # While all streams advance together one cursor serves them, and a step is a view of the block.
+        self._common: int | None = _BLOCK
+        self._cursors = np.full(n, _BLOCK)  # used once a stream has advanced alone
 
     def seed(self, index: int, sequence: np.random.SeedSequence) -> None:
         """Restart stream ``index``; its next draw is the first one of ``sequence``."""
         self._generators[index] = np.random.default_rng(sequence)
-        if self._block is not None:
-            self._fill(self._block[self._cursor :, index], index)
+        if self._common is None:
+            self._cursors[index] = _BLOCK
+        elif self._block is not None:
+            self._fill(self._block[index, self._common :], index)
 
     def next(self, rows: Rows, dim: int) -> FloatArray:
         """The next draws of the streams in ``rows``, shape ``(len(rows), dim)``; not to be written into."""
         if self._block is None:
-            self._block = np.empty((_BLOCK, len(self._generators), dim))
-        if self._cursor == _BLOCK:
-            for index in range(len(self._generators)):
-                self._fill(self._block[:, index], index)
-            self._cursor = 0
-        step: FloatArray = self._block[self._cursor]
+            self._block = np.empty((len(self._generators), _BLOCK, dim))
+        step: FloatArray
+        if self._common is not None:
+            if isinstance(rows, slice):
+                if self._common == _BLOCK:
+                    for index, column in enumerate(self._block):
+                        self._fill(column, index)
+                    self._common = 0
+                step = self._block[:, self._common]
+                self._common += 1
+                return step
+            self._cursors[:] = self._common
+            self._common = None
         if isinstance(rows, slice):
-            self._cursor += 1
-            return step
-        drawn: FloatArray = step[rows]
-        for index in rows:
-            column = self._block[self._cursor :, index]
-            column[:-1] = column[1:]
-            self._fill(column[-1:], int(index))
-        return drawn
+            rows = np.arange(len(self._generators))
+        for index in rows[self._cursors[rows] == _BLOCK]:
+            self._fill(self._block[index], int(index))
+            self._cursors[index] = 0
+        step = self._block[rows, self._cursors[rows]]
+        self._cursors[rows] += 1
+        return step
 
     def _fill(self, target: FloatArray, index: int) -> None:
         generator = self._generators[index]

@@ -29,7 +29,7 @@ class AgentStyle:
     def band(self) -> str:
         """The colour of the confidence band: the line's, mostly transparent."""
         red, green, blue = (int(self.color[i : i + 2], 16) for i in (1, 3, 5))
-        return f"rgba({red}, {green}, {blue}, 0.16)"
+        return f"rgba({red}, {green}, {blue}, 0.20)"
 
 
 def agent_styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
@@ -78,6 +78,7 @@ def axis(title: str, **overrides: Any) -> dict[str, Any]:
         "linecolor": "rgba(128,128,128,0.6)",
         "showline": True,
         "zeroline": False,
+        "showspikes": False,
         "ticks": "outside",
         "tickcolor": "rgba(128,128,128,0.6)",
         "automargin": True,

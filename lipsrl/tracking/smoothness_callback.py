@@ -51,30 +51,33 @@ class SmoothnessCallback(BaseCallback):
         was_training = self.model.policy.training
         parts = actor_parts(self.model)
         self.model.policy.set_training_mode(was_training)
-        states = torch.as_tensor(np.stack(self._recent), dtype=torch.float32)
-        scale = 1.0 if parts.half_range is None else torch.as_tensor(parts.half_range, dtype=torch.float32)
+        observations = torch.as_tensor(np.stack(self._recent), dtype=torch.float32)
+        constrained = parts.constrained
+        scale = torch.ones(1)
+        if constrained is not None and constrained.input_scale is not None:
+            scale = constrained.input_scale.cpu()  # the promise is per unit of observation / scale
+        half_range = None if parts.half_range is None else torch.as_tensor(parts.half_range, dtype=torch.float32)
 
         def mean_action(x: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = parts.network(x)
-            return (torch.tanh(out) if parts.squash else out) * scale
+            out: torch.Tensor = parts.network(x * scale)
+            out = torch.tanh(out) if parts.squash else out
+            return out if half_range is None else out * half_range
 
-        slopes = torch.linalg.matrix_norm(jacobians(mean_action, states), ord=2)
+        slopes = torch.linalg.matrix_norm(jacobians(mean_action, observations / scale), ord=2)
         with torch.no_grad():
-            actions = mean_action(states).numpy()
+            actions = mean_action(observations / scale).numpy()
         # a done at row i means that row i already belongs to the next episode
         same_episode = ~np.array(self._ends)[1:]
         moves = [action_fluctuation(actions[i : i + 2]) for i in np.flatnonzero(same_episode)]
-        if parts.constrained is not None:
-            bound = parts.constrained.lipschitz_bound()
+        if constrained is not None:
+            bound = constrained.lipschitz_bound()
         else:
-            bound = product_bound(
-                parts.network, None if parts.half_range is None else torch.as_tensor(parts.half_range)
-            )
-        _, gain, _ = observation_gains(normalization_of(self.model, None), states.shape[1])
+            bound = product_bound(parts.network, half_range)
+        _, gain, _ = observation_gains(normalization_of(self.model, None), observations.shape[1])
         record = self.logger.record
         record("smoothness/action_fluctuation", float(np.mean(moves)) if moves else float("nan"))
         record("smoothness/sensitivity", float(slopes.mean()))
         record("smoothness/max_sensitivity", float(slopes.max()))
         record("smoothness/lipschitz_bound", bound)
         record("smoothness/tightness", float(slopes.max()) / bound)
-        record("smoothness/raw_lipschitz_bound", bound * float(gain.max()))
+        record("smoothness/raw_lipschitz_bound", bound * float((gain / scale.numpy()).max()))

@@ -166,7 +166,10 @@ class TestBatch:
                 case 3:  # a new episode with a seed of its own
                     batch.reset(index, seed=step)
                     singles[index].reset(step)
-                case 5:  # some rows take a step of their own
+                case 5:  # episodes begin everywhere, and some rows take a step of their own
+                    for i in range(n):
+                        batch.reset(i)
+                        singles[i].reset()
                     chosen = events.permutation(n)[:2]
                     alone = batch(rows[chosen], indices=chosen)
                     assert bits(alone) == bits(np.array([singles[i](rows[i]) for i in chosen]))

@@ -1,0 +1,31 @@
+"""Read an exported policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lipsrl.deployment._schema import read_policy_file
+from lipsrl.deployment.numpy_policy import NumpyPolicy
+
+
+def load_policy(path: str | Path) -> NumpyPolicy:
+    """The policy that :func:`lipsrl.export` wrote to ``path``. NumPy only; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no exported policy, another schema version, truncated, damaged, edited (its SHA-256 does not
+            match), or with NaN in its weights; says which.
+
+    Example::
+
+        policy = lipsrl.load_policy("policy.safetensors")
+        action = policy(observation)
+    """
+    description, tensors = read_policy_file(Path(path))
+    try:
+        return NumpyPolicy(description, tensors)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"{str(path)!r} holds no policy that can run: {why} Export the model again."
+        ) from error

@@ -1,0 +1,183 @@
+"""A trained policy on NumPy alone: raw observations in, environment actions out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lipsrl._validation import lookup
+from lipsrl.deployment._activations import activation
+from lipsrl.deployment._heads import HEADS
+from lipsrl.deployment._safetensors import Tensors
+
+Array = NDArray[Any]
+
+
+class NumpyPolicy:
+    """The deterministic policy that an exported file holds; :func:`lipsrl.load_policy` makes it.
+
+    It takes observations as the sensors give them: the normalisation of the training is inside, so do not
+    put it behind a ``VecNormalize``. Calls share no state, so threads may share a policy. It works where an SB3
+    model or a callable is expected: ``evaluate_policy(policy, env)``, ``lipsrl.evaluate(policy, env, …)``.
+
+    Args:
+        description: the file's JSON.
+        tensors: its tensors, by name.
+
+    Attributes:
+        observation_shape, action_shape: of one observation and one action; ``()`` for a discrete action.
+        certificate: what ``lipsrl.certify(model).to_dict()`` said of these very weights.
+        description: the file's JSON: layers, algorithm, versions.
+
+    Raises:
+        ValueError: the parts do not fit together, or hold NaN or infinity.
+
+    Example::
+
+        policy = lipsrl.load_policy("policy.safetensors")
+        action = policy(observation)
+    """
+
+    def __init__(self, description: dict[str, Any], tensors: Tensors) -> None:
+        self.description = description
+        self._tensors = tensors
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all() and name not in ("action.low", "action.high"):
+                raise ValueError(
+                    f"Tensor {name!r} holds NaN or infinite values. Export a healthy model again."
+                )
+        observation = description["observation"]
+        self.observation_shape: tuple[int, ...] = tuple(observation["shape"])
+        self.action_shape: tuple[int, ...] = tuple(description["action"]["shape"])
+        self.certificate: dict[str, Any] = description["certificate"]
+
+        width = math.prod(self.observation_shape)
+        self._normalisation: tuple[Array, Array, Array, Array] | None = None
+        if observation["normalised"]:
+            mean, gain = (_vector(tensors, f"observation.{key}", width) for key in ("mean", "gain"))
+            clip = np.full(width, math.inf if observation["clip"] is None else float(observation["clip"]))
+            self._normalisation = mean, gain, -clip, clip
+        self._steps: list[tuple[Array, Array]] = []
+        self._activations: list[list[Callable[[Array], Array]]] = []
+        for layer in description["layers"]:
+            if layer["kind"] != "Linear":
+                self._activations[-1].append(activation(layer["kind"], layer))
+                continue
+            weight = tensors[layer["weight"]]
+            if weight.ndim != 2 or weight.shape[1] != width:
+                raise ValueError(
+                    f"Tensor {layer['weight']!r} has shape {weight.shape}, expected (…, {width})."
+                )
+            width = len(weight)
+            bias = _vector(tensors, layer["bias"], width) if layer["bias"] else np.zeros(width, np.float32)
+            # (in, out) in memory: one product serves one observation and many, and is the fastest for one
+            self._steps.append((np.ascontiguousarray(weight.T), bias))
+            self._activations.append([])
+        self._zeros = np.zeros(width, np.float32)
+        self._head = lookup("action.kind", description["action"]["kind"], HEADS)(
+            description["action"], tensors, width
+        )
+
+    def __call__(self, observation: ArrayLike) -> Array:
+        """The deterministic action.
+
+        Args:
+            observation: raw, ``observation_shape`` or ``(n, *observation_shape)``.
+
+        Returns:
+            ``action_shape`` or ``(n, *action_shape)``, a fresh array in the environment's units, inside the
+            action space.
+
+        Raises:
+            ValueError: another shape, no numbers, or NaN or infinite values that would reach the action.
+        """
+        x = _numbers(observation)
+        single = x.shape == self.observation_shape
+        if not single and x.shape[1:] != self.observation_shape:
+            raise self._wrong_shape(x)
+        if len(self.observation_shape) != 1:
+            x = x.reshape(-1) if single else x.reshape(len(x), -1)
+        if self._normalisation is not None:
+            mean, gain, low, high = self._normalisation
+            x = np.minimum(np.maximum((x.astype(np.float64) - mean) * gain, low), high)
+        x = x.astype(np.float32, copy=False)  # SB3 rounds here too
+        for (weight, bias), activations in zip(self._steps, self._activations, strict=True):
+            x = x.dot(weight) + bias
+            for activate in activations:
+                x = activate(x)
+        # 0·x is 0 unless x is NaN or infinite; several times faster than isfinite(x).all()
+        sound = x.dot(self._zeros)
+        if not (math.isfinite(sound) if single else np.isfinite(sound).all()):
+            raise self._not_finite(observation, sound)
+        action = self._head(x)
+        return action.reshape(self.action_shape if single else (len(action), *self.action_shape))
+
+    def predict(
+        self,
+        observation: ArrayLike,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Array, None]:
+        """``(action, None)``, in the form of SB3's ``predict``; ``state`` and ``episode_start`` are not needed.
+
+        Raises:
+            ValueError: ``deterministic=False``, or see :meth:`__call__`.
+        """
+        if not deterministic:
+            raise ValueError(
+                "deterministic=False: an exported policy holds no action noise, received a request to sample. "
+                "Expected deterministic=True; sample with the SB3 model."
+            )
+        return self(observation), None
+
+    def __repr__(self) -> str:
+        sizes = [str(len(weight)) for weight, _ in self._steps]
+        chain = " → ".join([*sizes, str(len(self._zeros))])
+        return (
+            f"NumpyPolicy({self.description['algorithm']}, observation {self.observation_shape}, action "
+            f"{self.action_shape}, {chain}, at most {self.certificate['upper_bound']:.4g}-Lipschitz)"
+        )
+
+    def __reduce__(self) -> tuple[type[NumpyPolicy], tuple[dict[str, Any], Tensors]]:
+        return NumpyPolicy, (self.description, self._tensors)
+
+    def _wrong_shape(self, x: Array) -> ValueError:
+        hint = ""
+        if x.size == math.prod(self.observation_shape):
+            hint = f" Reshape it to {self.observation_shape}."
+        return ValueError(
+            f"observation must have shape {self.observation_shape} or (n, "
+            f"{', '.join(map(str, self.observation_shape))}), received {x.shape}.{hint}"
+        )
+
+    def _not_finite(self, observation: ArrayLike, sound: Array) -> ValueError:
+        x = np.asarray(observation)
+        bad = np.argwhere(~np.isfinite(x))
+        where = f"observation{bad[0].tolist()} is {x[tuple(bad[0])]}" if len(bad) else (
+            f"observation {x if sound.ndim == 0 else x[~np.isfinite(sound)][0]} overflows float32"
+        )  # fmt: skip
+        return ValueError(
+            f"{where}, so there is no action. Check the sensor and decide what to do without it."
+        )
+
+
+def _numbers(observation: ArrayLike) -> Array:
+    try:
+        x = np.asarray(observation)
+        return x if x.dtype.kind in "fiub" else x.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        hint = " env.reset() returns (observation, info): give the first." * isinstance(observation, tuple)
+        raise ValueError(
+            f"observation must be an array of numbers, received {type(observation).__name__} ({error}).{hint}"
+        ) from error
+
+
+def _vector(tensors: Tensors, name: str, size: int) -> Array:
+    if tensors[name].shape != (size,):
+        raise ValueError(f"Tensor {name!r} has shape {tensors[name].shape}, expected ({size},).")
+    return tensors[name]

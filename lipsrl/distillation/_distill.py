@@ -1,0 +1,198 @@
+"""Dataset aggregation: the student acts, the teacher says what it would have done there, the student learns."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from tqdm import tqdm
+
+from lipsrl._validation import lookup, positive_finite, positive_int
+from lipsrl.distillation._exploration import keep_exploration
+from lipsrl.distillation._imitation import Imitation
+from lipsrl.distillation._rollouts import (
+    BATCHES,
+    HELD_OUT,
+    PER_ROUND,
+    SHOWN,
+    WEIGHTS,
+    Rollouts,
+    derived_seed,
+)
+from lipsrl.distillation._student import build_student, check_teacher
+from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
+from lipsrl.evaluation._request import check_disturbances
+from lipsrl.evaluation._seeding import check_seed
+from lipsrl.layers import LAYERS
+from lipsrl.policies.normalization import NormalizeLike, normalization_of
+
+
+def distill(
+    model: BaseAlgorithm,
+    env: EnvLike,
+    *,
+    lipschitz_bound: float,
+    layer: str = "sandwich",
+    net_arch: Sequence[int] | None = None,
+    disturbance: Disturbance | None = None,
+    vec_normalize: NormalizeLike = None,
+    seed: int = 0,
+    rounds: int = 6,
+    steps: int = 3600,
+    progress: bool = False,
+) -> BaseAlgorithm:
+    """A Lipschitz twin of a trained agent: an SB3 model of its class that does what it does, within a bound.
+
+    The student learns from 20 episodes of the teacher, then ``rounds`` times from 15 more of its own, asking
+    the teacher what it would have done in each state (DAgger). With ``disturbance`` it is shown disturbed
+    observations, while the teacher is asked on the clean ones: it becomes the filter for that sensor. After
+    each round it plays 30 held-out episodes, and the student with the best mean return is kept; it is not
+    asked to beat the teacher, only to be the best student.
+
+    The result has the ``LipschitzMlpPolicy`` of the teacher's algorithm and environments of its own. The critics
+    (value network), the spread of sampled actions, hyperparameters and a ``VecNormalize`` are taken over from
+    the teacher, the latter as a frozen copy. ``predict``, ``save``, ``learn`` (under the bound),
+    :func:`lipsrl.certify` and :func:`lipsrl.evaluate` work on it as on any model. The teacher is not changed.
+
+    Args:
+        model: PPO, A2C or SAC with continuous actions and an MLP policy on vector observations.
+        env: id, zero-argument factory or environment (rebuilt from its spec), as in :func:`lipsrl.evaluate`.
+        lipschitz_bound: K > 0 (l2): environment's action units per unit of the observation that the policy
+            receives, so after ``VecNormalize`` if there is one (and over the policy's ``observation_scale``).
+        layer: key of :data:`lipsrl.layers.LAYERS`.
+        net_arch: widths of the student's actor; None: the teacher's. The critics keep theirs.
+        disturbance: of the raw observations that the student sees, from learning to the choice of the best.
+        vec_normalize: the teacher's, or its file. A model whose environment carries one uses it.
+        seed: of everything drawn here, integer >= 0. Its episodes are none of :func:`lipsrl.evaluate`'s.
+        rounds: of the student's own episodes, > 0.
+        steps: gradient steps in all (Adam, batches of 512), > ``rounds``.
+        progress: show a bar.
+
+    Returns:
+        The best student. Its bound is exact whenever it acts, is saved or certified.
+
+    Raises:
+        ValueError: an argument out of range; a teacher without a supported actor; an environment,
+            disturbance or normalisation that does not fit it.
+        TypeError: ``model``, ``env`` or ``disturbance`` is something else.
+        NonFiniteError: the environment or a policy produced nan or infinite numbers.
+        KeyboardInterrupt: interrupted before there was a student to keep. Later, the best so far is returned,
+            with a warning.
+
+    Warns:
+        UserWarning: interrupted; or the student falls far short of its teacher (by more than twice the standard
+            deviation of its held-out returns and a tenth of their mean): the bound is below what the task needs.
+
+    Source:
+        Ross, Gordon & Bagnell, "A reduction of imitation learning and structured prediction to no-regret
+        online learning" (AISTATS 2011).
+
+    Example:
+        >>> import lipsrl
+        >>> from stable_baselines3 import PPO
+        >>> teacher = PPO("MlpPolicy", "Pendulum-v1", n_steps=64, device="cpu")
+        >>> student = lipsrl.distill(teacher, "Pendulum-v1", lipschitz_bound=4.0, rounds=1, steps=20)
+        >>> type(student).__name__, student.policy.lipschitz_network.lipschitz_bound() <= 4.0
+        ('PPO', True)
+    """
+    check_teacher(model)
+    lipschitz_bound = positive_finite("lipschitz_bound", lipschitz_bound)
+    lookup("layer", layer, LAYERS)
+    _check_net_arch(net_arch)
+    rounds, steps = positive_int("rounds", rounds), positive_int("steps", steps)
+    if steps <= rounds:
+        raise ValueError(f"steps must be more than rounds={rounds}, received {steps}.")
+    if disturbance is not None and not isinstance(disturbance, Disturbance):
+        raise TypeError(f"disturbance must be a Disturbance or None, received {disturbance!r}.")
+    seed = check_seed(seed)
+    normalization = normalization_of(model, vec_normalize)
+    factory, _ = environment_factory(env)
+    environments = make_environments(factory, HELD_OUT)
+    try:
+        check_disturbances([disturbance], environments[0])
+        rollouts = Rollouts(model, environments, normalization, disturbance, seed)
+        student = build_student(
+            model,
+            factory,
+            normalization,
+            lipschitz_bound=lipschitz_bound,
+            layer=layer,
+            net_arch=net_arch,
+            seed=derived_seed(seed, WEIGHTS),
+        )
+        imitation = Imitation(student.policy, steps, derived_seed(seed, BATCHES))
+        with tqdm(total=steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+            _learn(student, rollouts, imitation, rounds, steps, bar)
+    finally:
+        for environment in environments:
+            environment.close()
+    keep_exploration(model, student, imitation.observations)
+    return student
+
+
+def _learn(
+    student: Any, rollouts: Rollouts, imitation: Imitation, rounds: int, steps: int, bar: tqdm[Any]
+) -> None:
+    """Leave the best of the students of all rounds in ``student``."""
+    network = student.policy.lipschitz_network
+    best: dict[str, Any] | None = None
+    best_returns: NDArray[np.float64] = np.empty(0)
+    shares = np.diff(np.linspace(0, steps, rounds + 2).round().astype(int))
+    try:
+        teacher_returns = rollouts.returns(rollouts.teacher)
+        actor = rollouts.controller(student, "the student")
+        for number, share in enumerate(shares.tolist()):
+            bar.set_description(f"round {number} of {rounds}")
+            imitation.add(
+                *(rollouts.collect(actor, PER_ROUND) if number else rollouts.collect(rollouts.teacher, SHOWN))
+            )
+            imitation.fit(share, bar.update)
+            returns = rollouts.returns(actor)
+            if best is None or returns.mean() >= best_returns.mean():
+                best, best_returns = copy.deepcopy(network.state_dict()), returns
+            bar.set_postfix_str(f"return {best_returns.mean():.4g}, teacher {teacher_returns.mean():.4g}")
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        warnings.warn(
+            f"distill was interrupted in round {number} of {rounds}. The best student so far is returned: "
+            f"mean return {best_returns.mean():.4g} against the teacher's {teacher_returns.mean():.4g}.",
+            stacklevel=3,
+        )
+    assert best is not None
+    student.policy.set_training_mode(False)
+    network.load_state_dict(best)
+    _warn_of_collapse(best_returns, teacher_returns, network.bound)
+
+
+def _warn_of_collapse(
+    student: NDArray[np.float64], teacher: NDArray[np.float64], lipschitz_bound: float
+) -> None:
+    shortfall = teacher.mean() - student.mean()
+    if shortfall > max(2 * teacher.std(), 0.1 * abs(teacher.mean())):
+        warnings.warn(
+            f"The student's mean return on {len(student)} held-out episodes is {student.mean():.4g}, the "
+            f"teacher's {teacher.mean():.4g}: lipschitz_bound={lipschitz_bound:g} seems to be below what this "
+            "task needs. Try a larger one, more steps, or a wider net_arch.",
+            stacklevel=4,
+        )
+
+
+def _check_net_arch(net_arch: Any) -> None:
+    if net_arch is None:
+        return
+    if not isinstance(net_arch, Sequence) or not all(
+        isinstance(width, numbers.Integral) and not isinstance(width, bool) and width > 0
+        for width in net_arch
+    ):
+        raise ValueError(
+            "net_arch must be the widths of the student's actor, a list of integers > 0, or None; received "
+            f"{net_arch!r}. The critics keep the teacher's shape."
+        )

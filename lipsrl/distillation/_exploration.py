@@ -1,0 +1,61 @@
+"""The student samples as widely as its teacher, so that fine-tuning starts where the teacher's training ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor
+
+#: Ridge term of the regression, as a share of the features' mean square.
+RIDGE = 1e-6
+
+
+@torch.no_grad()
+def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observations: Tensor) -> None:
+    """Give the student the teacher's standard deviation; its deterministic action does not change.
+
+    PPO and A2C hold it in a parameter of their own, which has been copied. SAC's is a linear function of the
+    actor's last hidden layer: the student's is fitted to the teacher's by least squares. gSDE's depends on
+    those features too: one factor per action dimension makes the mean variance over ``observations`` equal.
+
+    Args:
+        observations: ``(n, dim)``, what the policies receive.
+    """
+    if not student.use_sde and isinstance(student.policy, ActorCriticPolicy):
+        return
+    if student.use_sde:
+        ratio = _std(teacher, observations).square().mean(0) / _std(student, observations).square().mean(0)
+        policy: Any = student.policy
+        holder = policy if isinstance(policy, ActorCriticPolicy) else policy.actor
+        holder.log_std += 0.5 * ratio.log()
+        policy.reset_noise()
+    else:
+        _fit_log_std_head(teacher, student, observations)
+
+
+def _std(model: BaseAlgorithm, observations: Tensor) -> Tensor:
+    """Standard deviation ``(n, act)`` of the Gaussian before any squashing."""
+    policy: Any = model.policy
+    if isinstance(policy, ActorCriticPolicy):
+        distribution: Any = policy.get_distribution(observations)
+    else:
+        mean, log_std, features = policy.actor.get_action_dist_params(observations)
+        distribution = policy.actor.action_dist.proba_distribution(mean, log_std, **features)
+    std: Tensor = distribution.distribution.stddev
+    return std
+
+
+def _fit_log_std_head(teacher: Any, student: Any, observations: Tensor) -> None:
+    target = teacher.policy.actor.get_action_dist_params(observations)[1].double()
+    actor = student.policy.actor
+    features = actor.latent_pi(actor.extract_features(observations, actor.features_extractor)).double()
+    mean, target_mean = features.mean(0), target.mean(0)
+    centred = features - mean
+    gram = centred.mT @ centred / len(centred)
+    gram.diagonal().add_(RIDGE * float(features.square().mean()) + torch.finfo(torch.float32).tiny)
+    weight = torch.linalg.solve(gram, centred.mT @ (target - target_mean) / len(centred)).mT
+    actor.log_std.weight.copy_(weight)
+    actor.log_std.bias.copy_(target_mean - weight @ mean)

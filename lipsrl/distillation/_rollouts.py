@@ -1,0 +1,79 @@
+"""Episodes to learn from and episodes to choose by, with seeds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._controller import Controller
+from lipsrl.evaluation._environments import Env
+from lipsrl.evaluation._rollout import Episode, Task, run_episodes
+
+#: Episodes that the teacher shows, that the student adds per round, and by which students are compared.
+SHOWN, PER_ROUND, HELD_OUT = 20, 15, 30
+
+# the kinds of draws of a distillation; 64-bit seeds, so that no evaluation meets the same episodes
+_COLLECTION, _HELD_OUT, WEIGHTS, BATCHES = range(4)
+
+
+def derived_seed(seed: int, kind: int) -> int:
+    """A seed in [0, 2⁶³) for one kind of draw of the distillation ``seed``."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(kind,))
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
+class Rollouts:
+    """Batched episodes of the teacher and the student, under the disturbance if there is one.
+
+    Raises:
+        ValueError: the teacher's spaces or normalisation do not fit the environments.
+    """
+
+    def __init__(
+        self,
+        teacher: BaseAlgorithm,
+        environments: list[Env],
+        vec_normalize: VecNormalize | None,
+        disturbance: Disturbance | None,
+        seed: int,
+    ) -> None:
+        self._environments = environments
+        self._vec_normalize = vec_normalize
+        self._disturbance = disturbance
+        self._seed = seed
+        self._collected = 0
+        self.teacher = self.controller(teacher, "the teacher")
+
+    def controller(self, model: BaseAlgorithm, label: str) -> Controller:
+        """``model`` as these environments meet it."""
+        return Controller(model, self._environments[0], self._vec_normalize, label)
+
+    def collect(self, actor: Controller, episodes: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """New states of ``actor``: what the policy received ``(n, dim)``, and what the teacher would do.
+
+        The policy is shown disturbed observations, the teacher is asked on the clean ones.
+        """
+        numbers = range(self._collected, self._collected + episodes)
+        self._collected += episodes
+        results = list(self._run(actor, numbers, _COLLECTION))
+        shown = np.concatenate([episode.disturbed for episode in results])
+        clean = np.concatenate([episode.observations for episode in results])
+        if self._vec_normalize is not None:
+            shown = np.asarray(self._vec_normalize.normalize_obs(shown))
+        return shown, self.teacher.execute(self.teacher.propose(clean)).reshape(len(clean), -1)
+
+    def returns(self, actor: Controller) -> NDArray[np.float64]:
+        """``(HELD_OUT,)``: the same episodes for every actor, none of them learned from."""
+        by_episode = {e.task.episode: e.rewards.sum() for e in self._run(actor, range(HELD_OUT), _HELD_OUT)}
+        return np.array([by_episode[number] for number in range(HELD_OUT)])
+
+    def _run(self, actor: Controller, numbers: range, kind: int) -> Iterator[Episode]:
+        tasks = [Task(1.0, number) for number in numbers]
+        seed = derived_seed(self._seed, kind)
+        return run_episodes(actor, self._environments, tasks, self._disturbance, seed)

@@ -1,0 +1,158 @@
+"""The student before its first lesson: the teacher's SB3 class, with everything but the actor taken over."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import recursive_getattr
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+from lipsrl.policies import ALIAS, actor_parts
+
+#: Where a policy's state dict holds the actor, which the student learns; all else is copied.
+_ACTOR = ("actor.", "mlp_extractor.policy_net.", "action_net.")
+#: Optimizers whose moments belong to the actor's weights.
+_ACTOR_OPTIMIZERS = ("policy.optimizer", "actor.optimizer")
+#: What the teacher saw last in its own environments means nothing in the student's.
+_OF_THE_ENVIRONMENT = ("_last_obs", "_last_original_obs", "_last_episode_starts")
+
+
+def check_teacher(teacher: Any) -> None:
+    """Refuse a model that has no Lipschitz twin here.
+
+    Raises:
+        TypeError: not an SB3 model.
+        ValueError: its algorithm, its actions or its actor are not supported; says which.
+    """
+    if not isinstance(teacher, BaseAlgorithm):
+        raise TypeError(
+            f"model must be a trained Stable-Baselines3 model, received {type(teacher).__name__}. Load a zip "
+            "first, for example with PPO.load(path)."
+        )
+    if ALIAS not in teacher.policy_aliases:
+        raise ValueError(
+            f"model is a {type(teacher).__name__}, for which there is no {ALIAS} to distil into. "
+            "Accepted: PPO, A2C, SAC."
+        )
+    if not isinstance(teacher.action_space, spaces.Box):
+        raise ValueError(
+            f"model has the action space {teacher.action_space}; only continuous (Box) actions can be "
+            "distilled."
+        )
+    actor_parts(teacher)  # says what it is that cannot be certified
+
+
+def build_student(
+    teacher: BaseAlgorithm,
+    make_env: Callable[[], Any],
+    vec_normalize: VecNormalize | None,
+    *,
+    lipschitz_bound: float,
+    layer: str,
+    net_arch: Sequence[int] | None,
+    seed: int,
+) -> BaseAlgorithm:
+    """A model of the teacher's class with a fresh Lipschitz actor, on environments of its own.
+
+    Taken over: spaces, hyperparameters, counters, the critics (value network, target networks) and their
+    optimizers, SAC's entropy coefficient, PPO's ``log_std``; the statistics of ``vec_normalize``, frozen. Not
+    taken over: a replay buffer's content, the optimizer state of the actor.
+
+    Args:
+        make_env: makes one environment.
+        net_arch: widths of the actor; None: the teacher's.
+        seed: of the actor's initial weights. The model keeps the teacher's ``seed``; no global generator moves.
+    """
+    cls = type(teacher)
+    venv = _environments(make_env, teacher.n_envs, vec_normalize)
+    policy_class = cls.policy_aliases[ALIAS]
+    student = cls(policy_class, venv, device=teacher.device, _init_setup_model=False)  # type: ignore[call-arg]
+    student.__dict__.update(_hyperparameters(teacher))
+    student.policy_class = policy_class
+    student.policy_kwargs = _policy_kwargs(teacher, lipschitz_bound, layer, net_arch)
+    student.seed = None  # or the set-up would reseed every global generator with it
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        student._setup_model()
+    student.seed = teacher.seed
+    _copy_parameters(teacher, student)
+    return student
+
+
+def _environments(make_env: Callable[[], Any], n: int, vec_normalize: VecNormalize | None) -> VecEnv:
+    venv = DummyVecEnv([lambda: Monitor(make_env())] * n)
+    if vec_normalize is None:
+        return venv
+    # A twin of its own: were it shared, training the one model further would move the other's units.
+    twin = VecNormalize(
+        venv,
+        training=False,
+        norm_obs=vec_normalize.norm_obs,
+        norm_reward=vec_normalize.norm_reward,
+        clip_obs=vec_normalize.clip_obs,
+        clip_reward=vec_normalize.clip_reward,
+        gamma=vec_normalize.gamma,
+        epsilon=vec_normalize.epsilon,
+    )
+    if vec_normalize.norm_obs:
+        twin.obs_rms = copy.deepcopy(vec_normalize.obs_rms)
+    twin.ret_rms = copy.deepcopy(vec_normalize.ret_rms)
+    return twin
+
+
+def _hyperparameters(teacher: BaseAlgorithm) -> dict[str, Any]:
+    """What ``teacher.save`` would write beside the networks."""
+    modules, tensors = teacher._get_torch_save_params()
+    left_out = {*teacher._excluded_save_params(), *(name.split(".")[0] for name in modules + tensors)}
+    kept = {name: value for name, value in vars(teacher).items() if name not in left_out}
+    kept.update(dict.fromkeys(_OF_THE_ENVIRONMENT))
+    return copy.deepcopy(kept)
+
+
+def _policy_kwargs(
+    teacher: BaseAlgorithm, lipschitz_bound: float, layer: str, net_arch: Sequence[int] | None
+) -> dict[str, Any]:
+    """The teacher's own, with the constraint; the critic's shape written out so that its weights fit."""
+    policy: Any = teacher.policy
+    critic = "vf" if isinstance(policy, ActorCriticPolicy) else "qf"
+    arch = (
+        policy.net_arch
+        if isinstance(policy.net_arch, dict)
+        else dict.fromkeys(("pi", critic), policy.net_arch)
+    )
+    kwargs = copy.deepcopy(teacher.policy_kwargs)
+    for name in ("ortho_init", "activation"):  # of initial weights; another way to say activation_fn
+        kwargs.pop(name, None)
+    return {
+        **kwargs,
+        "activation_fn": policy.activation_fn,
+        "net_arch": {
+            "pi": list(arch.get("pi", []) if net_arch is None else net_arch),
+            critic: list(arch.get(critic, [])),
+        },
+        "lipschitz_bound": lipschitz_bound,
+        "layer": layer,
+    }
+
+
+def _copy_parameters(teacher: BaseAlgorithm, student: BaseAlgorithm) -> None:
+    def taken_over(name: str) -> bool:
+        # gSDE's log_std is a matrix over the actor's own features
+        return not name.startswith(_ACTOR) and not (name == "log_std" and teacher.use_sde)
+
+    for name, state in teacher.get_parameters().items():
+        if name == "policy":
+            shared = {key: value for key, value in state.items() if taken_over(key)}
+            student.policy.load_state_dict({**student.policy.state_dict(), **shared})
+        elif name not in _ACTOR_OPTIMIZERS:
+            recursive_getattr(student, name).load_state_dict(copy.deepcopy(state))
+    for name in teacher._get_torch_save_params()[1]:
+        with torch.no_grad():
+            recursive_getattr(student, name).copy_(recursive_getattr(teacher, name))
