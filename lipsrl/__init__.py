@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lipsrl.certificates import Certificate, certify
+    from lipsrl.deployment import export, load_policy
     from lipsrl.distillation import distill
     from lipsrl.evaluation import Evaluation, evaluate
     from lipsrl.networks import LipschitzMLP
@@ -23,7 +24,6 @@ _EXPORTS = {
     "Certificate": "lipsrl.certificates",
     "Evaluation": "lipsrl.evaluation",
     "LipschitzMLP": "lipsrl.networks",
-    "NumpyPolicy": "lipsrl.deployment",
     "actor_network": "lipsrl.policies",
     "certify": "lipsrl.certificates",
     "distill": "lipsrl.distillation",
@@ -36,7 +36,6 @@ __all__ = [
     "Certificate",
     "Evaluation",
     "LipschitzMLP",
-    "NumpyPolicy",
     "actor_network",
     "certify",
     "distill",

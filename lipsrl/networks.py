@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import ACTIVATIONS, LAYERS, LipschitzLayer, Spectral, activation_name, spectral_norm
 from lipsrl.layers._linalg import EPS64, MARGIN
+from lipsrl.layers._plain import plain_linear
 
 Affine = tuple[Tensor, Tensor]
 
@@ -210,11 +211,7 @@ class LipschitzMLP(nn.Module):
         for i, (weight, bias) in enumerate(maps):
             if i:
                 modules.append(ACTIVATIONS[self.activation_name]())
-            linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
-            with torch.no_grad():
-                linear.weight.copy_(weight)
-                linear.bias.copy_(bias)
-            modules.append(linear)
+            modules.append(plain_linear(weight, bias))
         return nn.Sequential(*modules).train(self.training)
 
     # -- state -------------------------------------------------------------------------------------------

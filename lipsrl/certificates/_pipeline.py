@@ -11,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
+from lipsrl.layers._plain import plain_linear
 from lipsrl.policies import ActorParts, actor_parts
 from lipsrl.policies.normalization import check_dimension, observation_gains
 
@@ -95,11 +96,5 @@ class Pipeline:
 def _double(module: nn.Module) -> nn.Module:
     if not isinstance(module, nn.Linear):
         return module
-    linear = nn.Linear(
-        module.in_features, module.out_features, bias=module.bias is not None, dtype=torch.float64
-    )
-    with torch.no_grad():
-        linear.weight.copy_(module.weight)
-        if module.bias is not None:
-            linear.bias.copy_(module.bias)
-    return linear.requires_grad_(False)
+    bias = None if module.bias is None else module.bias.double()
+    return plain_linear(module.weight.double(), bias).requires_grad_(False)

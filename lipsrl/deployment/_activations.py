@@ -53,7 +53,7 @@ def selu(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    return x * (0.5 + 0.5 * _erf(x * math.sqrt(0.5)).astype(x.dtype))
+    return x * (0.5 + 0.5 * np.asarray(_erf(x * math.sqrt(0.5)), x.dtype))
 
 
 #: name in ``torch.nn`` → function, and the module's attributes that it takes.

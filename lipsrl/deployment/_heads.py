@@ -30,7 +30,8 @@ def box(action: Mapping[str, Any], tensors: Tensors, width: int) -> Head:
     low, high = vectors[:2]
 
     def clip(y: Array) -> Array:
-        return np.minimum(np.maximum(y.astype(dtype, copy=False), low), high)
+        inside: Array = np.minimum(np.maximum(y.astype(dtype, copy=False), low), high)
+        return inside
 
     if not action["rescale"]:
         return clip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,8 @@ from lipsrl.deployment._activations import activation
 from lipsrl.deployment._heads import HEADS
 from lipsrl.deployment._safetensors import Tensors
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
+Activation: TypeAlias = Callable[[Array], Array]
 
 
 class NumpyPolicy:
@@ -61,11 +62,11 @@ class NumpyPolicy:
             mean, gain = (_vector(tensors, f"observation.{key}", width) for key in ("mean", "gain"))
             clip = np.full(width, math.inf if observation["clip"] is None else float(observation["clip"]))
             self._normalisation = mean, gain, -clip, clip
-        self._steps: list[tuple[Array, Array]] = []
-        self._activations: list[list[Callable[[Array], Array]]] = []
+        self._layers: list[tuple[Array, Array, tuple[Activation, ...]]] = []
         for layer in description["layers"]:
             if layer["kind"] != "Linear":
-                self._activations[-1].append(activation(layer["kind"], layer))
+                weight, bias, activations = self._layers.pop()
+                self._layers.append((weight, bias, (*activations, activation(layer["kind"], layer))))
                 continue
             weight = tensors[layer["weight"]]
             if weight.ndim != 2 or weight.shape[1] != width:
@@ -75,8 +76,7 @@ class NumpyPolicy:
             width = len(weight)
             bias = _vector(tensors, layer["bias"], width) if layer["bias"] else np.zeros(width, np.float32)
             # (in, out) in memory: one product serves one observation and many, and is the fastest for one
-            self._steps.append((np.ascontiguousarray(weight.T), bias))
-            self._activations.append([])
+            self._layers.append((np.ascontiguousarray(weight.T), bias, ()))
         self._zeros = np.zeros(width, np.float32)
         self._head = lookup("action.kind", description["action"]["kind"], HEADS)(
             description["action"], tensors, width
@@ -100,12 +100,12 @@ class NumpyPolicy:
         if not single and x.shape[1:] != self.observation_shape:
             raise self._wrong_shape(x)
         if len(self.observation_shape) != 1:
-            x = x.reshape(-1) if single else x.reshape(len(x), -1)
+            x = x.reshape(-1) if single else x.reshape(len(x), math.prod(self.observation_shape))
         if self._normalisation is not None:
             mean, gain, low, high = self._normalisation
             x = np.minimum(np.maximum((x.astype(np.float64) - mean) * gain, low), high)
         x = x.astype(np.float32, copy=False)  # SB3 rounds here too
-        for (weight, bias), activations in zip(self._steps, self._activations, strict=True):
+        for weight, bias, activations in self._layers:
             x = x.dot(weight) + bias
             for activate in activations:
                 x = activate(x)
@@ -136,7 +136,7 @@ class NumpyPolicy:
         return self(observation), None
 
     def __repr__(self) -> str:
-        sizes = [str(len(weight)) for weight, _ in self._steps]
+        sizes = [str(len(weight)) for weight, _, _ in self._layers]
         chain = " → ".join([*sizes, str(len(self._zeros))])
         return (
             f"NumpyPolicy({self.description['algorithm']}, observation {self.observation_shape}, action "

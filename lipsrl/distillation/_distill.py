@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import numbers
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -116,8 +115,8 @@ def distill(
     factory, _ = environment_factory(env)
     environments = make_environments(factory, HELD_OUT)
     try:
-        check_disturbances([disturbance], environments[0])
         rollouts = Rollouts(model, environments, normalization, disturbance, seed)
+        check_disturbances([disturbance], environments[0], [rollouts.teacher])
         student = build_student(
             model,
             factory,
@@ -196,3 +195,7 @@ def _check_net_arch(net_arch: Any) -> None:
             "net_arch must be the widths of the student's actor, a list of integers > 0, or None; received "
             f"{net_arch!r}. The critics keep the teacher's shape."
         )
+
+
+def _is_width(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0

@@ -14,6 +14,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
+from lipsrl.attacks import Attack
+from lipsrl.disturbances import Disturbance
 from lipsrl.policies.normalization import check_dimension
 
 # Matrix products round differently for different numbers of rows, but (measured) not for different positions
@@ -42,6 +44,7 @@ class Controller:
         self, model: Any, env: gym.Env[Any, Any], vec_normalize: VecNormalize | None, label: str
     ) -> None:
         self.label = label
+        self._model = model
         self._vec_normalize = vec_normalize
         self.action_space = env.action_space
         shape = env.observation_space.shape
@@ -63,6 +66,16 @@ class Controller:
                 f"{label} must be a Stable-Baselines3 model, or a callable from observations (n, dim) to "
                 f"actions (n, act), received {type(model).__name__}."
             )
+
+    def faces(self, disturbance: Disturbance) -> Disturbance:
+        """The disturbance as this agent meets it: an attack that is aimed at no model is aimed at this one.
+
+        Raises:
+            TypeError, ValueError: it cannot be; see `Attack.against`.
+        """
+        if isinstance(disturbance, Attack):
+            return disturbance.against(self._model, self._vec_normalize)
+        return disturbance
 
     def propose(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Deterministic actions before any clip, in the environment's units, row by row in blocks of `ROWS`.

@@ -118,13 +118,15 @@ def evaluate(
     used = [normalization_of(c.model, normalizations[c.key]) for c in contestants]
     factory, env_name = environment_factory(env)
     environments = make_environments(factory, min(n_envs, n_episodes * len(grid)))
+    if environments[0].spec is not None:
+        env_name = environments[0].spec.id  # a factory's own name says less
     steps = 0
     try:
         controllers = [
             Controller(c.model, environments[0], vec_normalize, c.label)
             for c, vec_normalize in zip(contestants, used, strict=True)
         ]
-        check_disturbances(named.values(), environments[0])
+        check_disturbances(named.values(), environments[0], controllers)
         check_sensitivity_std(sensitivity_std, environments[0])
         sweep = Sweep(environments, named, grid, n_episodes, seed, sensitivity_std)
         total = len(contestants) * sum(len(tasks) for _, _, tasks in sweep.groups())

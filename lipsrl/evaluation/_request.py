@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
 
 DisturbancesLike: TypeAlias = Disturbance | Sequence[Disturbance] | Mapping[str, Disturbance] | None
@@ -127,8 +128,10 @@ def check_sensitivity_std(std: ArrayLike, env: Env) -> None:
         )
 
 
-def check_disturbances(disturbances: Iterable[Disturbance | None], env: Env) -> None:
-    """``ValueError`` unless each applies to the environment's observations."""
+def check_disturbances(
+    disturbances: Iterable[Disturbance | None], env: Env, controllers: Sequence[Controller]
+) -> None:
+    """``ValueError`` unless each applies to the environment's observations, and an attack to every agent."""
     space = env.observation_space
     assert isinstance(space, spaces.Box)
     for disturbance in disturbances:
@@ -139,3 +142,5 @@ def check_disturbances(disturbances: Iterable[Disturbance | None], env: Env) -> 
                     f"disturbances need floating-point observations, those of {env} are {space.dtype}. "
                     "Convert them (gymnasium.wrappers.DtypeObservation)."
                 )
+            for controller in controllers:
+                controller.faces(disturbance)

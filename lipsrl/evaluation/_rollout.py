@@ -93,7 +93,7 @@ def run_episodes(
     space = environments[0].observation_space
     steps = [env.step for env in environments]
     queue = iter(tasks)
-    streams = None if disturbance is None else disturbance.batch(slots)
+    streams = None if disturbance is None else controller.faces(disturbance).batch(slots)
     running: list[Task | None] = [None] * slots
     lengths = np.zeros(slots, dtype=np.intp)
     rewards = np.zeros(slots)

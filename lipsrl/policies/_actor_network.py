@@ -18,6 +18,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
+from lipsrl.layers._plain import plain_linear
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._spaces import action_half_range
 
@@ -140,9 +141,6 @@ def actor_network(model: BaseAlgorithm) -> nn.Sequential:
         modules.append(nn.Tanh())
     if parts.half_range is not None and parts.centre is not None:
         reference = next(parts.network.parameters())
-        rescale = nn.Linear(len(parts.half_range), len(parts.half_range))
-        rescale = rescale.to(reference.device, reference.dtype).requires_grad_(False)
-        rescale.weight.copy_(torch.diag(torch.as_tensor(parts.half_range)))
-        rescale.bias.copy_(torch.as_tensor(parts.centre))
-        modules.append(rescale)
+        half_range, centre = (torch.as_tensor(v).to(reference) for v in (parts.half_range, parts.centre))
+        modules.append(plain_linear(torch.diag(half_range), centre).requires_grad_(False))
     return nn.Sequential(*modules).eval()

@@ -47,6 +47,8 @@ class WandbWriter(KVWriter):
         chosen = mode or os.environ.get("WANDB_MODE") or "offline"
         if chosen not in (*MODES, "dryrun", "shared"):
             raise unknown_name("track", chosen, MODES)
+        # W&B takes a checkout's own `agents` folder for an LLM framework of that name and advertises for it
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         import wandb  # seconds to import: only a run that tracks pays for it
 
         Path(folder).mkdir(parents=True, exist_ok=True)

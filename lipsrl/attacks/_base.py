@@ -1,0 +1,161 @@
+"""What every attack is: a disturbance with a budget and a model that it is aimed at."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from typing import Any, Self
+
+from lipsrl._validation import lookup
+from lipsrl.attacks._batch import AttackBatch
+from lipsrl.attacks._norms import NORMS, FloatArray, Norm
+from lipsrl.attacks._target import Target
+from lipsrl.attacks._view import UNITS
+from lipsrl.disturbances import Disturbance, DisturbanceBatch
+from lipsrl.disturbances._parameters import nonnegative_number
+from lipsrl.policies.normalization import NormalizeLike, normalization_of
+
+
+class Attack(Disturbance):
+    """Observations moved inside a ball of radius ``epsilon`` around the true ones, to the harm of a policy.
+
+    Used where a disturbance is: raw observations in, raw observations out, seeded, batched; a strength
+    multiplies ``epsilon``. The weights and the normalisation are copied when the attack is made: after further
+    training, make another.
+
+    The budget holds for every attacked observation. In raw units it holds exactly, rounding included: each
+    coordinate is rounded towards the true one. In normalised units it holds up to the rounding of float64
+    arithmetic; that VecNormalize rounds what it hands to the policy to float32 (half a unit in the last place)
+    comes on top. Observations that are not finite are left as they are, as are all at ``epsilon`` 0, bit for bit.
+
+    Args:
+        model: an SB3 model on vector observations. None: aimed at no model yet; ``lipsrl.evaluate`` aims it at
+            each model that it evaluates, with that model's normalisation.
+        epsilon: radius of the ball, finite and >= 0.
+        norm: ``"linf"`` or ``"l2"``.
+        vec_normalize: the VecNormalize that stands before the model, or the path of its file. None: the one
+            around the model's own environment, if any.
+        units: ``"normalized"``: the ball is around what the policy receives, as in the literature, and VecNormalize
+            is undone. ``"raw"``: around the raw observation. The same without a VecNormalize.
+
+    Raises:
+        TypeError: ``model`` is no SB3 algorithm.
+        ValueError: ``epsilon`` is negative or not finite, an unknown norm or unit (the nearest is suggested), a
+            model or a normalisation that the attack cannot work on.
+    """
+
+    target: Target | None = None
+
+    def __init__(
+        self,
+        model: Any,
+        epsilon: float,
+        norm: str = "linf",
+        vec_normalize: NormalizeLike = None,
+        units: str = "normalized",
+    ) -> None:
+        self.epsilon = nonnegative_number("epsilon", epsilon)
+        self._norm = lookup("norm", norm, NORMS)
+        self.norm = norm
+        self.units = lookup("units", units, dict(zip(UNITS, UNITS, strict=True)))
+        if model is not None:
+            self._aim(model, vec_normalize)
+        elif vec_normalize is not None:
+            raise ValueError("vec_normalize belongs to a model, but model is None. Give both or neither.")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments by name, without model and normalisation."""
+        return {"epsilon": self.epsilon, "norm": self.norm, "units": self.units}
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"name": ..., parameter: value, ..., "model": what identifies the target, or None}``."""
+        return {**super().to_dict(), "model": None if self.target is None else self.target.to_dict()}
+
+    @property
+    def dimension(self) -> int | None:
+        """Length of the target's observations; None without a target."""
+        return None if self.target is None else self.target.view.dim
+
+    def check_dimension(self, dim: int) -> None:
+        if self.dimension not in (None, dim):
+            raise ValueError(
+                f"{self!r} is aimed at a model whose observations have length {self.dimension}, but the "
+                f"observation has length {dim}."
+            )
+
+    def scaled(self, strength: float) -> Self:
+        """This attack with ``strength`` times its ``epsilon``, at the same model (not copied)."""
+        twin = self._twin()
+        twin.epsilon = nonnegative_number("epsilon", self.epsilon * nonnegative_number("strength", strength))
+        return twin
+
+    def batch(self, n: int) -> DisturbanceBatch:
+        """``n`` fresh streams, attacked together: one gradient pass for all of them.
+
+        Equal to the loop to 1e-9 of ``epsilon``: matrix products round differently for another number of rows.
+
+        Raises:
+            ValueError: ``n`` is not > 0, or the attack is aimed at no model.
+        """
+        return AttackBatch(self, n)
+
+    def against(self, model: Any, vec_normalize: NormalizeLike = None) -> Self:
+        """This attack on ``model``; one that is aimed already stays with its own model (a transfer attack).
+
+        Raises:
+            TypeError, ValueError: the attack cannot be aimed at ``model``; or it is aimed at these very weights
+                behind another normalisation, which would not be the pipeline that is being attacked.
+        """
+        if self.target is None:
+            twin = self._twin()
+            twin._aim(model, vec_normalize)
+            return twin
+        try:
+            other = Target.of(model, normalization_of(model, vec_normalize), self.units)
+        except (TypeError, ValueError):  # no model that this attack could be aimed at
+            return self
+        same_model = other.weights_sha256 == self.target.weights_sha256
+        if same_model and other.normalization_sha256 != self.target.normalization_sha256:
+            raise ValueError(
+                f"{self!r} was made for this model with another observation normalisation than the model has "
+                "here. Give both the same vec_normalize, or leave the model out (model=None) and it takes over "
+                "the one that it finds."
+            )
+        return self
+
+    @abstractmethod
+    def noise_shape(self, dim: int) -> tuple[int, int]:
+        """How many standard normals a step of one stream consumes, as (blocks, numbers in a block)."""
+
+    @abstractmethod
+    def displacements(self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray) -> FloatArray:
+        """Where to move these observations, in the budget's unit.
+
+        Args:
+            observations: (n, dim), raw, finite.
+            epsilon: (n, 1), > 0.
+            noise: (blocks, n, numbers), standard normal; see :meth:`noise_shape`.
+
+        Returns:
+            (n, dim), float64, of norm <= ``epsilon``.
+        """
+
+    def _aim(self, model: Any, vec_normalize: NormalizeLike) -> None:
+        """Read ``model``; attacks that need more of it than its observations add to this."""
+        self.target = Target.of(model, normalization_of(model, vec_normalize), self.units)
+
+    def _twin(self) -> Self:
+        twin = copy.copy(self)
+        twin.__dict__.pop("_stream", None)
+        return twin
+
+    @property
+    def ball(self) -> Norm:
+        """The norm's geometry."""
+        return self._norm
+
+    def __repr__(self) -> str:
+        aim = "None" if self.target is None else f"<{self.target.algorithm} {self.target.weights_sha256[:8]}>"
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
+        return f"{type(self).__name__}({aim}, {arguments})"

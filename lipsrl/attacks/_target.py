@@ -1,0 +1,79 @@
+"""Which model an attack is aimed at, and how that model sees raw observations."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from lipsrl.attacks._view import View
+from lipsrl.certificates._bounds import weights_sha256
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """An attacked model, as it was when the attack was aimed at it.
+
+    Attributes:
+        view: its normalisation.
+        algorithm, policy: names of its classes.
+        weights_sha256: of all weights of its policy.
+        normalization_sha256: of mean, gain and clip; None without a normalisation of observations.
+    """
+
+    view: View
+    algorithm: str
+    policy: str
+    weights_sha256: str
+    normalization_sha256: str | None
+
+    @classmethod
+    def of(cls, model: Any, vec_normalize: VecNormalize | None, units: str) -> Target:
+        """Read ``model``.
+
+        Raises:
+            TypeError: no SB3 algorithm.
+            ValueError: its observations are no vectors, or the normalisation does not fit them.
+        """
+        if not isinstance(model, BaseAlgorithm):
+            raise TypeError(
+                "an attack needs the whole Stable-Baselines3 model (such as PPO.load(path)), received "
+                f"{type(model).__name__}."
+            )
+        space = model.observation_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise ValueError(
+                f"an attack needs a model of vector observations, a Box of shape (dim,), but this "
+                f"{type(model).__name__} takes {space}."
+            )
+        view = View.of(vec_normalize, space.shape[0], units)
+        normalized = vec_normalize is not None and vec_normalize.norm_obs
+        policy: Any = model.policy
+        policy.set_training_mode(False)  # as predict does: the weights that act
+        return cls(
+            view=view,
+            algorithm=type(model).__name__,
+            policy=type(policy).__name__,
+            weights_sha256=weights_sha256(policy),
+            normalization_sha256=_statistics_sha256(view) if normalized else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What identifies the target, ready for JSON."""
+        return {
+            "algorithm": self.algorithm,
+            "policy": self.policy,
+            "weights_sha256": self.weights_sha256,
+            "normalization_sha256": self.normalization_sha256,
+        }
+
+
+def _statistics_sha256(view: View) -> str:
+    digest = hashlib.sha256(view.mean.tobytes())
+    digest.update(view.gain.tobytes())
+    digest.update(repr(view.clip).encode())
+    return digest.hexdigest()

@@ -1,0 +1,205 @@
+"""The whole house in miniature: train, certify, disturb, compare, report, and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from agents import AGENTS, get_agent
+from envs import TASKS, get_task
+
+from lipsrl import cli
+from lipsrl.certificates import Certificate
+from lipsrl.evaluation import Evaluation
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command, check=True, **kwargs):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    result = subprocess.run(
+        [sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, **kwargs
+    )
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """`make demo` with few steps."""
+    output = tmp_path_factory.mktemp("demo")
+    result = run("experiments.demo", "--timesteps", "2048", "--output", output)
+    return output, result
+
+
+def test_demo_prints_its_commands_and_the_table(demo):
+    output, result = demo
+    assert result.stdout.count("$ python -m experiments.train") == 2
+    assert "$ python -m experiments.compare" in result.stdout
+    assert "Upper bound, sensor to action" in result.stdout
+    for agent in ("ppo", "ppo-sandwich"):
+        folder = output / f"{agent}-pendulum-0"
+        names = {p.name for p in folder.iterdir()}
+        assert {
+            "config.json", "model.zip", "vecnormalize.pkl", "progress.csv", "certificate.json", "evaluation.parquet",
+            "evaluation.json", "wandb", "tensorboard",
+        } == names  # fmt: skip
+        config = json.loads((folder / "config.json").read_text())
+        assert config["status"] == "finished"
+        assert config["trained_timesteps"] == 2048
+        assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+        header = (folder / "progress.csv").read_text().splitlines()[0]
+        assert "rollout/ep_rew_mean" in (folder / "progress.csv").read_text()
+        assert header
+    certificate = Certificate.load(output / "ppo-sandwich-pendulum-0" / "certificate.json")
+    assert certificate.network.upper_bound <= certificate.promise == 8.0
+    assert [f.name for f in certificate.factors] == ["vec_normalize", "network", "action"]
+    page = (output / "report.html").read_text()
+    assert "ppo-sandwich" in page
+    assert "experiments.train --agent ppo-sandwich" in page
+
+
+def test_evaluations_are_paired_and_complete(demo):
+    output, _ = demo
+    parts = [Evaluation.load(output / f"{a}-pendulum-0" / "evaluation.parquet") for a in ("ppo", "ppo-sandwich")]
+    pooled = Evaluation.concat(parts)
+    assert len(pooled.frame) == 2 * 5 * 100
+    assert pooled.metadata["env"] == "Pendulum-v1"
+    first, second = (p.frame.set_index(["strength", "episode"])["env_seed"] for p in parts)
+    assert (first == second).all()
+
+
+def test_lipsrl_command_on_run_folder_and_zip(demo, tmp_path, capsys):
+    output, _ = demo
+    folder = output / "ppo-sandwich-pendulum-0"
+    assert cli.main(["certify", str(folder), "--json"]) == 0
+    from_folder = json.loads(capsys.readouterr().out)
+    assert from_folder["upper_bound"] == Certificate.load(folder / "certificate.json").upper_bound
+    assert cli.main(["certify", str(folder / "model.zip"), "--output", str(tmp_path / "c.json")]) == 0
+    assert "no VecNormalize was given" in capsys.readouterr().out
+    assert Certificate.load(tmp_path / "c.json").upper_bound < from_folder["upper_bound"]
+    options = ["--episodes", "2", "--strengths", "0", "0.1"]
+    assert cli.main(["evaluate", str(folder), *options, "--output", str(tmp_path / "e.parquet")]) == 0
+    assert len(Evaluation.load(tmp_path / "e.parquet").frame) == 4
+    both = [str(output / f"{a}-pendulum-0") for a in ("ppo", "ppo-sandwich")]
+    assert cli.main(["report", *both, *options, "--output", str(tmp_path / "r.html")]) == 0
+    assert (tmp_path / "r.html").stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["certify", "nowhere"], "is not a file"),
+        (["certify", "{folder}", "--norm", "l7"], "norm='l7'"),
+        (["evaluate", "{zip}"], "env is missing"),
+        (["evaluate", "{folder}", "--disturbance", "gausian"], "Did you mean 'gaussian'"),
+        (["evaluate", "{folder}", "--strengths", "-1"], "strengths"),
+        (["evaluate", "{zip}", "--env", "CartPole-v1"], "was trained on observations"),
+        (["report", "{folder}", "--env", "Pendulum-v9"], "Pendulum-v9"),
+    ],
+)
+def test_lipsrl_command_errors(demo, tmp_path, capsys, arguments, message, monkeypatch):
+    output, _ = demo
+    monkeypatch.chdir(tmp_path)
+    folder = output / "ppo-pendulum-0"
+    filled = [a.format(folder=folder, zip=folder / "model.zip") for a in arguments]
+    assert cli.main(filled) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--agent", "ppo-sandwhich"], "Did you mean 'ppo-sandwich'"),
+        (["--task", "pendulun"], "Did you mean 'pendulum'"),
+        (["--lipschitz-bound", "-1"], "lipschitz_bound must be a finite number > 0, received -1.0"),
+        (["--agent", "ppo", "--lipschitz-bound", "3"], "is a plain SB3 agent and takes no lipschitz_bound"),
+        (["--timesteps", "0"], "timesteps must be an integer > 0"),
+    ],
+)
+def test_train_errors_leave_nothing_behind(tmp_path, arguments, message):
+    result = run("experiments.train", *arguments, "--output", tmp_path / "run", check=False)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_compare_errors(demo, tmp_path):
+    output, _ = demo
+    result = run("experiments.compare", tmp_path, check=False)
+    assert result.returncode == 2
+    assert "config.json is missing" in result.stderr
+    folder = output / "ppo-pendulum-0"
+    result = run("experiments.compare", folder, folder, "--report", tmp_path / "r.html", check=False)
+    assert "training seed 0" in result.stderr
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_existing_run_is_not_overwritten(demo):
+    output, _ = demo
+    folder = output / "ppo-pendulum-0"
+    before = (folder / "model.zip").read_bytes()
+    result = run("experiments.train", "--agent", "ppo", "--output", folder, check=False)
+    assert "--overwrite" in result.stderr
+    assert (folder / "model.zip").read_bytes() == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_training_keeps_the_model(tmp_path, how):
+    output = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.train", "--track", "disabled", "--output", str(output)],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    progress = output / "progress.csv"
+    for _ in range(600):
+        if progress.is_file() and progress.read_text().count("\n") >= 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(how)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Interrupted after" in text
+    assert str(output) in text
+    assert json.loads((output / "config.json").read_text())["status"] == "interrupted"
+    assert Certificate.load(output / "certificate.json").upper_bound > 0
+
+
+def test_sweep_resumes(demo):
+    output, _ = demo
+    result = run("experiments.sweep", "--seeds", "1", "--timesteps", "2048", "--output", output)
+    assert result.stdout == ""  # both agents of seed 0 are finished
+
+
+def test_every_agent_builds_on_every_task_it_names():
+    for agent in AGENTS.values():
+        for task in agent.settings:
+            assert get_agent(agent.name).policy_kwargs(get_task(task))
+            assert agent.layer is None or agent.lipschitz_bound[task] > 0
+
+
+def test_tasks_describe_their_environment():
+    for task in TASKS.values():
+        env = task.make()
+        assert env.observation_space.shape == (len(task.sensors),) == (len(task.sensor_scale),)
+        assert task.strengths[0] == 0
+        assert task.chatter_strength in task.strengths
+        assert task.floor < task.reference_return
+        env.close()
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate", "compare", "sweep", "demo"])
+def test_help_names_every_option(script):
+    text = run(f"experiments.{script}", "--help").stdout
+    assert "--" in text
+    assert "usage" in text

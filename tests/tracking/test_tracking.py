@@ -1,0 +1,121 @@
+"""Run folders, W&B offline, and live smoothness."""
+
+from __future__ import annotations
+
+import csv
+import os
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import CSVOutputFormat, Logger
+from stable_baselines3.common.vec_env import VecNormalize
+
+import lipsrl
+from lipsrl.policies.loading import ALGORITHMS, algorithm_of, load_model
+from lipsrl.tracking import RunFolder, SmoothnessCallback, WandbWriter
+
+
+def logged(tmp_path, model, timesteps, **kwargs):
+    model.set_logger(Logger(str(tmp_path), [CSVOutputFormat(str(tmp_path / "progress.csv"))]))
+    model.learn(timesteps, callback=SmoothnessCallback(every=64), **kwargs)
+    model.logger.close()
+    with (tmp_path / "progress.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row.get("smoothness/lipschitz_bound")]
+
+
+@pytest.mark.parametrize("policy", ["MlpPolicy", "LipschitzMlpPolicy"])
+def test_smoothness_is_logged_in_policy_units(tmp_path, policy):
+    venv = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
+    kwargs = {"lipschitz_bound": 4.0} if policy.startswith("L") else {}
+    model = PPO(policy, venv, n_steps=128, policy_kwargs=kwargs, seed=0, device="cpu", learning_rate=3e-3)
+    rows = logged(tmp_path, model, 1024)
+    assert len(rows) >= 2
+    for row in rows:
+        values = {key.split("/")[1]: float(row[key]) for key in row if key.startswith("smoothness/")}
+        assert 0 < values["sensitivity"] <= values["max_sensitivity"] <= values["lipschitz_bound"]
+        assert values["tightness"] == pytest.approx(values["max_sensitivity"] / values["lipschitz_bound"], rel=1e-3)
+        assert values["raw_lipschitz_bound"] > 0
+        assert values["action_fluctuation"] >= 0
+        if kwargs:
+            assert values["lipschitz_bound"] <= 4.0
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_the_callback_does_not_change_training(tmp_path, algorithm):
+    def run(callback):
+        options = {"n_steps": 64, "batch_size": 64} if algorithm is PPO else {"learning_starts": 20}
+        model = algorithm("LipschitzMlpPolicy", "Pendulum-v1", policy_kwargs={"lipschitz_bound": 4.0, "net_arch": [16]},
+                          seed=0, device="cpu", **options)  # fmt: skip
+        model.learn(128, callback=callback)
+        return model.predict(np.ones((4, 3), np.float32), deterministic=True)[0]
+
+    np.testing.assert_array_equal(run(None), run(SmoothnessCallback(every=1)))
+
+
+def test_observation_scale_is_part_of_the_logged_bound(tmp_path):
+    model = PPO("LipschitzMlpPolicy", "Pendulum-v1", n_steps=128, seed=0, device="cpu",
+                policy_kwargs={"lipschitz_bound": 4.0, "observation_scale": [1.0, 1.0, 8.0]})  # fmt: skip
+    row = logged(tmp_path, model, 256)[-1]
+    assert float(row["smoothness/max_sensitivity"]) <= float(row["smoothness/lipschitz_bound"])
+    assert float(row["smoothness/raw_lipschitz_bound"]) == pytest.approx(float(row["smoothness/lipschitz_bound"]), rel=1e-3)
+
+
+def test_wandb_offline_needs_no_account(tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    writer = WandbWriter(tmp_path, {"agent": "ppo"}, name="test")
+    writer.write({"rollout/return": np.float32(-3.0), "text": "skipped"}, {}, step=5)
+    writer.summary({"upper_bound": 2.0})
+    writer.close()
+    (log,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"rollout/return" in log.read_bytes()
+
+
+def test_wandb_mode_of_the_environment_is_honoured(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    writer = WandbWriter(tmp_path, {}, name="test")
+    assert writer.run.disabled
+    writer.close()
+    with pytest.raises(ValueError, match="Did you mean 'offline'"):
+        WandbWriter(tmp_path, {}, name="test", mode="ofline")
+
+
+def test_run_folder_round_trip_and_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such directory"):
+        RunFolder.open(tmp_path / "nothing")
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config({"agent": "ppo"})
+    with pytest.raises(FileNotFoundError, match=r"model\.zip is missing"):
+        RunFolder.open(tmp_path / "run")
+    venv = VecNormalize(make_vec_env("Pendulum-v1"))
+    model = PPO("LipschitzMlpPolicy", venv, n_steps=64, policy_kwargs={"lipschitz_bound": 4.0}, device="cpu")
+    model.learn(64)
+    folder.save_model(model)
+    assert sorted(p.name for p in folder.path.iterdir()) == ["config.json", "model.zip", "vecnormalize.pkl"]
+    loaded, statistics = RunFolder.open(tmp_path / "run").load()
+    assert lipsrl.certify(loaded, vec_normalize=statistics).upper_bound == lipsrl.certify(model).upper_bound
+    assert folder.read_config()["agent"] == "ppo"
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_the_algorithm_of_a_zip_is_recognised(tmp_path, name):
+    env = "CartPole-v1" if name == "DQN" else "Pendulum-v1"
+    ALGORITHMS[name]("MlpPolicy", env, device="cpu").save(tmp_path / "model.zip")
+    assert algorithm_of(tmp_path / "model.zip").__name__ == name
+    assert type(load_model(tmp_path / "model.zip")).__name__ == name
+
+
+def test_damaged_zips_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        load_model(tmp_path / "missing.zip")
+    (tmp_path / "text.zip").write_text("hello")
+    with pytest.raises(ValueError, match="not a readable Stable-Baselines3 zip"):
+        load_model(tmp_path / "text.zip")
+    PPO("MlpPolicy", "Pendulum-v1", device="cpu").save(tmp_path / "model.zip")
+    whole = (tmp_path / "model.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not a readable Stable-Baselines3 zip"):
+        load_model(tmp_path / "cut.zip")
