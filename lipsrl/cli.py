@@ -115,7 +115,7 @@ class Evaluate:
             raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
         if len(ids) > 1:
             raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
-        keys = _unique_keys(sources)
+        keys = [agent if seed is None else (agent, seed) for agent, seed in _unique_keys(sources)]
         return evaluate(
             {key: source.model for key, source in zip(keys, sources, strict=True)},
             str(ids.pop()),

@@ -20,6 +20,9 @@ from lipsrl.layers._plain import plain_linear
 
 Affine = tuple[Tensor, Tensor]
 
+#: Bounds and scales may be this large, and this small.
+LARGEST = 1e15
+
 
 def _scale_vector(argument: str, value: Any, size: int) -> Tensor | None:
     """``value`` (None, a number > 0 or one per coordinate) as a float32 vector of ``size``."""
@@ -35,7 +38,17 @@ def _scale_vector(argument: str, value: Any, size: int) -> Tensor | None:
         )
     if not (np.isfinite(array) & (array > 0)).all():
         raise ValueError(f"{argument} must be finite and > 0, received {array.tolist()}.")
+    _check_magnitude(argument, array)
     return torch.as_tensor(array, dtype=torch.float32)
+
+
+def _check_magnitude(argument: str, value: Any) -> None:
+    """Refuse numbers whose products float32 cannot hold with its usual precision: the bound would be lost."""
+    if not ((np.asarray(value) >= 1 / LARGEST) & (np.asarray(value) <= LARGEST)).all():
+        raise ValueError(
+            f"{argument} must lie between {1 / LARGEST:g} and {LARGEST:g}, received {value}: float32 weights cannot "
+            "hold such a factor. Change the units of the observation or the action."
+        )
 
 
 class LipschitzMLP(nn.Module):
@@ -62,6 +75,10 @@ class LipschitzMLP(nn.Module):
     computed once per train→eval transition. Copies start without a cache: a target network that is written
     through ``.data`` must never have one.
 
+    The train→eval transition projects. So does the first forward in eval mode after a copy, or after a write
+    that torch can tell (``load_from_vector``, ``optimizer.step``, in-place operations). A write through ``.data`` in
+    eval mode leaves no trace: follow it by :meth:`project`, or by ``train()`` and ``eval()``.
+
     Raises:
         ValueError: an argument is out of range, or a name is unknown (the nearest is suggested).
     """
@@ -70,6 +87,7 @@ class LipschitzMLP(nn.Module):
     output_scale: Tensor | None
     _cache: list[Affine] | None = None
     _cache_in_eval: bool = False
+    _stamp: list[tuple[int, int]] | None = None  # of the weights that were last seen inside their sets
 
     def __init__(
         self,
@@ -90,6 +108,7 @@ class LipschitzMLP(nn.Module):
         self.out_features = positive_int("out_features", out_features)
         self.hidden = tuple(positive_int("hidden", width) for width in hidden)
         self.bound = positive_finite("bound", bound)
+        _check_magnitude("bound", self.bound)
         self.layer_name = layer
         layer_class = lookup("layer", layer, LAYERS)
         self.activation_name = activation_name(activation)
@@ -145,7 +164,22 @@ class LipschitzMLP(nn.Module):
         return maps
 
     def _current_maps(self) -> list[Affine]:
+        if not self.training and not torch.compiler.is_compiling():
+            if not all(type(p) is nn.Parameter for p in self._weights()):
+                return self.affine_maps()  # torch.func.functional_call put others in their place
+            if self._stamp is None or self._stamp != self._current_stamp():
+                self.project()
         return self.affine_maps() if self._cache is None else self._cache
+
+    def _weights(self) -> list[Tensor]:
+        layers = (*self.layers._modules.values(), self.head)
+        return [p for layer in layers for p in layer._parameters.values() if p is not None]  # type: ignore[union-attr]
+
+    def _current_stamp(self) -> list[tuple[int, int]]:
+        try:
+            return [(p.data_ptr(), p._version) for p in self._weights()]
+        except RuntimeError:  # made in inference mode: they count no versions, and nobody trains them
+            return []
 
     def latent(self, x: Tensor) -> Tensor:
         """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
@@ -171,16 +205,20 @@ class LipschitzMLP(nn.Module):
     def lipschitz_bound(self) -> float:
         """Sound upper bound of the Lipschitz constant of the weights as they are now, computed in float64.
 
+        Infinite where float64 overflows. A cache that the weights have left behind is renewed (and projected) first.
+
         Of ``x / input_scale ↦ f·output_scale``. It is the product of the layers' own bounds (for Sandwich
         layers the construction bound: the product of the *merged* norms says nothing) plus what rounding
         the merged weights to their dtype can add: ‖Π(Wᵢ + Eᵢ) - ΠWᵢ‖ ≤ Π(‖Wᵢ‖ + ‖Eᵢ‖) - Π‖Wᵢ‖, where W and E are
         taken between units scaled by Ψ, which commutes with the activations' slopes between them.
         """
+        self._renew_stale_cache()
         modules: list[LipschitzLayer] = [*self.layers, self.head]
-        bound = float(np.prod([layer.lipschitz_bound() for layer in modules]))
+        norms = [layer.lipschitz_bound() for layer in modules]
         exact = self.affine_maps(torch.float64)
         plain, perturbed = 1.0, 1.0
         before = self.input_scale
+        previous: Tensor | None = None
         with torch.no_grad():
             for (target, _), (weight, _), layer in zip(exact, self.affine_maps(), modules, strict=True):
                 error = weight.double() - target
@@ -191,16 +229,31 @@ class LipschitzMLP(nn.Module):
                     scale = scale * before.double()
                 if after is not None:
                     scale = scale * after.double().unsqueeze(1)
-                before = None if after is None else 1.0 / after
                 norm = spectral_norm(target * scale)
-                plain, perturbed = plain * norm, perturbed * (norm + spectral_norm(error * scale))
-        return (bound + (perturbed - plain)) * (1.0 + 64 * EPS64)
+                # rounding of the float64 product W_in·W_out itself
+                factors = layer.input_weight().double()
+                factors = factors if after is None else factors * after.double().unsqueeze(1)
+                size = float(factors.norm()) * (1.0 if previous is None else float(previous.norm()))
+                rounding = 8 * EPS64 * (len(factors[0]) + 8) * size if self.hidden else 0.0
+                plain, perturbed = plain * norm, perturbed * (norm + spectral_norm(error * scale) + rounding)
+                before = None if after is None else 1.0 / after
+                previous = layer.output_weight()
+                if previous is not None:
+                    previous = previous.double() if before is None else previous.double() * before.double()
+        added = perturbed - plain + 4 * EPS64 * len(modules) * perturbed
+        with np.errstate(over="ignore", under="ignore"):
+            bound = (float(np.prod(norms)) + added) * (1.0 + 64 * EPS64)
+        if not np.isfinite(bound):
+            return float("inf")
+        return bound if 0.0 in norms else max(bound, float(np.finfo(np.float64).tiny))
 
     def project(self) -> bool:
-        """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed."""
+        """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed.
+
+        In eval mode the weights that act are then these.
+        """
         changed = [m.project() for m in self.modules() if isinstance(m, LipschitzLayer)]
-        if any(changed):
-            self._refresh_cache()
+        self._refresh_cache()
         return any(changed)
 
     def merge(self) -> nn.Sequential:
@@ -227,30 +280,51 @@ class LipschitzMLP(nn.Module):
         self._refresh_cache()
 
     def _refresh_cache(self) -> None:
+        """To be called when the weights are inside their sets."""
         self._cache = None
-        if self._cache_in_eval and not self.training:
+        if not self.training:
+            self._stamp = self._current_stamp()
+            if self._cache_in_eval:
+                with torch.no_grad():
+                    self._cache = [(w.detach().clone(), b.detach().clone()) for w, b in self.affine_maps()]
+
+    def _renew_stale_cache(self) -> None:
+        if self._cache is not None:
             with torch.no_grad():
-                self._cache = [(w.detach().clone(), b.detach().clone()) for w, b in self.affine_maps()]
+                pairs = zip(self._cache, self.affine_maps(), strict=True)
+                if not all(torch.equal(old, new) for a, b in pairs for old, new in zip(a, b, strict=True)):
+                    self.project()
 
     def train(self, mode: bool = True) -> LipschitzMLP:
         """Switch mode. Acts on transitions only: SB3 calls this at every ``predict``."""
         if mode == self.training:
             return self
+        if (
+            not mode
+        ):  # first, so that weights that cannot be projected leave the mode, and the next try, as it was
+            for layer in (*self.layers, self.head):
+                layer.project()  # type: ignore[operator]
         super().train(mode)
-        if not mode:
-            self.project()
         self._refresh_cache()
         return self
 
     def _apply(self, fn: Any, recurse: bool = True) -> LipschitzMLP:
-        self._cache = None
+        dtype = fn(self.head.bias.detach()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"A LipschitzMLP keeps its bound in float32 and float64 only, received {dtype}: merged weights are "
+                "rounded too much there. Use merge() and certify the result."
+            )
+        self._cache = self._stamp = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._refresh_cache()
+        if self._cache_in_eval and not self.training and not self.head.weight.is_meta:
+            self.project()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_cache", None)
+        state.pop("_stamp", None)
         state.pop("_cache_in_eval", None)
         return state
 
@@ -263,7 +337,7 @@ class LipschitzMLP(nn.Module):
 
 def _before_save(module: LipschitzMLP, prefix: str, keep_vars: bool) -> None:
     """Saved weights keep the bound, also in the middle of a training phase (cheap updates may overstep it)."""
-    if module.training and module.lipschitz_bound() > module.bound:
+    if module.lipschitz_bound() > module.bound:
         module.project()
 
 
@@ -276,4 +350,6 @@ def _after_load(module: LipschitzMLP, _: Any) -> None:
             "Load weights that were trained with the same lipschitz_bound and layer to keep them as they are.",
             stacklevel=2,
         )
-    module._refresh_cache()
+    else:
+        module._stamp = None  # some layer may be outside its set all the same: the next forward in eval looks
+        module._refresh_cache()

@@ -23,10 +23,11 @@ class Attack(Disturbance):
     multiplies ``epsilon``. The weights and the normalisation are copied when the attack is made: after further
     training, make another.
 
-    The budget holds for every attacked observation. In raw units it holds exactly, rounding included: each
-    coordinate is rounded towards the true one. In normalised units it holds up to the rounding of float64
-    arithmetic; that VecNormalize rounds what it hands to the policy to float32 (half a unit in the last place)
-    comes on top. Observations that are not finite are left as they are, as are all at ``epsilon`` 0, bit for bit.
+    The budget holds for every attacked observation, because each coordinate is rounded towards the true one: in
+    raw units to 2⁻⁵² of ``epsilon``, whatever the dtype; in normalised units to the rounding of float64
+    arithmetic, and that VecNormalize rounds what it hands to the policy to float32 (half a unit in the last
+    place) comes on top. Observations that are not finite are left as they are, as are all at
+    ``epsilon`` 0, bit for bit.
 
     Args:
         model: an SB3 model on vector observations. None: aimed at no model yet; ``lipsrl.evaluate`` aims it at

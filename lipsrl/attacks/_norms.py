@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 FloatArray = NDArray[np.floating[Any]]
 
-# a vector that was scaled onto the sphere must not come out above it by rounding
+# rounding must not carry a vector on the sphere out of the ball
 _INWARDS = 1.0 - 1e-12
 
 
@@ -47,7 +47,8 @@ class _LInf(Norm):
 class _L2(Norm):
     def project(self, vectors: FloatArray, radius: FloatArray) -> FloatArray:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        scale = np.divide(_INWARDS * radius, lengths, out=np.ones_like(lengths), where=lengths > radius)
+        radius = _INWARDS * radius
+        scale = np.divide(radius, lengths, out=np.ones_like(lengths), where=lengths > radius)
         projected: FloatArray = vectors * scale
         return projected
 

@@ -83,7 +83,8 @@ class View:
 
 
 def _add_inwards(observations: FloatArray, base: FloatArray, steps: FloatArray) -> FloatArray:
-    """``base + steps`` in the dtype of ``observations``, no coordinate farther from ``base`` than ``|step|``.
+    """``base + steps`` in the dtype of ``observations``, no coordinate farther from ``base`` than ``|step|``
+    (as far as float64 can tell).
 
     Where no number of that dtype is so near, and where a step is 0, the observation itself.
     """

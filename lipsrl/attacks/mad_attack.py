@@ -34,7 +34,7 @@ class MADAttack(GradientAttack):
         >>> attack = MADAttack(model, epsilon=0.1, norm="l2")
         >>> attack.reset(seed=0)
         >>> observation = np.array([1.0, 0.0, 0.5], dtype=np.float32)
-        >>> float(np.linalg.norm(attack(observation) - observation).round(3))
+        >>> round(float(np.linalg.norm(attack(observation) - observation)), 3)
         0.1
     """
 

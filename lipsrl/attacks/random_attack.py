@@ -28,4 +28,4 @@ class RandomAttack(Attack):
         return 1, dim + 2
 
     def displacements(self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray) -> FloatArray:
-        return epsilon * self.ball.uniform(noise[0])
+        return self.ball.project(epsilon * self.ball.uniform(noise[0]), epsilon)

@@ -72,7 +72,7 @@ def certify(
     if pair.ratio > upper or network.lower_bound > upper_network:
         raise AssertionError(
             f"lipsrl found a pair of slope {pair.ratio:.9g} (network {network.lower_bound:.9g}) above its own "
-            f"bound {upper:.9g} (network {upper_network:.9g}): this is a bug in lipsrl, please report it with the model."
+            f"bound {upper:.9g} (network {upper_network:.9g}): a bug in lipsrl, please report it with the model."
         )
     constrained = pipeline.parts.constrained
     return Certificate(

@@ -16,7 +16,7 @@ from lipsrl._validation import lookup
 Array: TypeAlias = NDArray[Any]
 
 _ZERO = np.zeros((), np.float32)  # an array is taken faster than a Python number
-_erf = np.frompyfunc(math.erf, 1, 1)
+_erfc = np.frompyfunc(math.erfc, 1, 1)  # NumPy has none
 
 
 def relu(x: Array) -> Array:
@@ -32,12 +32,13 @@ def hardtanh(x: Array, min_val: float, max_val: float) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)  # exp would overflow
+    return 1 / (1 + np.exp(np.minimum(-x, 88.0)))  # exp(89) overflows float32
 
 
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     scaled = beta * x
-    return np.where(scaled > threshold, x, np.logaddexp(0.0, scaled) / beta)
+    curve = np.maximum(scaled, 0.0) + np.log1p(np.exp(-np.abs(scaled)))
+    return np.where(scaled > threshold, x, curve / beta)
 
 
 def elu(x: Array, alpha: float) -> Array:
@@ -53,7 +54,8 @@ def selu(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    return x * (0.5 + 0.5 * np.asarray(_erf(x * math.sqrt(0.5)), x.dtype))
+    twice_phi: Array = np.asarray(_erfc(-math.sqrt(0.5) * x), x.dtype)
+    return 0.5 * x * twice_phi
 
 
 #: name in ``torch.nn`` → function, and the module's attributes that it takes.

@@ -25,7 +25,7 @@ def load_policy(path: str | Path) -> NumpyPolicy:
     try:
         return NumpyPolicy(description, tensors)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        why = f"no {error}" if isinstance(error, KeyError) else error
+        why = f"no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise ValueError(
-            f"{str(path)!r} holds no policy that can run: {why} Export the model again."
+            f"{str(path)!r} holds no policy that can run: {why}. Export the model again."
         ) from error

@@ -77,10 +77,11 @@ class NumpyPolicy:
             bias = _vector(tensors, layer["bias"], width) if layer["bias"] else np.zeros(width, np.float32)
             # (in, out) in memory: one product serves one observation and many, and is the fastest for one
             self._layers.append((np.ascontiguousarray(weight.T), bias, ()))
-        self._zeros = np.zeros(width, np.float32)
+        self._outputs = width
         self._head = lookup("action.kind", description["action"]["kind"], HEADS)(
             description["action"], tensors, width
         )
+        self(np.zeros(self.observation_shape))  # parts that do not fit together fail now, not on the robot
 
     def __call__(self, observation: ArrayLike) -> Array:
         """The deterministic action.
@@ -109,10 +110,8 @@ class NumpyPolicy:
             x = x.dot(weight) + bias
             for activate in activations:
                 x = activate(x)
-        # 0·x is 0 unless x is NaN or infinite; several times faster than isfinite(x).all()
-        sound = x.dot(self._zeros)
-        if not (math.isfinite(sound) if single else np.isfinite(sound).all()):
-            raise self._not_finite(observation, sound)
+        if not (all(map(math.isfinite, x.tolist())) if single else np.isfinite(x).all()):
+            raise self._not_finite(observation, x)
         action = self._head(x)
         return action.reshape(self.action_shape if single else (len(action), *self.action_shape))
 
@@ -137,7 +136,7 @@ class NumpyPolicy:
 
     def __repr__(self) -> str:
         sizes = [str(len(weight)) for weight, _, _ in self._layers]
-        chain = " → ".join([*sizes, str(len(self._zeros))])
+        chain = " → ".join([*sizes, str(self._outputs)])
         return (
             f"NumpyPolicy({self.description['algorithm']}, observation {self.observation_shape}, action "
             f"{self.action_shape}, {chain}, at most {self.certificate['upper_bound']:.4g}-Lipschitz)"
@@ -155,26 +154,30 @@ class NumpyPolicy:
             f"{', '.join(map(str, self.observation_shape))}), received {x.shape}.{hint}"
         )
 
-    def _not_finite(self, observation: ArrayLike, sound: Array) -> ValueError:
+    def _not_finite(self, observation: ArrayLike, outputs: Array) -> ValueError:
         x = np.asarray(observation)
-        bad = np.argwhere(~np.isfinite(x))
-        where = f"observation{bad[0].tolist()} is {x[tuple(bad[0])]}" if len(bad) else (
-            f"observation {x if sound.ndim == 0 else x[~np.isfinite(sound)][0]} overflows float32"
-        )  # fmt: skip
+        bad = np.argwhere(~np.isfinite(x)).tolist()
+        if bad:
+            what = f"observation{bad[0]} is {x[tuple(bad[0])]}"
+        else:
+            row = x if outputs.ndim == 1 else x[~np.isfinite(outputs).all(axis=1)][0]
+            what = f"observation {row.tolist()} overflows float32"
         return ValueError(
-            f"{where}, so there is no action. Check the sensor and decide what to do without it."
+            f"{what}, so there is no action. Check the sensor and decide what to do without it."
         )
 
 
 def _numbers(observation: ArrayLike) -> Array:
+    why = ""
     try:
         x = np.asarray(observation)
-        return x if x.dtype.kind in "fiub" else x.astype(np.float64)
-    except (ValueError, TypeError) as error:
-        hint = " env.reset() returns (observation, info): give the first." * isinstance(observation, tuple)
-        raise ValueError(
-            f"observation must be an array of numbers, received {type(observation).__name__} ({error}).{hint}"
-        ) from error
+        if x.dtype.kind in "fiub":
+            return x
+    except (ValueError, TypeError) as error:  # a ragged list
+        why = f" ({error})"
+    if isinstance(observation, tuple):
+        why += " env.reset() returns (observation, info): give the first."
+    raise ValueError(f"observation must be an array of real numbers, received {observation!r}.{why}")
 
 
 def _vector(tensors: Tensors, name: str, size: int) -> Array:

@@ -67,7 +67,8 @@ def distill(
             receives, so after ``VecNormalize`` if there is one (and over the policy's ``observation_scale``).
         layer: key of :data:`lipsrl.layers.LAYERS`.
         net_arch: widths of the student's actor; None: the teacher's. The critics keep theirs.
-        disturbance: of the raw observations that the student sees, from learning to the choice of the best.
+        disturbance: of the raw observations that the student sees, from learning to the choice of the best. An
+            attack that is aimed at no model is aimed at whoever acts.
         vec_normalize: the teacher's, or its file. A model whose environment carries one uses it.
         seed: of everything drawn here, integer >= 0. Its episodes are none of :func:`lipsrl.evaluate`'s.
         rounds: of the student's own episodes, > 0.
@@ -87,7 +88,7 @@ def distill(
 
     Warns:
         UserWarning: interrupted; or the student falls far short of its teacher (by more than twice the standard
-            deviation of its held-out returns and a tenth of their mean): the bound is below what the task needs.
+            deviation of its held-out returns and a tenth of their mean).
 
     Source:
         Ross, Gordon & Bagnell, "A reduction of imitation learning and structured prediction to no-regret
@@ -178,8 +179,8 @@ def _warn_of_collapse(
     if shortfall > max(2 * teacher.std(), 0.1 * abs(teacher.mean())):
         warnings.warn(
             f"The student's mean return on {len(student)} held-out episodes is {student.mean():.4g}, the "
-            f"teacher's {teacher.mean():.4g}: lipschitz_bound={lipschitz_bound:g} seems to be below what this "
-            "task needs. Try a larger one, more steps, or a wider net_arch.",
+            f"teacher's {teacher.mean():.4g}. Either lipschitz_bound={lipschitz_bound:g} is below what this task "
+            "needs, or the student had too little to learn by (steps, rounds) or with (net_arch).",
             stacklevel=4,
         )
 
@@ -187,15 +188,10 @@ def _warn_of_collapse(
 def _check_net_arch(net_arch: Any) -> None:
     if net_arch is None:
         return
-    if not isinstance(net_arch, Sequence) or not all(
-        isinstance(width, numbers.Integral) and not isinstance(width, bool) and width > 0
-        for width in net_arch
-    ):
+    if isinstance(net_arch, str) or not isinstance(net_arch, Sequence):
         raise ValueError(
             "net_arch must be the widths of the student's actor, a list of integers > 0, or None; received "
             f"{net_arch!r}. The critics keep the teacher's shape."
         )
-
-
-def _is_width(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
+    for width in net_arch:
+        positive_int("each width in net_arch", width)

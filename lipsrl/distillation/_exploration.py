@@ -11,6 +11,8 @@ from torch import Tensor
 
 #: Ridge term of the regression, as a share of the features' mean square.
 RIDGE = 1e-6
+#: Enough states to fit a few numbers by.
+STATES = 10_000
 
 
 @torch.no_grad()
@@ -26,11 +28,14 @@ def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observation
     """
     if not student.use_sde and isinstance(student.policy, ActorCriticPolicy):
         return
+    observations = observations[:: -(-len(observations) // STATES)]
     if student.use_sde:
         ratio = _std(teacher, observations).square().mean(0) / _std(student, observations).square().mean(0)
         policy: Any = student.policy
         holder = policy if isinstance(policy, ActorCriticPolicy) else policy.actor
-        holder.log_std += 0.5 * ratio.log()
+        shift = 0.5 * ratio.log()
+        # one column for all action dimensions where SB3's full_std is off
+        holder.log_std += shift.mean() if holder.log_std.shape[-1] == 1 else shift
         policy.reset_noise()
     else:
         _fit_log_std_head(teacher, student, observations)

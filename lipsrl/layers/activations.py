@@ -33,7 +33,6 @@ MAX_SLOPE: Mapping[type[nn.Module], float] = MappingProxyType(
         nn.ReLU: 1.0,
         nn.ReLU6: 1.0,
         nn.Tanh: 1.0,
-        nn.Softplus: 1.0,
         nn.Softsign: 1.0,
         nn.Sigmoid: 0.25,
         nn.LogSigmoid: 1.0,
@@ -74,13 +73,20 @@ def activation_name(activation: Any) -> str:
 
 
 def max_slope(module: nn.Module) -> float | None:
-    """Largest |slope| of an activation *instance* (its own arguments counted), or ``None`` if it is unknown."""
+    """Largest |slope| of an activation *instance* (its own arguments counted), or ``None`` if it is unknown.
+
+    Classes are compared exactly: a subclass may compute anything.
+    """
     kind = type(module)
-    if isinstance(module, nn.LeakyReLU):
-        return max(1.0, abs(float(module.negative_slope)))
-    if kind in (nn.ELU, nn.CELU):
-        alpha = abs(float(module.alpha))  # type: ignore[arg-type]
-        return max(1.0, alpha) if kind is nn.ELU else 1.0
+    if kind is nn.LeakyReLU:
+        return max(1.0, abs(float(module.negative_slope)))  # type: ignore[arg-type]
+    if kind is nn.ELU:
+        return max(1.0, abs(float(module.alpha)))  # type: ignore[arg-type]
+    if kind is nn.CELU:  # slope exp(x/alpha) for x < 0, which explodes for alpha < 0
+        return 1.0 if float(module.alpha) > 0 else None  # type: ignore[arg-type]
+    if kind is nn.Softplus:
+        # torch jumps by log(1 + exp(-threshold))/beta where it goes over to the identity: 2e-9 by default
+        return 1.0 if float(module.beta) > 0 and float(module.threshold) >= 20 else None  # type: ignore[arg-type]
     if kind is nn.Hardtanh:
         return 1.0
     if kind is nn.GELU and getattr(module, "approximate", "none") != "none":

@@ -85,13 +85,23 @@ def project_after_step(
 
     A cheap update follows each step; ``module.eval()`` (or ``project()``) makes it exact. With ``exact=True``
     every step is exact, as a network needs whose weights are averaged into a target. The optimizer's class
-    is replaced by a subclass of itself, in place; calling this again replaces the list of layers. with NaN or infinite gradients in a constrained layer raise ``ValueError`` and change no weight.
+    is replaced by a subclass of itself, in place; calling this again replaces the list of layers. Steps
+    with NaN or infinite gradients in a constrained layer raise ``ValueError`` and change no weight.
 
     Returns:
         The same optimizer, for chaining.
+
+    Raises:
+        TypeError: no torch optimizer.
+        ValueError: a learning rate scheduler was made for the optimizer before: it calls the old step.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer, received {type(optimizer).__name__}.")
+    if "step" in vars(optimizer):
+        raise ValueError(
+            f"The step of this {type(optimizer).__name__} is wrapped already (a learning rate scheduler does that), so "
+            "the projection would never run. Call project_after_step first and make the scheduler afterwards."
+        )
     layers = projected_layers(module)
     if not isinstance(optimizer, _ProjectionMixin):
         optimizer.__class__ = _projected_class(type(optimizer))

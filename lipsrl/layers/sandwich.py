@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.layers._base import LipschitzLayer
-from lipsrl.layers._linalg import MARGIN, random_orthonormal, spectral_norm
+from lipsrl.layers._linalg import MARGIN, check_finite, random_orthonormal, spectral_norm
 from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS
 from lipsrl.layers.orthogonal import retract_cheaply, retract_exactly, tangent_gradient
 
 SQRT2 = math.sqrt(2.0)
+
+#: Largest |log Ψ|. Float32 holds Ψ/Ψ′ between two layers up to e^±87; beyond it the merged weights are NaN.
+MAX_LOG_PSI = 30.0
 
 
 def balanced_stack(in_features: int, out_features: int) -> Tensor:
@@ -76,7 +79,16 @@ class Sandwich(LipschitzLayer):
         retracted = retract_exactly(self.stack, 1.0)
         if retracted is not None:
             self.stack.copy_(retracted)
-        return retracted is not None
+        return self._limit_psi() or retracted is not None
+
+    def _limit_psi(self) -> bool:
+        if self.log_psi is None:
+            return False
+        check_finite(self.log_psi, "log_psi")
+        if float(self.log_psi.abs().max()) <= MAX_LOG_PSI:
+            return False
+        self.log_psi.clamp_(-MAX_LOG_PSI, MAX_LOG_PSI)
+        return True
 
     def project_gradient(self) -> None:
         if self.stack.grad is not None:

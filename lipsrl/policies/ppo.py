@@ -107,7 +107,7 @@ class MlpPolicy(CopyableDistribution, ActorCriticPolicy):
         return network
 
     def _build_mlp_extractor(self) -> None:
-        arch = self.net_arch["pi"] if isinstance(self.net_arch, dict) else self.net_arch
+        arch = self.net_arch.get("pi", []) if isinstance(self.net_arch, dict) else self.net_arch
         network = self.options.network(
             self.features_dim,
             output_features(self.action_space),

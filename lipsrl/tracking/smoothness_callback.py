@@ -56,7 +56,9 @@ class SmoothnessCallback(BaseCallback):
         scale = torch.ones(1)
         if constrained is not None and constrained.input_scale is not None:
             scale = constrained.input_scale.cpu()  # the promise is per unit of observation / scale
-        half_range = None if parts.half_range is None else torch.as_tensor(parts.half_range, dtype=torch.float32)
+        half_range = (
+            None if parts.half_range is None else torch.as_tensor(parts.half_range, dtype=torch.float32)
+        )
 
         def mean_action(x: torch.Tensor) -> torch.Tensor:
             out: torch.Tensor = parts.network(x * scale)
@@ -69,10 +71,8 @@ class SmoothnessCallback(BaseCallback):
         # a done at row i means that row i already belongs to the next episode
         same_episode = ~np.array(self._ends)[1:]
         moves = [action_fluctuation(actions[i : i + 2]) for i in np.flatnonzero(same_episode)]
-        if constrained is not None:
-            bound = constrained.lipschitz_bound()
-        else:
-            bound = product_bound(parts.network, half_range)
+        stock = constrained is None
+        bound = product_bound(parts.network, half_range) if stock else constrained.lipschitz_bound()
         _, gain, _ = observation_gains(normalization_of(self.model, None), observations.shape[1])
         record = self.logger.record
         record("smoothness/action_fluctuation", float(np.mean(moves)) if moves else float("nan"))

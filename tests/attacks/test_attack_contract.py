@@ -215,4 +215,6 @@ class TestCopies:
         text = repr(MADAttack(ppo, 0.1))
         assert text.startswith("MADAttack(<PPO ")
         assert text.endswith(">, epsilon=0.1, norm='linf', units='normalized', steps=10)")
-        assert repr(RandomAttack(None, 1)) == "RandomAttack(None, epsilon=1.0, norm='linf', units='normalized')"
+        assert (
+            repr(RandomAttack(None, 1)) == "RandomAttack(None, epsilon=1.0, norm='linf', units='normalized')"
+        )

@@ -91,7 +91,9 @@ def test_no_pair_of_the_real_pipeline_is_steeper(layer):
 
 
 def test_witness_can_be_replayed():
-    model = PPO("LipschitzMlpPolicy", normalised_env(), n_steps=64, policy_kwargs={"lipschitz_bound": 5.0}, seed=0)
+    model = PPO(
+        "LipschitzMlpPolicy", normalised_env(), n_steps=64, policy_kwargs={"lipschitz_bound": 5.0}, seed=0
+    )
     model.learn(64)
     steepen(model)
     certificate = lipsrl.certify(model)
@@ -110,7 +112,9 @@ def test_witness_can_be_replayed():
 
 
 def test_factors_multiply_to_the_bound_and_are_named():
-    model = SAC("LipschitzMlpPolicy", normalised_env(), policy_kwargs={"lipschitz_bound": 5.0}, learning_starts=50)
+    model = SAC(
+        "LipschitzMlpPolicy", normalised_env(), policy_kwargs={"lipschitz_bound": 5.0}, learning_starts=50
+    )
     model.learn(60)
     certificate = lipsrl.certify(model)
     assert [f.name for f in certificate.factors] == ["vec_normalize", "network", "action"]
@@ -172,7 +176,9 @@ def test_stock_models(algorithm):
     with torch.no_grad():
         plain = network(torch.as_tensor(obs)).numpy()
     space = model.action_space
-    np.testing.assert_allclose(plain.clip(space.low, space.high), model.predict(obs, deterministic=True)[0], atol=1e-5)
+    np.testing.assert_allclose(
+        plain.clip(space.low, space.high), model.predict(obs, deterministic=True)[0], atol=1e-5
+    )
 
 
 def test_discrete_stock_model_bounds_the_q_values():
@@ -182,7 +188,9 @@ def test_discrete_stock_model_bounds_the_q_values():
 
 
 def test_json_round_trip(tmp_path):
-    model = PPO("LipschitzMlpPolicy", Plant(), n_steps=8, batch_size=8, policy_kwargs={"lipschitz_bound": 2.0})
+    model = PPO(
+        "LipschitzMlpPolicy", Plant(), n_steps=8, batch_size=8, policy_kwargs={"lipschitz_bound": 2.0}
+    )
     certificate = lipsrl.certify(model)
     path = certificate.save(tmp_path / "certificate.json")
     assert Certificate.load(path) == certificate
@@ -193,7 +201,9 @@ def test_json_round_trip(tmp_path):
 
 
 def test_hash_speaks_of_the_weights():
-    model = PPO("LipschitzMlpPolicy", Plant(), n_steps=8, batch_size=8, policy_kwargs={"lipschitz_bound": 2.0})
+    model = PPO(
+        "LipschitzMlpPolicy", Plant(), n_steps=8, batch_size=8, policy_kwargs={"lipschitz_bound": 2.0}
+    )
     before = lipsrl.certify(model).weights_sha256
     assert before == lipsrl.certify(model).weights_sha256
     steepen(model, 2.0)
@@ -223,7 +233,9 @@ def test_errors():
 
 
 def test_unknown_parts_are_named():
-    model = PPO("MlpPolicy", Plant(), n_steps=8, batch_size=8, policy_kwargs={"activation_fn": torch.nn.Softshrink})
+    model = PPO(
+        "MlpPolicy", Plant(), n_steps=8, batch_size=8, policy_kwargs={"activation_fn": torch.nn.Softshrink}
+    )
     with pytest.raises(ValueError, match="Softshrink"):
         lipsrl.certify(model)
     model = PPO("MlpPolicy", Plant(), n_steps=8, batch_size=8, device="cpu")

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 from agents import AGENTS, get_agent
 from envs import TASKS, get_task
-
 from lipsrl import cli
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
@@ -24,7 +24,12 @@ ROOT = Path(__file__).parents[2]
 def run(*command, check=True, **kwargs):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     result = subprocess.run(
-        [sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, **kwargs
+        [sys.executable, "-m", *map(str, command)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        **kwargs,
     )
     if check:
         assert result.returncode == 0, result.stderr
@@ -68,7 +73,9 @@ def test_demo_prints_its_commands_and_the_table(demo):
 
 def test_evaluations_are_paired_and_complete(demo):
     output, _ = demo
-    parts = [Evaluation.load(output / f"{a}-pendulum-0" / "evaluation.parquet") for a in ("ppo", "ppo-sandwich")]
+    parts = [
+        Evaluation.load(output / f"{a}-pendulum-0" / "evaluation.parquet") for a in ("ppo", "ppo-sandwich")
+    ]
     pooled = Evaluation.concat(parts)
     assert len(pooled.frame) == 2 * 5 * 100
     assert pooled.metadata["env"] == "Pendulum-v1"

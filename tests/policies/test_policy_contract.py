@@ -53,7 +53,12 @@ class Box2D(gym.Env):
 def build(algorithm, layer="sandwich", env=None, seed=0, **policy_kwargs):
     kwargs = {"lipschitz_bound": K, "layer": layer, "net_arch": [16, 16], **policy_kwargs}
     return algorithm(
-        "LipschitzMlpPolicy", env or Monitor(Box2D()), policy_kwargs=kwargs, seed=seed, device="cpu", **OPTIONS[algorithm]
+        "LipschitzMlpPolicy",
+        env or Monitor(Box2D()),
+        policy_kwargs=kwargs,
+        seed=seed,
+        device="cpu",
+        **OPTIONS[algorithm],
     )
 
 
@@ -90,7 +95,10 @@ class BoundCallback(BaseCallback):
         return True
 
 
-@pytest.fixture(params=[(a, layer) for a in ALGORITHMS for layer in sorted(LAYERS)], ids=lambda p: f"{p[0].__name__}-{p[1]}")
+@pytest.fixture(
+    params=[(a, layer) for a in ALGORITHMS for layer in sorted(LAYERS)],
+    ids=lambda p: f"{p[0].__name__}-{p[1]}",
+)
 def trained(request):
     algorithm, layer = request.param
     model = build(algorithm, layer)
@@ -156,7 +164,9 @@ def test_several_environments_vec_normalize_and_callbacks(algorithm, tmp_path):
     model = build(algorithm, env=venv)
     callbacks = [
         CheckpointCallback(50, str(tmp_path), save_vecnormalize=True),
-        EvalCallback(VecNormalize(make_vec_env(Box2D), training=False), n_eval_episodes=1, eval_freq=50, verbose=0),
+        EvalCallback(
+            VecNormalize(make_vec_env(Box2D), training=False), n_eval_episodes=1, eval_freq=50, verbose=0
+        ),
     ]
     model.learn(128, callback=callbacks)
     assert list(tmp_path.glob("*.zip"))
@@ -263,7 +273,14 @@ def test_activation_fn_and_dict_net_arch():
 
 
 def test_discrete_actions_bound_the_logits():
-    model = PPO("LipschitzMlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, policy_kwargs={"lipschitz_bound": 2.0}, device="cpu")
+    model = PPO(
+        "LipschitzMlpPolicy",
+        "CartPole-v1",
+        n_steps=32,
+        batch_size=32,
+        policy_kwargs={"lipschitz_bound": 2.0},
+        device="cpu",
+    )
     model.learn(64)
     assert lipsrl.actor_network(model)[-1].out_features == 2
 

@@ -35,7 +35,9 @@ def test_smoothness_is_logged_in_policy_units(tmp_path, policy):
     for row in rows:
         values = {key.split("/")[1]: float(row[key]) for key in row if key.startswith("smoothness/")}
         assert 0 < values["sensitivity"] <= values["max_sensitivity"] <= values["lipschitz_bound"]
-        assert values["tightness"] == pytest.approx(values["max_sensitivity"] / values["lipschitz_bound"], rel=1e-3)
+        assert values["tightness"] == pytest.approx(
+            values["max_sensitivity"] / values["lipschitz_bound"], rel=1e-3
+        )
         assert values["raw_lipschitz_bound"] > 0
         assert values["action_fluctuation"] >= 0
         if kwargs:
@@ -59,7 +61,9 @@ def test_observation_scale_is_part_of_the_logged_bound(tmp_path):
                 policy_kwargs={"lipschitz_bound": 4.0, "observation_scale": [1.0, 1.0, 8.0]})  # fmt: skip
     row = logged(tmp_path, model, 256)[-1]
     assert float(row["smoothness/max_sensitivity"]) <= float(row["smoothness/lipschitz_bound"])
-    assert float(row["smoothness/raw_lipschitz_bound"]) == pytest.approx(float(row["smoothness/lipschitz_bound"]), rel=1e-3)
+    assert float(row["smoothness/raw_lipschitz_bound"]) == pytest.approx(
+        float(row["smoothness/lipschitz_bound"]), rel=1e-3
+    )
 
 
 def test_wandb_offline_needs_no_account(tmp_path, monkeypatch):

@@ -1,0 +1,79 @@
+"""Small untrained models, scaled so that their actions move."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+LIPSCHITZ_BOUND = 4.0
+
+
+class Stub(gym.Env):
+    """Three sensors, two actions; only its spaces matter."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = spaces.Box(-3.0, 3.0, (2,), np.float32)
+
+
+def scale(module, factor):
+    with torch.no_grad():
+        module.weight.mul_(factor)
+
+
+def make_ppo(env="Pendulum-v1", **options):
+    model = PPO("MlpPolicy", env, seed=0, device="cpu", **options)
+    scale(model.policy.action_net, 100.0)
+    return model
+
+
+def make_sac():
+    model = SAC(
+        "MlpPolicy", "Pendulum-v1", seed=0, device="cpu", buffer_size=10, policy_kwargs={"net_arch": [32]}
+    )
+    scale(model.actor.mu, 5.0)
+    return model
+
+
+def make_td3():
+    model = TD3(
+        "MlpPolicy", "Pendulum-v1", seed=0, device="cpu", buffer_size=10, policy_kwargs={"net_arch": [32]}
+    )
+    scale(model.actor.mu[-2], 5.0)
+    return model
+
+
+def make_lipschitz(algorithm, **options):
+    policy_kwargs = {"lipschitz_bound": LIPSCHITZ_BOUND, "net_arch": [16, 16]}
+    model = algorithm(
+        "LipschitzMlpPolicy", "Pendulum-v1", seed=0, device="cpu", policy_kwargs=policy_kwargs, **options
+    )
+    # from the small initial gain up to the bound: the next train → eval transition projects
+    model.policy.set_training_mode(True)
+    scale(model.policy.lipschitz_network.head, 1000.0)
+    model.policy.set_training_mode(False)
+    return model
+
+
+def make_normalized():
+    """Attached to a VecNormalize with statistics of its own."""
+    venv = VecNormalize(make_vec_env("Pendulum-v1", 2, seed=0), norm_reward=False, clip_obs=3.0)
+    venv.obs_rms.mean[:] = [0.3, -0.2, 1.0]
+    venv.obs_rms.var[:] = [0.04, 0.6, 9.0]
+    return make_ppo(venv)
+
+
+MAKERS = {
+    "ppo": make_ppo,
+    "ppo-two-actions": lambda: make_ppo(DummyVecEnv([Stub])),
+    "ppo-gsde": lambda: make_ppo(use_sde=True, policy_kwargs={"log_std_init": -1.0}),
+    "ppo-normalized": make_normalized,
+    "sac": make_sac,
+    "td3": make_td3,
+    "lipschitz-ppo": lambda: make_lipschitz(PPO),
+    "lipschitz-sac": lambda: make_lipschitz(SAC, buffer_size=10),
+}

@@ -1,0 +1,106 @@
+"""What cannot be distilled is refused before anything is run, with the argument, what came and what is accepted."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO, TD3
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+import lipsrl
+from lipsrl.disturbances import GaussianNoise
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lipschitz_bound": 0.0}, "lipschitz_bound must be a finite number > 0, received 0.0"),
+        ({"lipschitz_bound": float("nan")}, "lipschitz_bound must be a finite number > 0"),
+        ({"lipschitz_bound": "6"}, "lipschitz_bound must be a finite number > 0, received '6'"),
+        ({"layer": "sandwhich"}, "layer='sandwhich' is not known. Did you mean 'sandwich'?"),
+        ({"net_arch": {"pi": [8]}}, "net_arch must be the widths of the student's actor"),
+        ({"net_arch": [8, 0]}, "each width in net_arch must be an integer > 0, received 0"),
+        ({"rounds": 0}, "rounds must be an integer > 0"),
+        ({"steps": 2.5}, "steps must be an integer > 0"),
+        ({"rounds": 5, "steps": 5}, "steps must be more than rounds=5, received 5"),
+        ({"seed": -1}, "seed must be an integer >= 0"),
+        ({"disturbance": GaussianNoise([0.1, 0.1, 0.1])}, "has 3 values, one per observation dimension"),
+    ],
+)
+def test_arguments_out_of_range(teacher, cart, arguments, message):
+    with pytest.raises(ValueError) as error:
+        lipsrl.distill(teacher, cart, **{"lipschitz_bound": 4.0, **arguments})
+    assert message in str(error.value)
+
+
+def test_a_disturbance_must_be_one(teacher, cart):
+    with pytest.raises(TypeError, match=r"disturbance must be a Disturbance or None, received 0\.2"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0, disturbance=0.2)
+
+
+def test_the_teacher_must_be_a_model(cart):
+    with pytest.raises(
+        TypeError, match=r"model must be a trained Stable-Baselines3 model, received str.*PPO\.load"
+    ):
+        lipsrl.distill("teacher.zip", cart, lipschitz_bound=4.0)
+
+
+def test_algorithms_without_a_lipschitz_policy(cart):
+    teacher = TD3("MlpPolicy", cart(), device="cpu", buffer_size=10)
+    with pytest.raises(
+        ValueError, match=r"model is a TD3, for which there is no LipschitzMlpPolicy.*PPO, A2C, SAC"
+    ):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
+
+
+def test_discrete_actions():
+    teacher = PPO("MlpPolicy", "CartPole-v1", device="cpu")
+    with pytest.raises(ValueError, match=r"action space Discrete\(2\); only continuous"):
+        lipsrl.distill(teacher, "CartPole-v1", lipschitz_bound=4.0)
+
+
+def test_an_actor_that_cannot_be_certified(cart):
+    class Gate(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.gain * x * x
+
+    teacher = PPO("MlpPolicy", cart(), policy_kwargs={"activation_fn": Gate}, device="cpu")
+    with pytest.raises(ValueError, match="Gate"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
+
+
+def test_an_activation_too_steep_for_a_bound(cart):
+    teacher = PPO("MlpPolicy", cart(), policy_kwargs={"activation_fn": torch.nn.SiLU}, device="cpu")
+    with pytest.raises(ValueError, match="SiLU has slope"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
+
+
+def test_another_environment(teacher):
+    with pytest.raises(ValueError, match="the teacher was trained on observations"):
+        lipsrl.distill(teacher, "Pendulum-v1", lipschitz_bound=4.0)
+    with pytest.raises(ValueError, match="env='Pendulum-v9' is not a registered environment"):
+        lipsrl.distill(teacher, "Pendulum-v9", lipschitz_bound=4.0)
+    with pytest.raises(TypeError, match="env must be an id"):
+        lipsrl.distill(teacher, teacher.get_env(), lipschitz_bound=4.0)
+
+
+def test_other_actions(teacher, cart):
+    class Wide(gym.ActionWrapper):
+        action_space = spaces.Box(-9.0, 9.0, (2,), np.float32)
+
+    with pytest.raises(ValueError, match="the teacher was trained on actions"):
+        lipsrl.distill(teacher, lambda: Wide(cart()), lipschitz_bound=4.0)
+
+
+def test_the_normalisation_of_another_task(teacher, cart, tmp_path):
+    other = VecNormalize(make_vec_env("Pendulum-v1", 1))
+    with pytest.raises(ValueError, match="belongs to another task"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0, vec_normalize=other)
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0, vec_normalize=tmp_path / "none.pkl")
