@@ -165,21 +165,26 @@ class LipschitzMLP(nn.Module):
 
     def _current_maps(self) -> list[Affine]:
         if not self.training and not torch.compiler.is_compiling():
-            if not all(type(p) is nn.Parameter for p in self._weights()):
-                return self.affine_maps()  # torch.func.functional_call put others in their place
-            if self._stamp is None or self._stamp != self._current_stamp():
+            stamp = self._current_stamp()
+            if stamp is None:  # torch.func.functional_call put others in their place
+                return self.affine_maps()
+            if stamp != self._stamp:
                 self.project()
         return self.affine_maps() if self._cache is None else self._cache
 
-    def _weights(self) -> list[Tensor]:
-        layers = (*self.layers._modules.values(), self.head)
-        return [p for layer in layers for p in layer._parameters.values() if p is not None]  # type: ignore[union-attr]
-
-    def _current_stamp(self) -> list[tuple[int, int]]:
+    def _current_stamp(self) -> list[tuple[int, int]] | None:
+        """What tells most writes to the weights, in 2 µs; ``None`` if they are not the module's own Parameters."""
+        stamp = []
         try:
-            return [(p.data_ptr(), p._version) for p in self._weights()]
+            for layer in (*self.layers._modules.values(), self.head):
+                for p in layer._parameters.values():
+                    if p is not None:
+                        if type(p) is not nn.Parameter:
+                            return None
+                        stamp.append((p.data_ptr(), p._version))
         except RuntimeError:  # made in inference mode: they count no versions, and nobody trains them
             return []
+        return stamp
 
     def latent(self, x: Tensor) -> Tensor:
         """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
@@ -299,11 +304,9 @@ class LipschitzMLP(nn.Module):
         """Switch mode. Acts on transitions only: SB3 calls this at every ``predict``."""
         if mode == self.training:
             return self
-        if (
-            not mode
-        ):  # first, so that weights that cannot be projected leave the mode, and the next try, as it was
+        if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
             for layer in (*self.layers, self.head):
-                layer.project()  # type: ignore[operator]
+                layer.project()
         super().train(mode)
         self._refresh_cache()
         return self
@@ -350,6 +353,4 @@ def _after_load(module: LipschitzMLP, _: Any) -> None:
             "Load weights that were trained with the same lipschitz_bound and layer to keep them as they are.",
             stacklevel=2,
         )
-    else:
-        module._stamp = None  # some layer may be outside its set all the same: the next forward in eval looks
-        module._refresh_cache()
+    module._refresh_cache()

@@ -73,23 +73,26 @@ class GradientAttack(Attack):
     def displacements(self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray) -> FloatArray:
         assert self.target is not None
         view = self.target.view
-        centre, slope = torch.from_numpy(view.centre(observations)), torch.from_numpy(view.slope)
+        centre = view.centre(observations)
+        origin, slope = torch.from_numpy(centre), torch.from_numpy(view.slope)
 
         def shown(displacement: Tensor) -> Tensor:
-            return (centre + slope * displacement).clamp(-view.clip, view.clip)
+            return (origin + slope * displacement).clamp(-view.clip, view.clip)
+
+        def stepped(walk: FloatArray, direction: FloatArray) -> FloatArray:
+            step = epsilon / self.steps * self.ball.steepest(direction)
+            return view.visible(centre, self.ball.project(walk + step, epsilon))
 
         with torch.no_grad():
-            objective = self.objective(shown(torch.zeros_like(centre)))
-        step = epsilon / self.steps
-        walk = self.ball.project(step * self.ball.steepest(noise[0]), epsilon)
+            objective = self.objective(shown(torch.zeros_like(origin)))
+        walk = stepped(np.zeros_like(centre), noise[0])
         best, highest = walk, np.full((len(walk), 1), -np.inf)
         for k in range(self.steps + 1):
             values, gradients = _values_and_gradients(lambda d: objective(shown(d)), walk)
             better = values > highest
             best, highest = np.where(better, walk, best), np.where(better, values, highest)
             if k < self.steps:
-                direction = _unit_rms(gradients) + _NOISE / (k + 2) * noise[k + 1]
-                walk = self.ball.project(walk + step * self.ball.steepest(direction), epsilon)
+                walk = stepped(walk, _unit_rms(gradients) + _NOISE / (k + 2) * noise[k + 1])
         return best
 
 

@@ -44,7 +44,8 @@ class View:
         if vec_normalize is not None:
             check_dimension(vec_normalize, dim, "the attacked model")
         mean, gain, clip = observation_gains(vec_normalize, dim)
-        return cls(mean.copy(), gain.copy(), clip, raw=units == "raw")
+        # copied: the statistics of a VecNormalize that trains on may change in place
+        return cls(mean.copy(), gain, clip, raw=units == "raw")
 
     @property
     def dim(self) -> int:
@@ -66,6 +67,12 @@ class View:
         normalized = (observations.astype(np.float64) - self.mean) * self.gain
         return normalized if self.raw else np.clip(normalized, -self.clip, self.clip)
 
+    def visible(self, centre: FloatArray, displacements: FloatArray) -> FloatArray:
+        """Displacements (n, dim) cut off at the clip, beyond which the policy sees nothing; raw ones as they are."""
+        if self.raw:
+            return displacements
+        return np.clip(displacements, -self.clip - centre, self.clip - centre)
+
     def displaced(self, observations: FloatArray, displacements: FloatArray) -> FloatArray:
         """The raw observations (n, dim), in the dtype that came, that show the policy these displacements.
 
@@ -74,19 +81,17 @@ class View:
         """
         if self.raw:
             return _add_inwards(observations, observations, displacements)
-        centre = self.centre(observations)
-        # beyond the clip the policy sees nothing
-        visible = np.clip(displacements, -self.clip - centre, self.clip - centre)
+        visible = self.visible(self.centre(observations), displacements)
         reach = self.clip / self.gain
         base = np.clip(observations, self.mean - reach, self.mean + reach)
         return _add_inwards(observations, base, visible / self.gain)
 
 
 def _add_inwards(observations: FloatArray, base: FloatArray, steps: FloatArray) -> FloatArray:
-    """``base + steps`` in the dtype of ``observations``, no coordinate farther from ``base`` than ``|step|``
-    (as far as float64 can tell).
+    """``base + steps`` in the dtype of ``observations``, rounded towards ``base``.
 
-    Where no number of that dtype is so near, and where a step is 0, the observation itself.
+    No coordinate moves farther than its step, as far as float64 can tell. Where no number of that dtype is so
+    near, and where a step is 0, it is the observation's own.
     """
     wide = np.promote_types(observations.dtype, np.float64)
     base, steps = base.astype(wide), steps.astype(wide)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from lipsrl.certificates._bounds import product_bound, weights_sha256
 from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._search import steepest_pair
 from lipsrl.certificates.certificate import Certificate, Factor, NetworkBound
+from lipsrl.networks import LipschitzMLP
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 #: A sensor with a larger normalisation gain than this share of the clip range is called out.
@@ -62,11 +64,12 @@ def certify(
     upper = float(np.prod([factor.gain for factor in factors])) * (1 + 1e-15 * len(factors))
 
     starts, scale = _starts(pipeline, n_starts, seed)
-    pair = steepest_pair(pipeline.act, starts, scale, seed=seed)
+    pair = steepest_pair(pipeline.act, starts, scale, seed=seed, rounding=pipeline.raw_rounding)
     policy_scale = scale * torch.as_tensor(pipeline.gain)
+    unit = torch.as_tensor(pipeline.input_scale)
     network_pair = steepest_pair(
-        _in_promised_units(pipeline), pipeline.normalise(starts) / torch.as_tensor(pipeline.input_scale),
-        policy_scale / torch.as_tensor(pipeline.input_scale), seed=seed,
+        _in_promised_units(pipeline), pipeline.normalise(starts) / unit, policy_scale / unit, seed=seed,
+        rounding=lambda x: pipeline.rounding(x * unit, 2e-16 * (x * unit).abs()),
     )  # fmt: skip
     network = NetworkBound(upper_network, network_pair.ratio)
     if pair.ratio > upper or network.lower_bound > upper_network:
@@ -93,7 +96,7 @@ def certify(
             "action_prime": pair.y_prime.tolist(),
         },
         assumptions=_assumptions(pipeline),
-        warnings=_warnings(pipeline),
+        warnings=_warnings(pipeline, model),
         weights_sha256=weights_sha256(pipeline.parts.network),
         versions=_versions(),
     )
@@ -108,7 +111,7 @@ def _network_bounds(pipeline: Pipeline, method: str) -> dict[str, float]:
         raise unknown_name("method", method, accepted)
     bounds: dict[str, float] = {}
     if constrained is not None and method != "product":
-        bounds["construction"] = constrained.lipschitz_bound()
+        bounds["construction"] = constrained.lipschitz_bound() * _scale_rounding(constrained, half)
     if method == "construction" and constrained is None:
         raise ValueError(
             "method='construction' needs a Lipschitz policy; this is a stock one: use 'product'."
@@ -118,6 +121,13 @@ def _network_bounds(pipeline: Pipeline, method: str) -> dict[str, float]:
         scale = float(pipeline.input_scale.max())  # ‖W·diag(s)‖ ≤ ‖W‖·max s
         bounds["product"] = product_bound(pipeline.parts.network, fold) * scale
     return bounds
+
+
+def _scale_rounding(constrained: LipschitzMLP, half: Any) -> float:
+    """What the float32 copy of the action's half range, which the network divides by, is too small by."""
+    if half is None or constrained.output_scale is None:
+        return 1.0
+    return float((half / constrained.output_scale.double().cpu().numpy()).max()) * (1 + 1e-15)
 
 
 def _in_promised_units(pipeline: Pipeline) -> Any:
@@ -194,6 +204,7 @@ def _starts(pipeline: Pipeline, n: int, seed: int) -> tuple[Tensor, Tensor]:
 def _assumptions(pipeline: Pipeline) -> tuple[str, ...]:
     texts = [
         "deterministic actions (predict(..., deterministic=True)); sampled actions add the policy's own noise",
+        "raw observation and action are those at the environment's outermost wrapper inside VecNormalize",
         "real arithmetic over the weights that act (float32 rounding of the forward pass is not counted)",
     ]
     if pipeline.normalised:
@@ -205,11 +216,22 @@ def _assumptions(pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _warnings(pipeline: Pipeline) -> tuple[str, ...]:
-    if not pipeline.normalised:
+def _inner_normalisation(model: BaseAlgorithm) -> tuple[str, ...]:
+    env = model.get_env()
+    if env is None or not any(env.env_is_wrapped(NormalizeObservation)):
         return ()
+    return (
+        "gymnasium's NormalizeObservation is inside the environment: 'raw' means what comes out of it, and its "
+        "gain is not counted. Use VecNormalize instead to have raw sensor units certified.",
+    )
+
+
+def _warnings(pipeline: Pipeline, model: BaseAlgorithm) -> tuple[str, ...]:
+    inner = _inner_normalisation(model)
+    if not pipeline.normalised:
+        return inner
     typical = float(np.median(pipeline.gain))
-    return tuple(
+    return inner + tuple(
         f"observation[{i}] hardly varied in training: VecNormalize multiplies it by {gain:.4g}. It dominates the "
         "bound in raw units; drop the coordinate or fix its scale with observation_scale."
         for i, gain in enumerate(pipeline.gain)

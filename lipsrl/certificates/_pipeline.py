@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from lipsrl.layers._plain import plain_linear
 from lipsrl.policies import ActorParts, actor_parts
+from lipsrl.policies._rounding import rounding_error
 from lipsrl.policies.normalization import check_dimension, observation_gains
 
 
@@ -63,7 +64,6 @@ class Pipeline:
         scale = np.ones(dim)
         if constrained is not None and constrained.input_scale is not None:
             scale = constrained.input_scale.double().cpu().numpy()
-        # deepcopy by type: Sequential.double() works in place
         network = nn.Sequential(*[_double(module) for module in parts.network])
         low, high = (np.asarray(b, dtype=np.float64).reshape(-1) for b in (space.low, space.high))
         normalised = vec_normalize is not None and vec_normalize.norm_obs
@@ -73,12 +73,32 @@ class Pipeline:
     def action_gain(self) -> float:
         """Largest factor between the network's output and the action; 1 where the network speaks action units."""
         half = self.parts.half_range
-        return 1.0 if half is None else float(half.max())
+        return 1.0 if half is None or half.max() == 0 else float(half.max())
 
     def normalise(self, raw: Tensor) -> Tensor:
         """(n, obs) raw observations → what the policy receives."""
         centred = (raw - torch.as_tensor(self.mean)) * torch.as_tensor(self.gain)
         return centred.clamp(-self.clip_obs, self.clip_obs)
+
+    def rounding(self, policy_input: Tensor, error: Tensor) -> Tensor:
+        """(n,) bound of ‖float64 rounding error‖ of the action, for an input (n, obs) that has ``error`` (n, obs)."""
+        eps = torch.finfo(torch.float64).eps
+        _, error = rounding_error(self.network, policy_input, error, eps)
+        if self.parts.squash:
+            error = error.clamp(max=2.0) + 4 * eps
+        if self.parts.half_range is not None and self.parts.centre is not None:
+            half, centre = torch.as_tensor(self.parts.half_range), torch.as_tensor(self.parts.centre)
+            error = error * half + 4 * eps * (half + centre.abs())
+        size: Tensor = error.norm(dim=1)
+        return size
+
+    def raw_rounding(self, raw: Tensor) -> Tensor:
+        """:meth:`rounding` of :meth:`act`. Both ends of a pair share the statistics, whose own rounding cancels."""
+        mean, gain = torch.as_tensor(self.mean), torch.as_tensor(self.gain)
+        eps = torch.finfo(torch.float64).eps
+        seen = self.normalise(raw)
+        error = 2 * eps * ((raw.abs() + mean.abs()) * gain) + 2 * eps * seen.abs()
+        return self.rounding(seen, error)
 
     def act(self, raw: Tensor) -> Tensor:
         """(n, obs) raw observations → (n, act) actions that the environment receives (logits if discrete)."""
@@ -94,7 +114,4 @@ class Pipeline:
 
 
 def _double(module: nn.Module) -> nn.Module:
-    if not isinstance(module, nn.Linear):
-        return module
-    bias = None if module.bias is None else module.bias.double()
-    return plain_linear(module.weight.double(), bias).requires_grad_(False)
+    return copy.deepcopy(module).double().requires_grad_(False)

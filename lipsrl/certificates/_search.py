@@ -17,12 +17,13 @@ ROUNDING = 64 * torch.finfo(torch.float64).eps
 
 @dataclass(frozen=True)
 class Pair:
-    """Two inputs and what the map makes of them, all float64."""
+    """Two inputs and what the map makes of them, all float64; ``error`` bounds ‖rounding‖ of y and y′ together."""
 
     x: Tensor
     x_prime: Tensor
     y: Tensor
     y_prime: Tensor
+    error: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -30,7 +31,7 @@ class Pair:
         near = float(self.x.norm() + self.x_prime.norm())
         gap = float((self.x - self.x_prime).norm()) + ROUNDING * near
         moved = float((self.y - self.y_prime).norm())
-        noise = ROUNDING * (float(self.y.norm() + self.y_prime.norm()) + moved / gap * near)
+        noise = self.error + ROUNDING * (float(self.y.norm() + self.y_prime.norm()) + moved / gap * near)
         return max(moved - noise, 0.0) / gap
 
 
@@ -105,6 +106,7 @@ def steepest_pair(
     rounds: int = 24,
     steps: int = 120,
     seed: int = 0,
+    rounding: Map | None = None,
 ) -> Pair:
     """The steepest pair that was found: a *lower* bound of the Lipschitz constant of ``function``.
 
@@ -116,6 +118,8 @@ def steepest_pair(
         starts: (n, in).
         scale: (in,) typical size of each coordinate.
         seed: of the random moves.
+        rounding: (n, in) → (n,) bound of ‖rounding error‖ of one evaluation, where it may exceed ``ROUNDING`` of
+            the output's size: numbers that cancel inside the map.
     """
     generator = torch.Generator().manual_seed(seed)
     slopes, _ = _slopes(function, starts)
@@ -128,5 +132,7 @@ def steepest_pair(
     a, b = torch.cat([a, x - half]), torch.cat([b, x + half])
     with torch.no_grad():
         ya, yb = function(a), function(b)
-        best = int(((ya - yb).norm(dim=1) / (a - b).norm(dim=1)).argmax())
-    return Pair(a[best], b[best], ya[best], yb[best])
+        error = torch.zeros(len(a), dtype=a.dtype) if rounding is None else rounding(a) + rounding(b)
+        ratios = ((ya - yb).norm(dim=1) - error) / (a - b).norm(dim=1)
+        best = int(ratios.nan_to_num(nan=-1.0).argmax())
+    return Pair(a[best], b[best], ya[best], yb[best], float(error[best]))

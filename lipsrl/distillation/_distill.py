@@ -72,7 +72,8 @@ def distill(
         vec_normalize: the teacher's, or its file. A model whose environment carries one uses it.
         seed: of everything drawn here, integer >= 0. Its episodes are none of :func:`lipsrl.evaluate`'s.
         rounds: of the student's own episodes, > 0.
-        steps: gradient steps in all (Adam, batches of 512), > ``rounds``.
+        steps: gradient steps in all (Adam, batches of 512), > ``rounds``. Near the least bound that the task
+            allows, twice as many and more rounds help.
         progress: show a bar.
 
     Returns:

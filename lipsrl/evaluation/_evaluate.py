@@ -67,7 +67,9 @@ def evaluate(
             seed is ``model.seed``.
         env: an id, a zero-argument factory, or an environment to be rebuilt from its spec. Observations must
             be vectors; vectorisation happens here.
-        disturbances: one, a list, or a dict by name; None for clean episodes only (named ``"none"``).
+        disturbances: one, a list, or a dict by name; None for clean episodes only (named ``"none"``). An attack
+            without a model (``MADAttack(None, 0.1)``) is aimed at each model in turn, with its normalisation;
+            under attacks another `n_envs` agrees to rounding only.
         strengths: multiply each disturbance, finite and >= 0: with ``GaussianNoise(1.0)`` strength .05 is a
             standard deviation of .05 in each sensor's unit.
         n_episodes: episodes per model, disturbance and strength, numbered from 0.

@@ -17,9 +17,11 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
+from torch.nn.utils import parametrize
 
 from lipsrl.layers._plain import plain_linear
 from lipsrl.networks import LipschitzMLP
+from lipsrl.policies._replay import differs_from_predict, foreign_method
 from lipsrl.policies._spaces import action_half_range
 
 
@@ -65,9 +67,13 @@ def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
     """Copies of ``modules`` with nested Sequentials opened; refuses what is neither linear nor element-wise."""
     result: list[nn.Module] = []
     for module in modules:
-        if isinstance(module, nn.Sequential):
+        # exact types: a subclass may compute anything
+        kind = parametrize.type_before_parametrizations(module)
+        if isinstance(module, nn.Sequential) and kind is nn.Sequential:
             result += _plain(policy, list(module))
-        elif isinstance(module, nn.Linear) or not list(module.parameters()):
+        elif kind is nn.Linear or not (
+            any(True for _ in module.parameters()) or any(True for _ in module.children())
+        ):
             result.append(copy.deepcopy(module))
         else:
             raise _refuse(policy, f"it contains {type(module).__name__}")
@@ -85,6 +91,8 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     policy: Any = model.policy
     policy.set_training_mode(False)
     constrained: LipschitzMLP | None = getattr(policy, "lipschitz_network", None)
+    if constrained is not None:
+        constrained.project()  # what is read below is then what acts, whoever wrote the weights
     modules: list[nn.Module]
     squash = False
     if isinstance(policy, ActorCriticPolicy):
@@ -105,6 +113,9 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
         modules = list(policy.q_net.q_net)
     else:
         raise _refuse(policy, "its policy class is not known here")
+    method = foreign_method(policy)
+    if method is not None:
+        raise _refuse(policy, f"{method} is not SB3's own and may compute anything")
 
     if constrained is not None:
         last = modules[-1]
@@ -114,11 +125,29 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
         network = nn.Sequential(*_plain(policy, modules))
     network.requires_grad_(False).eval()
 
-    space = model.action_space
+    parts = _with_head(network, squash or policy.squash_output, squash, model.action_space, constrained)
+    head = {
+        "squash": parts.squash,
+        "half_range": parts.half_range,
+        "centre": parts.centre,
+        "clip": parts.clip,
+    }
+    if differs_from_predict(policy, copy.deepcopy(network).double(), **head):
+        raise _refuse(policy, "its predict() returns other actions than its linear layers and activations")
+    return parts
+
+
+def _with_head(
+    network: nn.Sequential,
+    rescaled: bool,
+    squash: bool,
+    space: spaces.Space[Any],
+    constrained: LipschitzMLP | None,
+) -> ActorParts:
     if not isinstance(space, spaces.Box):
         return ActorParts(network, False, None, None, None, True, constrained)
     low, high = (np.asarray(b, dtype=np.float64).reshape(-1) for b in (space.low, space.high))
-    if squash or policy.squash_output:
+    if rescaled:
         return ActorParts(
             network, squash, action_half_range(space), (low + high) / 2, None, False, constrained
         )

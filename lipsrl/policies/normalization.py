@@ -9,9 +9,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import (
+    VecCheckNan,
+    VecEnvWrapper,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+    VecVideoRecorder,
+)
 
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
+
+#: Wrappers that hand a vector observation on as it is (VecNormalize: one that normalises rewards only).
+_PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize)
 
 
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
@@ -45,10 +55,30 @@ def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
 
 
 def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
-    """The given normalisation, else the one around the model's own environment, if any."""
-    if given is None and isinstance(model, BaseAlgorithm):
-        return model.get_vec_normalize_env()
-    return load_vec_normalize(given)
+    """The given normalisation, else the one around the model's own environment, if any.
+
+    Raises:
+        ValueError: the model's environment normalises twice, or changes observations after normalising them.
+    """
+    if given is not None or not isinstance(model, BaseAlgorithm):
+        return load_vec_normalize(given)
+    found: VecNormalize | None = None
+    above: list[str] = []
+    layer = model.get_env()
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, VecNormalize) and layer.norm_obs:
+            if found is not None or above:
+                what = "a second VecNormalize" if found is not None else above[0]
+                raise ValueError(
+                    f"The model's environment has {what} around its VecNormalize, so the raw observation reaches the "
+                    "policy through more than that one. Put VecNormalize outermost, or pass vec_normalize= to judge "
+                    "the policy behind it alone."
+                )
+            found = layer
+        elif not isinstance(layer, _PASSING_ON):
+            above.append(type(layer).__name__)
+        layer = layer.venv
+    return model.get_vec_normalize_env() if found is None else found
 
 
 def check_dimension(vec_normalize: VecNormalize, dim: int, owner: str) -> None:

@@ -71,8 +71,7 @@ class SmoothnessCallback(BaseCallback):
         # a done at row i means that row i already belongs to the next episode
         same_episode = ~np.array(self._ends)[1:]
         moves = [action_fluctuation(actions[i : i + 2]) for i in np.flatnonzero(same_episode)]
-        stock = constrained is None
-        bound = product_bound(parts.network, half_range) if stock else constrained.lipschitz_bound()
+        bound = constrained.lipschitz_bound() if constrained else product_bound(parts.network, half_range)
         _, gain, _ = observation_gains(normalization_of(self.model, None), observations.shape[1])
         record = self.logger.record
         record("smoothness/action_fluctuation", float(np.mean(moves)) if moves else float("nan"))

@@ -71,6 +71,7 @@ MAKERS = {
     "ppo": make_ppo,
     "ppo-two-actions": lambda: make_ppo(DummyVecEnv([Stub])),
     "ppo-gsde": lambda: make_ppo(use_sde=True, policy_kwargs={"log_std_init": -1.0}),
+    "ppo-gsde-quiet": lambda: make_ppo(use_sde=True, policy_kwargs={"log_std_init": -9.0}),
     "ppo-normalized": make_normalized,
     "sac": make_sac,
     "td3": make_td3,

@@ -150,6 +150,11 @@ class TestStrength:
         assert attack.scaled(2.0) != attack
         assert attack.scaled(2.0).target is attack.target
 
+    def test_a_scaled_attack_has_a_stream_of_its_own(self, attack, stream):
+        expected = run(attack.scaled(3.0), stream[:5, 0], seed=0)
+        run(attack, stream[:5, 0], seed=1)
+        assert bits(run(attack.scaled(3.0), stream[:5, 0], seed=0)) == bits(expected)
+
     @pytest.mark.parametrize("strength", [-0.1, np.nan, np.inf, "1", None])
     def test_bad_strengths_are_refused(self, attack, strength):
         with pytest.raises(ValueError, match="strength must be one finite number >= 0, received"):

@@ -129,6 +129,25 @@ class TestNormalization:
         assert moved.max() <= best * (1 + 1e-9)
         assert moved.min() >= 0.9 * best
 
+    @NORMS
+    def test_sensors_at_the_clip_are_moved_to_where_they_are_seen(self, normalized, attacked, norm):
+        """θ̇ is beyond the clip and reads 3: upwards nothing can be gained."""
+        venv = normalized.get_vec_normalize_env()
+        rows = np.tile(np.array([0.3, -0.2, 40.0]), (200, 1))
+        rows[::2, 2] = 11.0
+        model = linear_ppo(((0.0, 0.0, 1.0), (0.0, 0.0, 0.0)))
+        shown = venv.normalize_obs(attacked(MADAttack(model, 0.5, norm, venv), rows))[:, 2]
+        assert (shown <= 3 - 0.3).mean() > 0.95
+
+    def test_a_raw_budget_is_not_spent_where_nothing_is_seen(self, normalized, attacked):
+        """cos θ is far beyond the clip, so the whole l2 budget goes to the sensor that counts as much."""
+        venv = normalized.get_vec_normalize_env()
+        gain = 1 / np.sqrt(venv.obs_rms.var)
+        rows = np.tile(np.array([5.0, -0.2, 1.0]), (64, 1))
+        model = linear_ppo(((1 / gain[0], 1 / gain[1], 0.0), (0.0, 0.0, 0.0)))
+        delta = np.abs(attacked(MADAttack(model, 0.1, "l2", venv, units="raw"), rows) - rows)
+        assert (delta[:, 1] > 0.09).all()
+
     def test_forms_are_equal(self, normalized, observations, attacked, tmp_path):
         venv = normalized.get_vec_normalize_env()
         venv.save(tmp_path / "vecnormalize.pkl")
@@ -142,6 +161,7 @@ class TestNormalization:
         model = MAKERS["ppo-normalized"]()
         attack = MADAttack(model, 0.1)
         expected = attacked(attack, observations)
+        model.get_vec_normalize_env().obs_rms.mean[:] = 2.0
         model.get_vec_normalize_env().obs_rms.var[:] = 100.0
         scale(model.policy.action_net, -3.0)
         np.testing.assert_array_equal(attacked(attack, observations), expected)
@@ -149,7 +169,7 @@ class TestNormalization:
 
 
 class TestActor:
-    @pytest.mark.parametrize("name", ["ppo-two-actions", "ppo-gsde"])
+    @pytest.mark.parametrize("name", ["ppo-two-actions", "ppo-gsde", "ppo-gsde-quiet"])
     def test_mean_and_deviation_are_those_of_the_policy(self, models, observations, name):
         policy = models[name].policy
         tensor = torch.as_tensor(observations)

@@ -15,7 +15,7 @@ import lipsrl
 from lipsrl.attacks import RandomAttack
 from lipsrl.distillation import _distill
 from lipsrl.distillation._imitation import Imitation
-from lipsrl.distillation._rollouts import HELD_OUT, Rollouts, derived_seed
+from lipsrl.distillation._rollouts import Rollouts, derived_seed
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation._environments import make_environments
 from lipsrl.evaluation._seeding import environment_seed
@@ -163,13 +163,6 @@ def test_an_attack_can_be_the_disturbance(teacher, cart):
     lipsrl.distill(teacher, cart, lipschitz_bound=4.0, disturbance=attack, net_arch=[8], rounds=1, steps=40)
 
 
-def test_held_out_episodes_are_neither_learned_from_nor_evaluated_on():
-    kinds = [{environment_seed(derived_seed(0, kind), i) for i in range(200)} for kind in range(2)]
-    evaluated = {environment_seed(seed, i) for seed in range(20) for i in range(200)}
-    assert not kinds[0] & kinds[1]
-    assert not (kinds[0] | kinds[1]) & evaluated
-
-
 def test_a_student_that_saturates_on_the_wrong_side_finds_back(cart):
     student = PPO(
         "LipschitzMlpPolicy", cart(), policy_kwargs={"lipschitz_bound": 4.0, "net_arch": [8]}, device="cpu"
@@ -184,73 +177,11 @@ def test_a_student_that_saturates_on_the_wrong_side_finds_back(cart):
     )
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    """Hand out prescribed mean returns: the teacher's, then those of the rounds; note who got which."""
-    met = []
-
-    def prescribe(*scores):
-        remaining = list(scores)
-
-        def returns(self, actor):
-            if actor is not self.teacher:
-                met.append({k: v.clone() for k, v in actor._policy.lipschitz_network.state_dict().items()})
-                assert not actor._policy.training
-            return np.full(HELD_OUT, remaining.pop(0))
-
-        monkeypatch.setattr(Rollouts, "returns", returns)
-        return met
-
-    return prescribe
-
-
-def test_the_best_student_of_all_rounds_is_kept(teacher, cart, scored):
-    met = scored(-5.0, -9.0, -5.1, -7.0)
-    student = lipsrl.distill(teacher, cart, lipschitz_bound=4.0, net_arch=[8], rounds=2, steps=60)
-    assert len(met) == 3
-    assert same(student.policy.lipschitz_network.state_dict(), met[1])
-    assert not same(met[1], met[2])
-
-
-def test_an_interruption_keeps_the_best_student_so_far(teacher, cart, scored, monkeypatch):
-    met = scored(-5.0, -5.3, -5.2, -5.1)
-    fit, calls = Imitation.fit, []
-
-    def interrupted(self, steps, after_step):
-        calls.append(steps)
-        if len(calls) == 3:
-            fit(self, 5, after_step)
-            self._policy.set_training_mode(True)
-            raise KeyboardInterrupt
-        fit(self, steps, after_step)
-
-    monkeypatch.setattr(Imitation, "fit", interrupted)
-    with pytest.warns(UserWarning, match=r"interrupted in round 2 of 2.*-5\.2 against the teacher's -5"):
-        student = lipsrl.distill(teacher, cart, lipschitz_bound=4.0, net_arch=[8], rounds=2, steps=60)
-    assert same(student.policy.lipschitz_network.state_dict(), met[1])
-    assert not student.policy.training
-    assert student.policy.lipschitz_network.lipschitz_bound() <= 4.0
-
-
-def test_an_interruption_before_the_first_student_is_an_interruption(teacher, cart, monkeypatch):
-    def interrupted(self, steps, after_step):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Imitation, "fit", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        lipsrl.distill(teacher, cart, lipschitz_bound=4.0, net_arch=[8], rounds=1, steps=40)
-
-
-def test_a_bound_below_what_the_task_needs_is_said(teacher, cart):
-    with pytest.warns(UserWarning, match=r"lipschitz_bound=0\.01 is below what this task"):
-        lipsrl.distill(teacher, cart, lipschitz_bound=0.01, net_arch=[8], rounds=1, steps=40)
-
-
-def test_the_progress_bar_counts_the_steps(teacher, cart, capsys):
-    lipsrl.distill(teacher, cart, lipschitz_bound=4.0, net_arch=[8], rounds=1, steps=40, progress=True)
-    shown = capsys.readouterr().err
-    assert "40/40" in shown
-    assert "round 1 of 1" in shown
+def test_held_out_episodes_are_neither_learned_from_nor_evaluated_on():
+    kinds = [{environment_seed(derived_seed(0, kind), i) for i in range(200)} for kind in range(2)]
+    evaluated = {environment_seed(seed, i) for seed in range(20) for i in range(200)}
+    assert not kinds[0] & kinds[1]
+    assert not (kinds[0] | kinds[1]) & evaluated
 
 
 def test_distill_is_exported():
@@ -260,7 +191,7 @@ def test_distill_is_exported():
 
 @pytest.mark.slow
 def test_a_trained_pendulum_agent_has_a_smooth_twin():
-    """FIELD-GUIDE section 8: the return at K=6 is the teacher's, the chatter at raw σ = .05 about two thirds."""
+    """At K = 8, of the teacher's steepest 13.6: its return, and about half of its chatter at raw σ = .05."""
     venv = VecNormalize(make_vec_env("Pendulum-v1", 4, seed=0), gamma=0.95)
     teacher = PPO(
         "MlpPolicy", venv, n_steps=512, batch_size=128, gamma=0.95, learning_rate=1e-3, seed=0, device="cpu",
@@ -269,7 +200,7 @@ def test_a_trained_pendulum_agent_has_a_smooth_twin():
     teacher.learn(150_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        student = lipsrl.distill(teacher, "Pendulum-v1", lipschitz_bound=6.0)
+        student = lipsrl.distill(teacher, "Pendulum-v1", lipschitz_bound=8.0)
     frame = lipsrl.evaluate(
         {"teacher": teacher, "student": student},
         "Pendulum-v1",
@@ -277,8 +208,8 @@ def test_a_trained_pendulum_agent_has_a_smooth_twin():
         strengths=(0.0, 1.0),
     ).frame
     mean = frame.groupby(["agent", "strength"])[["return", "action_fluctuation"]].mean()
-    assert mean.loc[("teacher", 0.0), "return"] > -400
-    assert mean.loc[("student", 0.0), "return"] > 1.15 * mean.loc[("teacher", 0.0), "return"]
+    assert mean.loc[("teacher", 0.0), "return"] > -250
+    assert mean.loc[("student", 0.0), "return"] > 1.1 * mean.loc[("teacher", 0.0), "return"]
     chatter = mean["action_fluctuation"].xs(1.0, level="strength")
-    assert chatter["student"] < 0.8 * chatter["teacher"]
-    assert lipsrl.certify(student).to_dict()["network"]["upper_bound"] <= 6.0
+    assert chatter["student"] < 0.7 * chatter["teacher"]
+    assert lipsrl.certify(student).to_dict()["network"]["upper_bound"] <= 8.0
