@@ -17,8 +17,8 @@ SQRT2 = math.sqrt(2.0)
 
 #: The stack is held at this norm, and divided by it. A step of an adaptive optimizer has a given size per entry, so
 #: the radius sets how far one step turns the layer. At 1 that is about four times as far as in a plain layer (two
-#: factors of small entries make the merged weight), and PPO's policy jumps: KL divergences of 3 to 6 in one update,
-#: and two failed trainings of ten on Pendulum.
+#: factors of small entries make the merged weight), and PPO's policy jumps: KL divergences above 3 in some update of
+#: every run, and two failed trainings of ten on Pendulum (docs/pendulum.md).
 RADIUS = 4.0
 
 #: Largest |log Ψ|. Float32 holds Ψ/Ψ′ between two layers up to e^±87; beyond it the merged weights are NaN.
