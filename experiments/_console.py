@@ -8,9 +8,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
+
+from lipsrl.tracking import RunFolder
 
 T = TypeVar("T")
 
@@ -36,6 +39,13 @@ def versions() -> dict[str, str]:
         "lipsrl": lipsrl.__version__,
         **{name: importlib.metadata.version(name) for name in names},
     }
+
+
+def open_runs(paths: list[Path]) -> list[RunFolder]:
+    """The run folders at ``paths``; ``ValueError`` if there are none."""
+    if not paths:
+        raise ValueError("run is missing: give at least one run folder, as `experiments.train` leaves them.")
+    return [RunFolder.open(path) for path in paths]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from envs import Task, get_task
-from experiments._console import command_line, fail, parse
+from experiments._console import command_line, fail, open_runs, parse
 from experiments.evaluate import certify_run, evaluate_run
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import Evaluation, rollout_trace
@@ -101,7 +101,7 @@ def traces_of(
 
 def compare(args: Args) -> Evaluation:
     """Evaluate, certify, print and report."""
-    folders = [RunFolder.open(path) for path in args.run]
+    folders = open_runs(args.run)
     configs = [folder.read_config() for folder in folders]
     task = one_task(configs)
     refuse_twins(folders, configs)

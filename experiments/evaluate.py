@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 
 from envs import Task, get_task
-from experiments._console import fail, parse
+from experiments._console import fail, open_runs, parse
 from lipsrl.certificates import Certificate, certify
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import Evaluation, evaluate
@@ -87,7 +87,7 @@ def main() -> None:
     args = parse(Args, __doc__)
     torch.set_num_threads(1)
     with fail():
-        folders = [RunFolder.open(path) for path in args.run]
+        folders = open_runs(args.run)
         evaluations = [
             evaluate_run(folder, episodes=args.episodes, seed=args.seed, force=args.force)
             for folder in folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -82,11 +83,11 @@ class Certify:
 
 
 @dataclass
-class Evaluate:
-    """Measure return and smoothness as sensor noise grows."""
+class Measurement:
+    """What is measured: models, disturbance, strengths, episodes."""
 
     path: tyro.conf.Positional[list[Path]]
-    """Run folders or SB3 zips; several are evaluated in the same episodes."""
+    """Run folders or SB3 zips; several are measured in the same episodes."""
     env: str | None = None
     """Gymnasium id; needed for zips."""
     vec_normalize: Path | None = None
@@ -94,31 +95,36 @@ class Evaluate:
     disturbance: str = "gaussian:1.0"
     """NAME:PARAMETER; the strengths multiply it."""
     strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.4])
-    """Multipliers of the disturbance, in raw sensor units for gaussian:1.0."""
+    """Multipliers of the disturbance; with gaussian:1.0 the noise's standard deviation in raw sensor units."""
     episodes: int = 50
     """Episodes per model and strength; the same ones for all."""
     seed: int = 0
     """Of the episodes and the noise."""
-    output: Path | None = None
-    """Write the table there (.parquet, with a .json beside it)."""
 
-    def run(self, console: Console) -> None:
-        evaluation = self.measure()
-        if self.output is not None:
-            evaluation.save(self.output)
-        console.print(comparison_table(evaluation, []))
+    def sources(self) -> list[Source]:
+        """The models, and where each is to be run.
 
-    def measure(self) -> Evaluation:
+        Raises:
+            ValueError: no environment is known, or several.
+        """
+        if not self.path:
+            raise ValueError("path is missing: give at least one run folder or SB3 zip.")
         sources = [open_source(path, self.vec_normalize) for path in self.path]
         ids = {self.env or source.env_id for source in sources}
         if None in ids:
             raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
         if len(ids) > 1:
             raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
+        for source in sources:
+            source.env_id = str(next(iter(ids)))
+        return sources
+
+    def measure(self, sources: list[Source]) -> Evaluation:
+        """The table of all sources."""
         keys = [agent if seed is None else (agent, seed) for agent, seed in _unique_keys(sources)]
         return evaluate(
             {key: source.model for key, source in zip(keys, sources, strict=True)},
-            str(ids.pop()),
+            str(sources[0].env_id),
             disturbances=parse_disturbance(self.disturbance),
             strengths=self.strengths,
             n_episodes=self.episodes,
@@ -129,54 +135,45 @@ class Evaluate:
 
 
 @dataclass
-class Report:
-    """Write one self-contained HTML page that sets models side by side."""
+class Evaluate(Measurement):
+    """Measure return and smoothness as sensor noise grows."""
 
-    path: tyro.conf.Positional[list[Path]]
-    """Run folders or SB3 zips."""
-    output: Path = Path("report.html")
-    """The page."""
-    env: str | None = None
-    """Gymnasium id; needed for zips."""
-    vec_normalize: Path | None = None
-    """VecNormalize file that belongs to a zip (a run folder has its own)."""
-    disturbance: str = "gaussian:1.0"
-    """NAME:PARAMETER; the strengths multiply it."""
-    strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.4])
-    """Multipliers of the disturbance."""
-    episodes: int = 50
-    """Episodes per model and strength."""
-    seed: int = 0
-    """Of the episodes and the noise."""
+    output: Path | None = None
+    """Write the table there (.parquet, with a .json beside it)."""
 
     def run(self, console: Console) -> None:
-        request = Evaluate(
-            self.path,
-            self.env,
-            self.vec_normalize,
-            self.disturbance,
-            self.strengths,
-            self.episodes,
-            self.seed,
-        )
-        evaluation = request.measure()
-        sources = [open_source(path, self.vec_normalize) for path in self.path]
+        evaluation = self.measure(self.sources())
+        if self.output is not None:
+            evaluation.save(self.output)
+        console.print(comparison_table(evaluation, []))
+
+
+@dataclass
+class Report(Measurement):
+    """Write one self-contained HTML page that sets models side by side."""
+
+    output: Path = Path("report.html")
+    """The page."""
+
+    def run(self, console: Console) -> None:
+        sources = self.sources()
+        evaluation = self.measure(sources)
         certificates, traces = [], {}
+        disturbance = parse_disturbance(self.disturbance)
         shown = min((s for s in self.strengths if s > 0), default=0.0)
         for (agent, seed), source in zip(_unique_keys(sources), sources, strict=True):
             certificate = certify(source.model, vec_normalize=source.vec_normalize)
             certificates.append({"agent": agent, "seed": seed, **certificate.to_dict()})
             if agent not in traces:
-                disturbance = parse_disturbance(self.disturbance)
                 traces[agent] = rollout_trace(
                     source.model,
-                    str(self.env or source.env_id),
+                    str(source.env_id),
                     disturbance=disturbance,
                     strength=shown,
                     seed=self.seed,
                     vec_normalize=source.vec_normalize,
                 ) | {"disturbance": disturbance.name, "strength": shown}
-        command = " ".join(["lipsrl", *sys.argv[1:]])
+        command = shlex.join(["lipsrl", *sys.argv[1:]])
         path = write_report(
             self.output, evaluation=evaluation, certificates=certificates, traces=traces, commands=[command]
         )

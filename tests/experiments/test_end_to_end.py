@@ -104,6 +104,7 @@ def test_lipsrl_command_on_run_folder_and_zip(demo, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["certify", "nowhere"], "is not a file"),
+        (["evaluate"], "path is missing"),
         (["certify", "{folder}", "--norm", "l7"], "norm='l7'"),
         (["evaluate", "{zip}"], "env is missing"),
         (["evaluate", "{folder}", "--disturbance", "gausian"], "Did you mean 'gaussian'"),
@@ -143,6 +144,7 @@ def test_train_errors_leave_nothing_behind(tmp_path, arguments, message):
 
 def test_compare_errors(demo, tmp_path):
     output, _ = demo
+    assert "run is missing" in run("experiments.compare", check=False).stderr
     result = run("experiments.compare", tmp_path, check=False)
     assert result.returncode == 2
     assert "config.json is missing" in result.stderr
