@@ -84,10 +84,10 @@ def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
 def check_dimension(vec_normalize: VecNormalize, dim: int, owner: str) -> None:
     """``ValueError`` unless the statistics are those of observations ``(dim,)``."""
     statistics = vec_normalize.obs_rms if vec_normalize.norm_obs else None
-    if isinstance(statistics, RunningMeanStd) and statistics.mean.shape != (dim,):
+    if isinstance(statistics, RunningMeanStd) and statistics.mean.size != dim:
         raise ValueError(
             f"vec_normalize of {owner} normalises observations of shape {statistics.mean.shape}, but the "
-            f"environment's have shape ({dim},). It belongs to another task."
+            f"environment's have {dim} values. It belongs to another task."
         )
 
 
@@ -103,8 +103,8 @@ def observation_gains(vec_normalize: VecNormalize | None, dim: int) -> tuple[np.
         return np.zeros(dim), np.ones(dim), float("inf")
     statistics = vec_normalize.obs_rms
     assert isinstance(statistics, RunningMeanStd)
-    mean = np.asarray(statistics.mean, dtype=np.float64)
-    gain = 1.0 / np.sqrt(np.asarray(statistics.var, dtype=np.float64) + vec_normalize.epsilon)
+    mean = np.asarray(statistics.mean, dtype=np.float64).reshape(-1)
+    gain = 1.0 / np.sqrt(np.asarray(statistics.var, dtype=np.float64).reshape(-1) + vec_normalize.epsilon)
     if not (np.isfinite(mean).all() and np.isfinite(gain).all()):
         raise ValueError(
             "vec_normalize holds NaN or infinite statistics. Check the environment's observations."

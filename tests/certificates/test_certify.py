@@ -273,3 +273,18 @@ def test_constant_policy_has_bound_zero():
     certificate = lipsrl.certify(model)
     assert certificate.upper_bound == certificate.lower_bound == 0.0
     assert certificate.tightness == 1.0
+
+
+def test_matrix_shaped_observations_are_normalised_entry_by_entry():
+    class Matrix(Plant):
+        observation_space = spaces.Box(-np.inf, np.inf, (2, 3))
+
+        def _draw(self):
+            return self.np_random.normal(size=(2, 3)).astype(np.float32)
+
+    model = PPO("LipschitzMlpPolicy", VecNormalize(DummyVecEnv([Matrix])), n_steps=64, seed=0,
+                policy_kwargs={"lipschitz_bound": 2.0}, device="cpu")  # fmt: skip
+    model.learn(64)
+    certificate = lipsrl.certify(model)
+    assert len(certificate.per_sensor) == 6
+    assert 0 < certificate.lower_bound <= certificate.upper_bound
