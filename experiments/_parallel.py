@@ -44,7 +44,8 @@ def run_all(commands: Sequence[Sequence[str]], jobs: int) -> list[Failure]:
         if stop.is_set():
             return None
         print(f"$ {as_typed(command)}", flush=True)
-        process = subprocess.Popen(command, env=environment)
+        # a group of its own: the terminal's Ctrl-C reaches this process alone, which passes it on once
+        process = subprocess.Popen(command, env=environment, process_group=0)
         running.add(process)
         status = process.wait()
         running.discard(process)

@@ -54,7 +54,12 @@ def demo(args: Args) -> int:
 
 def main() -> None:
     """Command line."""
-    sys.exit(demo(parse(Args, __doc__)))
+    args = parse(Args, __doc__)
+    try:
+        sys.exit(demo(args))
+    except KeyboardInterrupt:
+        print(f"Interrupted. What was trained so far is in {args.output}.")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from agents import get_agent
 from envs import get_task
 from experiments._console import fail, parse
 from experiments._parallel import module_command, run_all
+from lipsrl._validation import positive_int
 from lipsrl.tracking import Mode, RunFolder
 
 
@@ -36,12 +37,24 @@ class Args:
     """Weights & Biases: online, offline or disabled; see experiments.train."""
 
 
-def is_finished(path: Path) -> bool:
-    """Whether a run folder holds a finished training."""
+def is_finished(path: Path, timesteps: int) -> bool:
+    """Whether a run folder holds a finished training of that length.
+
+    Raises:
+        ValueError: it holds a finished training of another length.
+    """
     try:
-        return bool(RunFolder.open(path).read_config().get("status") == "finished")
+        config = RunFolder.open(path).read_config()
     except (FileNotFoundError, json.JSONDecodeError):
         return False
+    if config.get("status") != "finished":
+        return False
+    if config["timesteps"] != timesteps:
+        raise ValueError(
+            f"{path} is finished with timesteps={config['timesteps']}, not {timesteps}. Give another --output, or "
+            "remove it."
+        )
+    return True
 
 
 def sweep(args: Args) -> list[Path]:
@@ -52,8 +65,9 @@ def sweep(args: Args) -> list[Path]:
         RuntimeError: a training failed; the others were run.
     """
     task = get_task(args.task)
-    for name in args.agents:
-        get_agent(name).for_task(task.name)
+    positive_int("seeds", args.seeds)
+    positive_int("jobs", args.jobs)
+    lengths = {name: args.timesteps or get_agent(name).for_task(task.name).timesteps for name in args.agents}
     folders = {
         (agent, seed): args.output / f"{agent}-{args.task}-{seed}"
         for seed in range(args.seeds)  # seed by seed: a comparison is possible before the sweep has ended
@@ -61,7 +75,8 @@ def sweep(args: Args) -> list[Path]:
     }
     commands = []
     for (agent, seed), folder in folders.items():
-        if is_finished(folder):
+        if is_finished(folder, lengths[agent]):
+            print(f"{folder}: finished, kept")
             continue
         options: list[object] = ["--agent", agent, "--task", args.task, "--seed", seed, "--output", folder]
         if args.timesteps is not None:
@@ -81,7 +96,11 @@ def main() -> None:
     """Command line."""
     args = parse(Args, __doc__)
     with fail():
-        sweep(args)
+        try:
+            sweep(args)
+        except KeyboardInterrupt:
+            print("Interrupted. The same command goes on where it stopped.")
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

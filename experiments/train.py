@@ -108,6 +108,16 @@ def keyboard_interrupt_on_terminate() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore a second Ctrl-C while the model is being saved: it would lose what the first one kept."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def learn(model: BaseAlgorithm, timesteps: int, label: str, progress: bool) -> bool:
     """Train; ``False`` if the user interrupted it."""
     callbacks = [SmoothnessCallback(), ProgressCallback(timesteps, label, progress)]
@@ -155,6 +165,7 @@ def train(args: Args) -> RunFolder:
             "policy": recipe.policy,
             "lipschitz_bound": getattr(getattr(model.policy, "options", None), "lipschitz_bound", None),
             "layer": recipe.layer,
+            "vec_normalize": model.get_vec_normalize_env() is not None,
             "hyperparameters": {
                 "n_envs": settings.n_envs,
                 **{
@@ -175,7 +186,8 @@ def train(args: Args) -> RunFolder:
         begun = time.perf_counter()
         finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress)
         seconds = time.perf_counter() - begun
-        folder.save_model(model)
+        with uninterrupted():
+            folder.save_model(model)
     except BaseException:
         if not folder.model_file.is_file():
             shutil.rmtree(folder.path, ignore_errors=True)

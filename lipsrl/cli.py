@@ -46,7 +46,9 @@ def open_source(path: Path, vec_normalize: Path | None) -> Source:
         model, statistics = folder.load()
         config = folder.read_config()
         if vec_normalize is not None:
-            statistics = load_vec_normalize(vec_normalize)
+            raise ValueError(
+                f"vec_normalize={str(vec_normalize)!r} is for an SB3 zip; the run folder {str(path)!r} has its own."
+            )
         return Source(config["agent"], model, statistics, config["seed"], config["env_id"])
     statistics = load_vec_normalize(vec_normalize)
     return Source(path.stem, load_model(path), statistics)
@@ -109,6 +111,11 @@ class Measurement:
         """
         if not self.path:
             raise ValueError("path is missing: give at least one run folder or SB3 zip.")
+        if self.vec_normalize is not None and len(self.path) > 1:
+            raise ValueError(
+                "vec_normalize is one model's own, and several models were given. Measure them one at a time, or "
+                "give run folders, which carry theirs."
+            )
         sources = [open_source(path, self.vec_normalize) for path in self.path]
         ids = {self.env or source.env_id for source in sources}
         if None in ids:

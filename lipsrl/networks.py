@@ -24,11 +24,16 @@ Affine = tuple[Tensor, Tensor]
 LARGEST = 1e15
 
 
-def _scale_vector(argument: str, value: Any, size: int) -> Tensor | None:
+def scale_vector(argument: str, value: Any, size: int) -> Tensor | None:
     """``value`` (None, a number > 0 or one per coordinate) as a float32 vector of ``size``."""
     if value is None:
         return None
-    array = np.asarray(value, dtype=np.float64)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{argument} must be one number > 0 or {size} of them, received {value!r}."
+        ) from None
     if array.ndim == 0:
         array = np.full(size, float(array))
     array = array.reshape(-1)
@@ -131,7 +136,7 @@ class LipschitzMLP(nn.Module):
             ("input_scale", input_scale, self.in_features),
             ("output_scale", output_scale, self.out_features),
         ):
-            self.register_buffer(name, _scale_vector(name, value, size), persistent=False)
+            self.register_buffer(name, scale_vector(name, value, size), persistent=False)
         self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
         self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
 

@@ -122,9 +122,15 @@ class Certificate:
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def __str__(self) -> str:
+        normalised = any(factor.name == "vec_normalize" for factor in self.factors)
+        unit = (
+            "raw observation"
+            if normalised
+            else "observation as the model receives it (no VecNormalize given)"
+        )
         lines = [
             f"Lipschitz certificate of a {self.algorithm} policy ({self.policy}), {self.norm} norm",
-            f"  upper bound  {self.upper_bound:.6g}   action moves at most this much per unit of raw observation",
+            f"  upper bound  {self.upper_bound:.6g}   action moves at most this much per unit of {unit}",
             f"  lower bound  {self.lower_bound:.6g}   steepest pair found (tightness {self.tightness:.1%})",
             f"  network      {self.network.lower_bound:.6g} … {self.network.upper_bound:.6g} in the policy's own "
             f"units (tightness {self.network.tightness:.1%}, method {self.method!r})",

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
-from lipsrl.policies import ALIAS, actor_parts
+from lipsrl.policies import ALIAS, UnsupportedPolicy, actor_parts
 
 #: Where a policy's state dict holds the actor, which the student learns; all else is copied.
 _ACTOR = ("actor.", "mlp_extractor.policy_net.", "action_net.")
@@ -36,7 +36,7 @@ def check_teacher(teacher: Any) -> None:
             f"model must be a trained Stable-Baselines3 model, received {type(teacher).__name__}. Load a zip "
             "first, for example with PPO.load(path)."
         )
-    if ALIAS not in teacher.policy_aliases:
+    if teacher.policy_aliases.get(ALIAS, UnsupportedPolicy) is UnsupportedPolicy:
         raise ValueError(
             f"model is a {type(teacher).__name__}, for which there is no {ALIAS} to distil into. "
             "Accepted: PPO, A2C, SAC."

@@ -15,7 +15,7 @@ from torch import nn
 
 from lipsrl._validation import lookup, positive_finite, unknown_name
 from lipsrl.layers import ACTIVATIONS, LAYERS, activation_name
-from lipsrl.networks import LipschitzMLP
+from lipsrl.networks import LipschitzMLP, scale_vector
 
 #: Initial norm of the actor's last layer, as a share of what it may reach (SB3's ``ortho_init`` uses 0.01 too).
 HEAD_GAIN = 0.01
@@ -86,7 +86,12 @@ class LipschitzOptions:
     def network(
         self, in_features: int, out_features: int, hidden: Sequence[int], output_scale: Any = None
     ) -> LipschitzMLP:
-        """The actor network that keeps the promise."""
+        """The actor network that keeps the promise.
+
+        Raises:
+            ValueError: ``observation_scale`` does not fit the observation.
+        """
+        scale_vector("observation_scale", self.observation_scale, in_features)
         return LipschitzMLP(
             in_features,
             out_features,

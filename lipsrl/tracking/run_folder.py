@@ -65,6 +65,11 @@ class RunFolder:
                     f"{str(path)!r} is not a complete run folder: {file.name} is missing. Train again with "
                     "`python -m experiments.train … --output DIR`, or give the zip itself."
                 )
+        if folder.read_config().get("vec_normalize") and not folder.normalization_file.is_file():
+            raise FileNotFoundError(
+                f"{str(path)!r} was trained with VecNormalize, but its {folder.normalization_file.name} is missing. "
+                "Without it the model acts, and is certified, as another controller: restore the file or train again."
+            )
         return folder
 
     def read_config(self) -> dict[str, Any]:

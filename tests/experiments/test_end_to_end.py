@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,7 +188,32 @@ def test_interrupted_training_keeps_the_model(tmp_path, how):
 def test_sweep_resumes(demo):
     output, _ = demo
     result = run("experiments.sweep", "--seeds", "1", "--timesteps", "2048", "--output", output)
-    assert result.stdout == ""  # both agents of seed 0 are finished
+    assert result.stdout.count("finished, kept") == 2
+    assert "$" not in result.stdout
+    result = run("experiments.sweep", "--seeds", "1", "--timesteps", "4096", "--output", output, check=False)
+    assert result.returncode == 2
+    assert "timesteps=2048, not 4096" in result.stderr
+    assert "seeds must be an integer > 0" in run("experiments.sweep", "--seeds", "0", check=False).stderr
+
+
+def test_run_folder_that_lost_its_statistics_is_refused(demo, tmp_path, capsys):
+    """It would be certified, and measured, as another controller."""
+    output, _ = demo
+    copied = shutil.copytree(output / "ppo-sandwich-pendulum-0", tmp_path / "run")
+    (copied / "vecnormalize.pkl").unlink()
+    assert cli.main(["certify", str(copied)]) == 2
+    assert "vecnormalize.pkl is missing" in capsys.readouterr().err
+
+
+def test_statistics_are_given_to_one_zip_only(demo, capsys):
+    output, _ = demo
+    folder = output / "ppo-sandwich-pendulum-0"
+    statistics = ["--vec-normalize", str(folder / "vecnormalize.pkl")]
+    assert cli.main(["certify", str(folder), *statistics]) == 2
+    assert "has its own" in capsys.readouterr().err
+    zips = [str(folder / "model.zip"), str(output / "ppo-pendulum-0" / "model.zip")]
+    assert cli.main(["evaluate", *zips, "--env", "Pendulum-v1", *statistics]) == 2
+    assert "one model's own" in capsys.readouterr().err
 
 
 def test_every_agent_builds_on_every_task_it_names():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import A2C, PPO, SAC
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -325,13 +325,25 @@ def test_zip_loads_where_only_sb3_was_imported(tmp_path):
         ({"net_arch": "64"}, "net_arch must be a list of integers"),
         ({"net_arch": [64, 0]}, "received the width 0"),
         ({"net_arch": {"actor": [3]}}, "received the key 'actor'"),
-        ({"observation_scale": [1.0]}, "must be one number > 0 or 3 of them, received 1"),
+        ({"observation_scale": [1.0]}, "observation_scale must be one number > 0 or 3 of them, received 1"),
+        (
+            {"observation_scale": "abc"},
+            "observation_scale must be one number > 0 or 3 of them, received 'abc'",
+        ),
         ({"critic_lipschitz_bound": 3.0}, "critic_lipschitz_bound=3.0 is not supported"),
     ],
 )
 def test_bad_input_is_named(algorithm, arguments, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         build(algorithm, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env"), [(TD3, "Pendulum-v1"), (DDPG, "Pendulum-v1"), (DQN, "CartPole-v1")]
+)
+def test_other_algorithms_say_so(algorithm, env):
+    with pytest.raises(ValueError, match="available for PPO, A2C and SAC"):
+        algorithm("LipschitzMlpPolicy", env, policy_kwargs={"lipschitz_bound": K})
 
 
 def test_uncovered_spaces_and_extractors_are_refused():
