@@ -99,7 +99,7 @@ def main() -> None:
         try:
             sweep(args)
         except KeyboardInterrupt:
-            print("Interrupted. The same command goes on where it stopped.")
+            print("Interrupted. The same command keeps the finished runs and trains the others from the start.")
             raise SystemExit(130) from None
 
 
