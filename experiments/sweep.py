@@ -99,7 +99,9 @@ def main() -> None:
         try:
             sweep(args)
         except KeyboardInterrupt:
-            print("Interrupted. The same command keeps the finished runs and trains the others from the start.")
+            print(
+                "Interrupted. The same command keeps the finished runs and trains the others from the start."
+            )
             raise SystemExit(130) from None
 
 
