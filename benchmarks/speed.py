@@ -22,6 +22,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
 from lipsrl import LipschitzMLP
+from lipsrl._validation import positive_int
 from lipsrl.layers import LAYERS, project_after_step
 
 PLAIN = "plain"
@@ -118,6 +119,7 @@ def learn(layer: str, width: int, steps: int) -> Callable[[], object]:
 def main() -> None:
     """Command line."""
     args = tyro.cli(Args, description=__doc__)
+    positive_int("repeats", args.repeats)
     torch.set_num_threads(1)
     results = {
         "inference, batch 1": interleave(

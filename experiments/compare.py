@@ -102,6 +102,8 @@ def traces_of(
 def compare(args: Args) -> Evaluation:
     """Evaluate, certify, print and report."""
     folders = open_runs(args.run)
+    if args.output is not None:
+        Evaluation.check_path(args.output)
     configs = [folder.read_config() for folder in folders]
     task = one_task(configs)
     refuse_twins(folders, configs)

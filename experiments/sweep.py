@@ -67,6 +67,8 @@ def sweep(args: Args) -> list[Path]:
     task = get_task(args.task)
     positive_int("seeds", args.seeds)
     positive_int("jobs", args.jobs)
+    if args.timesteps is not None:
+        positive_int("timesteps", args.timesteps)
     lengths = {name: args.timesteps or get_agent(name).for_task(task.name).timesteps for name in args.agents}
     folders = {
         (agent, seed): args.output / f"{agent}-{args.task}-{seed}"

@@ -29,6 +29,7 @@ from agents import AGENTS, Recipe, get_agent
 from envs import TASKS, Task, get_task
 from experiments._console import command_line, fail, parse, versions
 from experiments._progress import ProgressCallback
+from lipsrl._validation import positive_int
 from lipsrl.certificates import certify
 from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
 
@@ -139,21 +140,23 @@ def train(args: Args) -> RunFolder:
     recipe, task = get_agent(args.agent), get_task(args.task)
     settings = recipe.for_task(task.name)
     timesteps = settings.timesteps if args.timesteps is None else args.timesteps
-    if timesteps <= 0:
-        raise ValueError(f"timesteps must be an integer > 0, received {timesteps}.")
+    positive_int("timesteps", timesteps)
     folder = RunFolder(args.output or Path("runs") / f"{args.agent}-{args.task}-{args.seed}")
     if folder.path.exists() and not args.overwrite:
         raise FileExistsError(
             f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
         )
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(positive_int("threads", args.threads))
     venv = make_training_env(recipe, task)
     model = recipe.build(venv, task, seed=args.seed, lipschitz_bound=args.lipschitz_bound)
 
-    # Nothing is left of a run that fails before it has a model.
+    # Nothing is left of a run that fails before it has a model, and what it was to replace comes back.
+    previous = folder.path.with_name(f".{folder.path.name}.previous")
     if folder.path.exists():
-        shutil.rmtree(folder.path)
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.path.rename(previous)
     folder.path.mkdir(parents=True)
+    logger: Logger | None = None
     try:
         config = {
             "agent": args.agent,
@@ -189,9 +192,14 @@ def train(args: Args) -> RunFolder:
         with uninterrupted():
             folder.save_model(model)
     except BaseException:
+        if logger is not None:
+            logger.close()
         if not folder.model_file.is_file():
             shutil.rmtree(folder.path, ignore_errors=True)
+            if previous.exists():
+                previous.rename(folder.path)
         raise
+    shutil.rmtree(previous, ignore_errors=True)
     status = "finished" if finished else "interrupted"
     folder.write_config(
         {

@@ -149,6 +149,8 @@ class Evaluate(Measurement):
     """Write the table there (.parquet, with a .json beside it)."""
 
     def run(self, console: Console) -> None:
+        if self.output is not None:
+            Evaluation.check_path(self.output)
         evaluation = self.measure(self.sources())
         if self.output is not None:
             evaluation.save(self.output)

@@ -63,6 +63,15 @@ class Evaluation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", conform(self.frame))
 
+    @staticmethod
+    def check_path(path: str | Path) -> Path:
+        """``path`` if `save` can write there; to be asked before a long measurement.
+
+        Raises:
+            ValueError: another suffix than ``.parquet``.
+        """
+        return _parquet(path)
+
     def save(self, path: str | Path) -> Path:
         """Write ``path`` (``.parquet``) and the metadata beside it (``.json``); returns the path.
 

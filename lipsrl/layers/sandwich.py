@@ -17,7 +17,7 @@ SQRT2 = math.sqrt(2.0)
 
 #: The stack is held at this norm, and divided by it. A step of an adaptive optimizer has a given size per entry, so
 #: the radius sets how far one step turns the layer. At 1 that is about four times as far as in a plain layer (two
-#: factors of small entries make the merged weight), and PPO's policy jumps: KL divergences above 3 in some update of
+#: factors of small entries make the merged weight), and PPO's policy jumps: KL divergences of 3 to 15 in some update of
 #: every run, and two failed trainings of ten on Pendulum (docs/pendulum.md).
 RADIUS = 4.0
 

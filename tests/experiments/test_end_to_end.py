@@ -15,6 +15,7 @@ import pytest
 
 from agents import AGENTS, get_agent
 from envs import TASKS, get_task
+from experiments.train import Args, train
 from lipsrl import cli
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
@@ -106,6 +107,7 @@ def test_lipsrl_command_on_run_folder_and_zip(demo, tmp_path, capsys):
     [
         (["certify", "nowhere"], "is not a file"),
         (["evaluate"], "path is missing"),
+        (["evaluate", "{folder}", "--output", "table.csv"], "path must end in .parquet"),
         (["certify", "{folder}", "--norm", "l7"], "norm='l7'"),
         (["evaluate", "{zip}"], "env is missing"),
         (["evaluate", "{folder}", "--disturbance", "gausian"], "Did you mean 'gaussian'"),
@@ -134,6 +136,7 @@ def test_lipsrl_command_errors(demo, tmp_path, capsys, arguments, message, monke
         (["--lipschitz-bound", "-1"], "lipschitz_bound must be a finite number > 0, received -1.0"),
         (["--agent", "ppo", "--lipschitz-bound", "3"], "is a plain SB3 agent and takes no lipschitz_bound"),
         (["--timesteps", "0"], "timesteps must be an integer > 0"),
+        (["--threads", "0"], "threads must be an integer > 0"),
     ],
 )
 def test_train_errors_leave_nothing_behind(tmp_path, arguments, message):
@@ -183,6 +186,21 @@ def test_interrupted_training_keeps_the_model(tmp_path, how):
     assert str(output) in text
     assert json.loads((output / "config.json").read_text())["status"] == "interrupted"
     assert Certificate.load(output / "certificate.json").upper_bound > 0
+
+
+def test_failed_overwrite_brings_the_old_run_back(demo, tmp_path, monkeypatch):
+    output, _ = demo
+    folder = shutil.copytree(output / "ppo-pendulum-0", tmp_path / "run")
+    before = (folder / "model.zip").read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("experiments.train.learn", fail)
+    with pytest.raises(OSError, match="disk full"):
+        train(Args(agent="ppo", output=folder, overwrite=True, track="disabled", timesteps=2048))
+    assert (folder / "model.zip").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 def test_sweep_resumes(demo):
