@@ -10,6 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from envs import Task, get_task
+from lipsrl.layers import LAYERS
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Recipe:
                     "Use a Lipschitz agent such as 'ppo-sandwich'."
                 )
             return kwargs
-        lipschitz = {"lipschitz_bound": self.lipschitz_bound[task.name], "layer": self.layer}
+        lipschitz: dict[str, Any] = {"lipschitz_bound": self.lipschitz_bound[task.name], "layer": self.layer}
+        if LAYERS[self.layer].norm != "l2":
+            lipschitz["norm"] = LAYERS[self.layer].norm
         return {**kwargs, **lipschitz, **chosen}
 
     def build(

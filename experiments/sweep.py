@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agents import get_agent
 from envs import get_task
@@ -26,9 +27,15 @@ class Args:
     task: str = "pendulum"
     """Name of the task (see envs/)."""
     seeds: int = 10
-    """Training seeds 0 … N-1."""
+    """Number of training seeds."""
+    first_seed: int = 0
+    """The first of them: a screening should not use the seeds of the final table."""
     timesteps: int | None = None
     """Environment steps; the recipes' own number if not given."""
+    lipschitz_bound: float | None = None
+    """K of every Lipschitz agent; the recipes' own if not given."""
+    budget: str | None = None
+    """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
     output: Path = Path("runs/sweep")
     """Run folders go to OUTPUT/AGENT-TASK-SEED."""
     jobs: int = 2
@@ -37,11 +44,11 @@ class Args:
     """Weights & Biases: online, offline or disabled; see experiments.train."""
 
 
-def is_finished(path: Path, timesteps: int) -> bool:
-    """Whether a run folder holds a finished training of that length.
+def is_finished(path: Path, timesteps: int, policy: dict[str, Any]) -> bool:
+    """Whether a run folder holds a finished training of that length, with those ``policy_kwargs``.
 
     Raises:
-        ValueError: it holds a finished training of another length.
+        ValueError: it holds a finished training of another length, or with others.
     """
     try:
         config = RunFolder.open(path).read_config()
@@ -53,6 +60,13 @@ def is_finished(path: Path, timesteps: int) -> bool:
         raise ValueError(
             f"{path} is finished with timesteps={config['timesteps']}, not {timesteps}. Give another --output, or "
             "remove it."
+        )
+    given = config["hyperparameters"]["policy_kwargs"]
+    different = {key: given.get(key) for key, value in policy.items() if given.get(key) != value}
+    if different:
+        raise ValueError(
+            f"{path} is finished with {different}, not { ({key: policy[key] for key in different}) }. Give another "
+            "--output, or remove it."
         )
     return True
 
@@ -70,19 +84,26 @@ def sweep(args: Args) -> list[Path]:
     if args.timesteps is not None:
         positive_int("timesteps", args.timesteps)
     lengths = {name: args.timesteps or get_agent(name).for_task(task.name).timesteps for name in args.agents}
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
     folders = {
         (agent, seed): args.output / f"{agent}-{args.task}-{seed}"
-        for seed in range(args.seeds)  # seed by seed: a comparison is possible before the sweep has ended
+        for seed in seeds  # seed by seed: a comparison is possible before the sweep has ended
         for agent in args.agents
     }
     commands = []
     for (agent, seed), folder in folders.items():
-        if is_finished(folder, lengths[agent]):
+        policy: dict[str, Any] = {}
+        if get_agent(agent).layer is not None:
+            wanted = {"lipschitz_bound": args.lipschitz_bound, "budget": args.budget}
+            policy = {key: value for key, value in wanted.items() if value is not None}
+        if is_finished(folder, lengths[agent], policy):
             print(f"{folder}: finished, kept")
             continue
         options: list[object] = ["--agent", agent, "--task", args.task, "--seed", seed, "--output", folder]
         if args.timesteps is not None:
             options += ["--timesteps", args.timesteps]
+        for key, value in policy.items():
+            options += [f"--{key.replace('_', '-')}", value]
         if args.track is not None:
             options += ["--track", args.track]
         commands.append(module_command("experiments.train", *options, "--overwrite"))
@@ -91,7 +112,7 @@ def sweep(args: Args) -> list[Path]:
         raise RuntimeError(
             "Trainings that failed:\n" + "\n".join(f"  [{f.status}] {f.command}" for f in failures)
         )
-    return [folders[agent, seed] for agent in args.agents for seed in range(args.seeds)]
+    return [folders[agent, seed] for agent in args.agents for seed in seeds]
 
 
 def main() -> None:

@@ -48,6 +48,8 @@ class Args:
     """Environment steps; the recipe's own number if not given."""
     lipschitz_bound: float | None = None
     """K, if not the recipe's."""
+    budget: str | None = None
+    """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
     output: Path | None = None
     """Run folder; runs/AGENT-TASK-SEED if not given."""
     overwrite: bool = False
@@ -148,7 +150,8 @@ def train(args: Args) -> RunFolder:
         )
     torch.set_num_threads(positive_int("threads", args.threads))
     venv = make_training_env(recipe, task)
-    model = recipe.build(venv, task, seed=args.seed, lipschitz_bound=args.lipschitz_bound)
+    options = {"lipschitz_bound": args.lipschitz_bound, "budget": args.budget}
+    model = recipe.build(venv, task, seed=args.seed, **options)
 
     # Nothing is left of a run that fails before it has a model, and what it was to replace comes back.
     previous = folder.path.with_name(f".{folder.path.name}.previous")
@@ -177,7 +180,7 @@ def train(args: Args) -> RunFolder:
                 },
                 "policy_kwargs": {
                     key: getattr(value, "__name__", value)
-                    for key, value in recipe.policy_kwargs(task).items()
+                    for key, value in recipe.policy_kwargs(task, **options).items()
                 },
             },
             "command": command_line("experiments.train"),

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lipsrl._stages import Stage, added_by_rounding, build, evaluate
 from lipsrl._validation import lookup, positive_finite, positive_int
-from lipsrl.layers import ACTIVATIONS, LAYERS, LipschitzLayer, Spectral, activation_name, spectral_norm
+from lipsrl.layers import HEADS, LAYERS, LearnedBudget, LipschitzLayer, activation_name, layer_bounds
 from lipsrl.layers._linalg import EPS64, MARGIN
-from lipsrl.layers._plain import plain_linear
-
-Affine = tuple[Tensor, Tensor]
+from lipsrl.layers._plain import Residual, plain_linear
 
 #: Bounds and scales may be this large, and this small.
 LARGEST = 1e15
@@ -56,13 +55,22 @@ def _check_magnitude(argument: str, value: Any) -> None:
         )
 
 
-class LipschitzMLP(nn.Module):
-    """Multi-layer perceptron with ``‖f(x) - f(x')‖₂ ≤ bound·‖x - x'‖₂`` for all x, x'.
+def norm_mismatch(layer: str, norm: str) -> ValueError:
+    """The error for a layer that bounds another norm."""
+    own = LAYERS[layer].norm
+    fitting = [name for name, cls in LAYERS.items() if cls.norm == norm]
+    return ValueError(
+        f"norm={norm!r} is not supported by layer={layer!r}, which bounds the {own} norm. Use norm={own!r}, or one of "
+        f"the layers {', '.join(map(repr, fitting))}."
+    )
 
-    Hidden layers stay at their bound, 1; the last layer lies in the spectral ball of radius K and can shrink,
-    because a network that cannot make its output small is hard to train (an orthogonal last layer costs PPO
-    its return on Pendulum). K belongs to the last layer alone: spent before the first one, wholly or by half,
-    it made PPO on Pendulum worse.
+
+class LipschitzMLP(nn.Module):
+    """Multi-layer perceptron with ``‖f(x) - f(x')‖ ≤ bound·‖x - x'‖`` for all x, x', in l2 or l-inf.
+
+    Hidden layers stay at their bound; the last layer lies in the ball of its radius and can shrink, because a
+    network that cannot make its output small is hard to train (an orthogonal last layer costs PPO its return on
+    Pendulum).
 
     Args:
         in_features, out_features: sizes of x (…, in_features) and f(x) (…, out_features).
@@ -70,7 +78,9 @@ class LipschitzMLP(nn.Module):
         bound: K > 0.
         layer: key of :data:`lipsrl.layers.LAYERS`.
         activation: key of :data:`lipsrl.layers.ACTIVATIONS`, or a torch class.
-        norm: ``"l2"``.
+        norm: ``"l2"``, or ``"linf"`` with ``layer="linf"``.
+        budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`. All of it in the last layer
+            unless said otherwise (docs/layers.md has what was measured).
         head_gain: initial norm of the last layer, as a share of what it may reach.
         input_scale: unit of each input; the promise becomes ``‖Δf‖ ≤ K·‖Δx / input_scale‖``.
         output_scale: f is divided by it, and the promise holds for ``f·output_scale``.
@@ -90,8 +100,9 @@ class LipschitzMLP(nn.Module):
 
     input_scale: Tensor | None
     output_scale: Tensor | None
-    _cache: list[Affine] | None = None
+    _cache: list[Stage] | None = None
     _cache_in_eval: bool = False
+    _watched: list[dict[str, Any]] | None = None
     _stamp: list[tuple[int, int]] | None = None  # of the weights that were last seen inside their sets
 
     def __init__(
@@ -104,6 +115,7 @@ class LipschitzMLP(nn.Module):
         activation: str | type[nn.Module] = "relu",
         norm: str = "l2",
         *,
+        budget: str = "output",
         head_gain: float = 1.0,
         input_scale: Any = None,
         output_scale: Any = None,
@@ -117,20 +129,25 @@ class LipschitzMLP(nn.Module):
         self.layer_name = layer
         layer_class = lookup("layer", layer, LAYERS)
         self.activation_name = activation_name(activation)
-        if norm != "l2":
-            raise ValueError(f"norm={norm!r} is not supported by layer={layer!r}. Accepted: 'l2'.")
+        if norm != layer_class.norm:
+            lookup("norm", norm, HEADS)
+            raise norm_mismatch(layer, norm)
         self.norm = norm
+        self.budget = budget
 
         # Rounding of the merged float32 weights must not carry the network over its bound (lipschitz_bound()
         # adds it): a little is kept back. It grows with depth as the product of the factors' norms does.
-        reserve = min(1e-2, MARGIN * (len(self.hidden) + 1) * 2 ** len(self.hidden))
-        radius = self.bound * (1.0 - reserve)
+        n_layers = len(self.hidden) + 1
+        reserve = min(1e-2, MARGIN * n_layers * 2 ** len(self.hidden))
+        bounds = layer_bounds(budget, self.bound * (1.0 - reserve), n_layers)
         sizes = (self.in_features, *self.hidden)
         self.layers = nn.ModuleList(
-            layer_class(n_in, n_out, self.activation_name) for n_in, n_out in itertools.pairwise(sizes)
+            layer_class(n_in, n_out, self.activation_name, bound=share)
+            for (n_in, n_out), share in zip(itertools.pairwise(sizes), bounds[:-1], strict=True)
         )
-        self.head = Spectral(sizes[-1], self.out_features, None, bound=radius, gain=head_gain)
-        self.activation = ACTIVATIONS[self.activation_name]()
+        head_class = HEADS[norm]
+        self.head = head_class(sizes[-1], self.out_features, None, bound=bounds[-1], gain=head_gain)
+        self.shares = LearnedBudget(n_layers) if budget == "learned" else None
         # Constants of the problem, equal in every copy; not part of the state dict.
         for name, value, size in (
             ("input_scale", input_scale, self.in_features),
@@ -142,47 +159,37 @@ class LipschitzMLP(nn.Module):
 
     # -- the function ------------------------------------------------------------------------------------
 
-    def affine_maps(self, dtype: torch.dtype | None = None) -> list[Affine]:
-        """Weights and biases of the equivalent plain network (differentiable, unless ``dtype`` is given).
+    def stages(self, *, acting: bool = True) -> list[Stage]:
+        """The equivalent chain of plain stages, as it acts now (differentiable), or exactly in float64."""
+        shares = None
+        if self.shares is not None:
+            late = acting and self.training
+            shares = self.shares.factors(None if late else torch.float64)
+        return build(
+            [*self.layers, self.head],
+            acting=acting,
+            input_scale=self.input_scale,
+            output_scale=self.output_scale,
+            shares=shares,
+        )
 
-        ``W_k = W_in,k · W_out,k-1``, with the scales folded into the first and last.
-        """
-
-        def cast(tensor: Tensor) -> Tensor:
-            return tensor if dtype is None else tensor.detach().to(dtype)
-
-        maps: list[Affine] = []
-        before: Tensor | None = None
-        modules: list[LipschitzLayer] = [*self.layers, self.head]
-        if dtype is not None:  # converted before anything is computed from them
-            modules = [copy.deepcopy(layer).to(dtype) for layer in modules]
-        for layer in modules:
-            weight = layer.input_weight()
-            maps.append((cast(weight if before is None else weight @ before), cast(layer.bias)))
-            before = layer.output_weight()
-        if self.input_scale is not None:
-            maps[0] = (maps[0][0] / cast(self.input_scale), maps[0][1])
-        if self.output_scale is not None:
-            scale = cast(self.output_scale)
-            weight, bias = maps[-1]
-            maps[-1] = (weight / scale.unsqueeze(1), bias / scale)
-        return maps
-
-    def _current_maps(self) -> list[Affine]:
+    def _current_stages(self) -> list[Stage]:
         if not self.training and not torch.compiler.is_compiling():
             stamp = self._current_stamp()
             if stamp is None:  # torch.func.functional_call put others in their place
-                return self.affine_maps()
+                return self.stages()
             if stamp != self._stamp:
                 self.project()
-        return self.affine_maps() if self._cache is None else self._cache
+        return self.stages() if self._cache is None else self._cache
 
     def _current_stamp(self) -> list[tuple[int, int]] | None:
         """What tells most writes to the weights, in 2 µs; ``None`` if they are not the module's own Parameters."""
+        if self._watched is None:
+            self._watched = [m._parameters for m in self.modules() if m._parameters]
         stamp = []
         try:
-            for layer in (*self.layers._modules.values(), self.head):
-                for p in layer._parameters.values():
+            for parameters in self._watched:
+                for p in parameters.values():
                     if p is not None:
                         if type(p) is not nn.Parameter:
                             return None
@@ -193,64 +200,41 @@ class LipschitzMLP(nn.Module):
 
     def latent(self, x: Tensor) -> Tensor:
         """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
-        activate = self.activation.forward  # one module call per layer costs 9 % of batch-1 inference
-        for weight, bias in self._current_maps()[:-1]:
-            x = activate(F.linear(x, weight, bias))
-        return x
+        return evaluate(self._current_stages()[:-1], x)
 
     def output(self, latent: Tensor) -> Tensor:
         """f from :meth:`latent`'s result: the last affine map."""
-        return F.linear(latent, *self._current_maps()[-1])
+        last = self._current_stages()[-1]
+        return F.linear(latent, last.weight, last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (…, in_features) to (…, out_features)."""
-        *hidden, last = self._current_maps()
-        activate = self.activation.forward
-        for weight, bias in hidden:
-            x = activate(F.linear(x, weight, bias))
-        return F.linear(x, *last)
+        return evaluate(self._current_stages(), x)
 
     # -- the promise -------------------------------------------------------------------------------------
 
     def lipschitz_bound(self) -> float:
         """Sound upper bound of the Lipschitz constant of the weights as they are now, computed in float64.
 
-        Infinite where float64 overflows. A cache that the weights have left behind is renewed (and projected) first.
+        Of ``x / input_scale ↦ f·output_scale``, in the network's norm. Infinite where float64 overflows. A cache that
+        the weights have left behind is renewed (and projected) first.
 
-        Of ``x / input_scale ↦ f·output_scale``. It is the product of the layers' own bounds (for Sandwich
-        layers the construction bound: the product of the *merged* norms says nothing) plus what rounding
-        the merged weights to their dtype can add: ‖Π(Wᵢ + Eᵢ) - ΠWᵢ‖ ≤ Π(‖Wᵢ‖ + ‖Eᵢ‖) - Π‖Wᵢ‖, where W and E are
-        taken between units scaled by Ψ, which commutes with the activations' slopes between them.
+        It is the product of the layers' own bounds (for Sandwich and residual layers the construction bound: the
+        product of the *merged* norms says nothing) plus what rounding the merged weights to their dtype can add.
         """
         self._renew_stale_cache()
         modules: list[LipschitzLayer] = [*self.layers, self.head]
         norms = [layer.lipschitz_bound() for layer in modules]
-        exact = self.affine_maps(torch.float64)
-        plain, perturbed = 1.0, 1.0
-        before = self.input_scale
-        previous: Tensor | None = None
-        with torch.no_grad():
-            for (target, _), (weight, _), layer in zip(exact, self.affine_maps(), modules, strict=True):
-                error = weight.double() - target
-                # columns to the units before this map, rows to those after it
-                after = self.output_scale if layer is self.head else layer.unit_scale()
-                scale = torch.ones_like(target)
-                if before is not None:
-                    scale = scale * before.double()
-                if after is not None:
-                    scale = scale * after.double().unsqueeze(1)
-                norm = spectral_norm(target * scale)
-                # rounding of the float64 product W_in·W_out itself
-                factors = layer.input_weight().double()
-                factors = factors if after is None else factors * after.double().unsqueeze(1)
-                size = float(factors.norm()) * (1.0 if previous is None else float(previous.norm()))
-                rounding = 8 * EPS64 * (len(factors[0]) + 8) * size if self.hidden else 0.0
-                plain, perturbed = plain * norm, perturbed * (norm + spectral_norm(error * scale) + rounding)
-                before = None if after is None else 1.0 / after
-                previous = layer.output_weight()
-                if previous is not None:
-                    previous = previous.double() if before is None else previous.double() * before.double()
-        added = perturbed - plain + 4 * EPS64 * len(modules) * perturbed
+        if self.shares is not None:
+            norms.append(float(torch.prod(self.shares.factors(torch.float64)).detach()))
+        added = added_by_rounding(
+            modules,
+            self.stages(),
+            self.stages(acting=False),
+            norm=self.norm,
+            input_scale=self.input_scale,
+            output_scale=self.output_scale,
+        )
         with np.errstate(over="ignore", under="ignore"):
             bound = (float(np.prod(norms)) + added) * (1.0 + 64 * EPS64)
         if not np.isfinite(bound):
@@ -267,14 +251,17 @@ class LipschitzMLP(nn.Module):
         return any(changed)
 
     def merge(self) -> nn.Sequential:
-        """The same function as fresh plain torch modules: ``nn.Linear`` and activations."""
+        """The same function as fresh plain torch modules: ``nn.Linear``, activations and residual blocks of them."""
         modules: list[nn.Module] = []
         with torch.no_grad():
-            maps = [(w.detach(), b.detach()) for w, b in self._current_maps()]
-        for i, (weight, bias) in enumerate(maps):
-            if i:
-                modules.append(ACTIVATIONS[self.activation_name]())
-            modules.append(plain_linear(weight, bias))
+            stages = [stage.detach() for stage in self._current_stages()]
+        for layer, stage in zip([*self.layers, self.head], stages, strict=True):
+            branch: list[nn.Module] = [plain_linear(stage.weight, stage.bias)]
+            if layer.activation is not None:
+                branch.append(copy.deepcopy(layer.activation).requires_grad_(True))
+            if stage.output is not None:
+                branch.append(plain_linear(stage.output, None))
+            modules += branch if stage.skip is None else [Residual(branch, stage.skip)]
         return nn.Sequential(*modules).train(self.training)
 
     # -- state -------------------------------------------------------------------------------------------
@@ -296,14 +283,16 @@ class LipschitzMLP(nn.Module):
             self._stamp = self._current_stamp()
             if self._cache_in_eval:
                 with torch.no_grad():
-                    self._cache = [(w.detach().clone(), b.detach().clone()) for w, b in self.affine_maps()]
+                    self._cache = [stage.clone() for stage in self.stages()]
 
     def _renew_stale_cache(self) -> None:
         if self._cache is not None:
             with torch.no_grad():
-                pairs = zip(self._cache, self.affine_maps(), strict=True)
-                if not all(torch.equal(old, new) for a, b in pairs for old, new in zip(a, b, strict=True)):
-                    self.project()
+                for old, new in zip(self._cache, self.stages(), strict=True):
+                    for a, b in zip(old, new, strict=True):
+                        if isinstance(a, Tensor) and isinstance(b, Tensor) and not torch.equal(a, b):
+                            self.project()
+                            return
 
     def train(self, mode: bool = True) -> LipschitzMLP:
         """Switch mode. Acts on transitions only: SB3 calls this at every ``predict``."""
@@ -333,6 +322,7 @@ class LipschitzMLP(nn.Module):
         state = self.__dict__.copy()
         state.pop("_cache", None)
         state.pop("_stamp", None)
+        state.pop("_watched", None)
         state.pop("_cache_in_eval", None)
         return state
 

@@ -77,7 +77,7 @@ def certify(
             f"lipsrl found a pair of slope {pair.ratio:.9g} (network {network.lower_bound:.9g}) above its own "
             f"bound {upper:.9g} (network {upper_network:.9g}): a bug in lipsrl, please report it with the model."
         )
-    constrained = pipeline.parts.constrained
+    constrained = _promising(pipeline, norm)
     return Certificate(
         upper_bound=upper,
         lower_bound=pair.ratio,
@@ -102,9 +102,15 @@ def certify(
     )
 
 
+def _promising(pipeline: Pipeline, norm: str) -> LipschitzMLP | None:
+    """The constrained network, if its promise is in ``norm``."""
+    constrained = pipeline.parts.constrained
+    return constrained if constrained is not None and constrained.norm == norm else None
+
+
 def _network_bounds(pipeline: Pipeline, method: str) -> dict[str, float]:
     """method → bound of ``observation / input_scale ↦ action`` (before the clip)."""
-    constrained = pipeline.parts.constrained
+    constrained = _promising(pipeline, "l2")
     half = pipeline.parts.half_range
     accepted = ["auto", "product", "construction"]
     if method not in accepted:
@@ -114,7 +120,7 @@ def _network_bounds(pipeline: Pipeline, method: str) -> dict[str, float]:
         bounds["construction"] = constrained.lipschitz_bound() * _scale_rounding(constrained, half)
     if method == "construction" and constrained is None:
         raise ValueError(
-            "method='construction' needs a Lipschitz policy; this is a stock one: use 'product'."
+            "method='construction' needs a Lipschitz policy in the same norm; for others use 'product'."
         )
     if method != "construction":
         fold = None if half is None else torch.as_tensor(half)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lipsrl.layers._base import LipschitzLayer
-from lipsrl.layers._linalg import spectral_norm
+from lipsrl.layers._base import Factors, LipschitzLayer
+from lipsrl.layers._linalg import operator_norm, spectral_norm
 from lipsrl.layers.activations import ACTIVATIONS, activation_name, max_slope
+from lipsrl.layers.budget import BUDGETS, LearnedBudget, layer_bounds
+from lipsrl.layers.linf import LInf
 from lipsrl.layers.optimizer import project_after_step
 from lipsrl.layers.orthogonal import Orthogonal
 from lipsrl.layers.sandwich import Sandwich
@@ -18,18 +20,28 @@ from lipsrl.layers.spectral import Spectral
 
 #: name → class of every constrained layer.
 LAYERS: Mapping[str, type[LipschitzLayer]] = MappingProxyType(
-    {cls.name: cls for cls in (Spectral, Orthogonal, Sandwich)}
+    {cls.name: cls for cls in (Spectral, Orthogonal, Sandwich, LInf)}
 )
+
+#: norm → class of the last layer of a network, which may shrink.
+HEADS: Mapping[str, type[LipschitzLayer]] = MappingProxyType({"l2": Spectral, "linf": LInf})
 
 __all__ = [
     "ACTIVATIONS",
+    "BUDGETS",
+    "HEADS",
     "LAYERS",
+    "Factors",
+    "LInf",
+    "LearnedBudget",
     "LipschitzLayer",
     "Orthogonal",
     "Sandwich",
     "Spectral",
     "activation_name",
+    "layer_bounds",
     "max_slope",
+    "operator_norm",
     "project_after_step",
     "spectral_norm",
 ]

@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lipsrl._validation import positive_finite, positive_int
-from lipsrl.layers.activations import ACTIVATIONS, activation_name
+from lipsrl.layers.activations import UNIT_SLOPE, activation_name, make_activation
+
+
+class Factors(NamedTuple):
+    """What a layer computes with: ``y = S x + W_out φ(W_in x + b)``.
+
+    Attributes:
+        input: ``W_in`` (out_features, in_features).
+        output: ``W_out`` (out_features, out_features), or ``None`` for the identity.
+        skip: ``S`` (out_features, in_features), or ``None`` for no skip connection.
+        unit_scale: positive diagonal Ψ (out_features,) with ``W_out = …Ψ`` and ``W_in = Ψ⁻¹…``, or ``None``. It
+            commutes with the activation's slopes, so it drops out of every Jacobian.
+    """
+
+    input: Tensor
+    output: Tensor | None = None
+    skip: Tensor | None = None
+    unit_scale: Tensor | None = None
 
 
 class LipschitzLayer(nn.Module, ABC):
-    """``y = W_out φ(W_in x + b)``, at most ``bound``-Lipschitz in l2; ``W_out`` is the identity where ``None``.
+    """``y = S x + W_out φ(W_in x + b)``, at most ``bound``-Lipschitz in :attr:`norm`; see :class:`Factors`.
 
     All state is in Parameters, so polyak averaging, ``state_dict``, ``deepcopy`` and pickling need no care.
     Deliberately no subclass of ``nn.Linear``: SB3's ``ortho_init`` overwrites those.
+
+    A *projected* layer holds plain weights that are put back into their set after each optimizer step. A
+    *parametrised* one computes its weights from free parameters whenever they are used; they are inside the set by
+    construction.
 
     Args:
         in_features, out_features: sizes.
         activation: key of :data:`~lipsrl.layers.ACTIVATIONS`, a torch class, or ``None`` for a linear layer.
         bound: Lipschitz constant that the layer never exceeds.
         gain: initial norm relative to ``bound`` for layers that may shrink.
+
+    Raises:
+        ValueError: an argument is out of range, or the family's proof does not cover the activation.
     """
 
     #: Key in ``LAYERS``.
     name: ClassVar[str]
     #: Whether the constraint is held by projecting plain weights after each optimizer step.
     projected: ClassVar[bool] = True
+    #: Norm of inputs and outputs that the bound speaks of.
+    norm: ClassVar[str] = "l2"
+    #: Whether the proof needs activations with slope in [0, 1].
+    needs_unit_slope: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -45,9 +73,14 @@ class LipschitzLayer(nn.Module, ABC):
         self.out_features = positive_int("out_features", out_features)
         self.bound = positive_finite("bound", bound)
         self.activation_name = None if activation is None else activation_name(activation)
-        self.activation: nn.Module | None = (
-            None if self.activation_name is None else ACTIVATIONS[self.activation_name]()
-        )
+        self.activation: nn.Module | None = None
+        if self.activation_name is not None:
+            if self.needs_unit_slope and self.activation_name not in UNIT_SLOPE:
+                raise ValueError(
+                    f"layer={self.name!r} cannot be used with activation={self.activation_name!r}: its proof needs "
+                    f"slopes between 0 and 1. Accepted: {', '.join(map(repr, sorted(UNIT_SLOPE)))}."
+                )
+            self.activation = make_activation(self.activation_name, self.out_features, norm=self.norm)
         if not 0 < gain <= 1:
             raise ValueError(f"gain must be in (0, 1], the initial share of the bound; received {gain!r}.")
         self.bias = nn.Parameter(torch.zeros(out_features))
@@ -58,23 +91,15 @@ class LipschitzLayer(nn.Module, ABC):
         """Create the weights, inside their set."""
 
     @abstractmethod
-    def input_weight(self) -> Tensor:
-        """``W_in`` (out_features, in_features), differentiable."""
-
-    def output_weight(self) -> Tensor | None:
-        """``W_out`` (out_features, out_features), differentiable, or ``None`` for the identity."""
-        return None
-
-    def unit_scale(self) -> Tensor | None:
-        """Positive diagonal Ψ (out_features,) with ``W_out = …Ψ`` and ``W_in = Ψ⁻¹…``, or ``None`` if there is none.
-
-        It commutes with the activation's slopes, so it drops out of every Jacobian.
-        """
-        return None
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
+        """The weights that act, differentiable, computed in ``dtype`` (the parameters' own if ``None``)."""
 
     @abstractmethod
     def lipschitz_bound(self) -> float:
-        """Sound float64 upper bound of the layer's Lipschitz constant, of the weights as they are now."""
+        """Sound float64 upper bound of the Lipschitz constant of the layer with ``factors(torch.float64)``.
+
+        What rounding to another dtype adds is counted by whoever rounds (:meth:`LipschitzMLP.lipschitz_bound`).
+        """
 
     @abstractmethod
     def project(self) -> bool:
@@ -84,9 +109,13 @@ class LipschitzLayer(nn.Module, ABC):
             ValueError: the weights hold NaN or infinity (they are left as they are).
         """
 
-    @abstractmethod
-    def project_cheaply(self) -> None:
-        """The update after an optimizer step: close to :meth:`project`, at a fraction of its price."""
+    def project_cheaply(self) -> float:
+        """The update after an optimizer step: close to :meth:`project`, at a fraction of its price.
+
+        Returns:
+            How far (relative) the weights were outside their set: small values let the next update wait.
+        """
+        return 0.0
 
     def project_gradient(self) -> None:
         """Keep only the part of the gradient that moves along the set, before an optimizer step.
@@ -95,13 +124,69 @@ class LipschitzLayer(nn.Module, ABC):
         moments: a loss that wants to grow the weights then hardly turns them any more.
         """
 
+    def acting_factors(self) -> Factors:
+        """:meth:`factors` as the layer acts in its present mode.
+
+        In training a float32 map with a margin; in evaluation mode a parametrised layer computes in float64 and
+        rounds, because the float32 map of extreme parameters may be off by more than that margin.
+        """
+        if self.training or self.projected or self.bias.dtype == torch.float64:
+            return self.factors()
+        exact = self.factors(torch.float64)
+        return Factors(*(None if f is None else f.to(self.bias.dtype) for f in exact))  # type: ignore[arg-type]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (…, in_features) to (…, out_features)."""
-        y = F.linear(x, self.input_weight(), self.bias)
+        factors = self.acting_factors()
+        y = F.linear(x, factors.input, self.bias)
         if self.activation is not None:
             y = self.activation(y)
-        out = self.output_weight()
-        return y if out is None else F.linear(y, out)
+        if factors.output is not None:
+            y = F.linear(y, factors.output)
+        return y if factors.skip is None else y + F.linear(x, factors.skip)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bound={self.bound:g}"
+
+
+class ParametrisedLayer(LipschitzLayer):
+    """A layer whose weights are a map of free parameters: nothing to project.
+
+    The map leaves :data:`PARAMETRISED_MARGIN` (relative) below ``bound``, more than float32 can be wrong by while
+    no parameter is larger than :data:`LARGEST_PARAMETER`; larger ones are scaled down inside the map.
+    """
+
+    projected: ClassVar[bool] = False
+
+    def project(self) -> bool:
+        for name, parameter in self.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise ValueError(
+                    f"{name} of shape {tuple(parameter.shape)} in a {type(self).__name__} layer holds NaN or infinite "
+                    "values. Check the loss and the learning rate; reload the last good checkpoint."
+                )
+        return False
+
+
+#: Parametrised layers aim this far (relative) inside their set: float32 maps are up to 1e-5 off.
+PARAMETRISED_MARGIN = 3e-5
+
+#: Free parameters act as if they were no larger than this.
+LARGEST_PARAMETER = 1e3
+
+
+def limited(parameter: Tensor, limit: float = LARGEST_PARAMETER) -> Tensor:
+    """``parameter``, scaled down such that no entry is larger than ``limit``; itself where none is.
+
+    Raises:
+        ValueError: NaN or infinite entries.
+    """
+    largest = float(parameter.detach().abs().max()) if parameter.numel() else 0.0
+    if largest <= limit:
+        return parameter
+    if not largest < float("inf"):
+        raise ValueError(
+            f"Weights of shape {tuple(parameter.shape)} hold NaN or infinite values, so they have no Lipschitz bound. "
+            "Check the loss and the learning rate; reload the last good checkpoint."
+        )
+    return parameter * (limit / largest)

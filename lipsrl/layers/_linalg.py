@@ -36,7 +36,17 @@ def spectral_norm(weight: Tensor) -> float:
     return sigma * (1.0 + 16 * EPS64 * max(matrix.shape))
 
 
-def _gram(matrix: Tensor) -> Tensor:
+@torch.no_grad()
+def operator_norm(weight: Tensor, norm: str = "l2") -> float:
+    """Upper bound of the norm of ``x ↦ Wx`` in float64: the spectral norm, or the largest l1 norm of a row (l-inf)."""
+    if norm == "l2":
+        return spectral_norm(weight)
+    check_finite(weight)
+    rows = weight.detach().to("cpu", torch.float64).abs().sum(dim=1)
+    return float(rows.max()) * (1.0 + 2 * EPS64 * weight.shape[1])
+
+
+def smaller_gram(matrix: Tensor) -> Tensor:
     """``MᵀM`` or ``MMᵀ``, whichever is smaller; both have the same largest eigenvalue."""
     return matrix.mT @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.mT
 
@@ -45,14 +55,23 @@ def _gram(matrix: Tensor) -> Tensor:
 def is_contraction(matrix: Tensor) -> bool:
     """Whether the largest singular value of the float64 ``matrix`` is below 1, by a Cholesky test.
 
-    ``(1 - η)I - MᵀM`` has a Cholesky factor only if it is positive definite up to rounding; η covers the
-    rounding of the product and of the factorisation. ``False`` may be a false alarm within η of 1; ``True`` is not.
+    ``False`` may be a false alarm within η (see :func:`gram_is_contraction`) of 1; ``True`` is not.
     """
-    m, n = matrix.shape
-    gram = _gram(matrix)
+    return gram_is_contraction(smaller_gram(matrix), matrix.shape)
+
+
+@torch.no_grad()
+def gram_is_contraction(gram: Tensor, shape: torch.Size) -> bool:
+    """:func:`is_contraction` of a matrix of ``shape`` whose smaller Gram matrix is at hand. Leaves it as it is.
+
+    ``(1 - η)I - MᵀM`` has a Cholesky factor only if it is positive definite up to rounding; η covers the
+    rounding of the product and of the factorisation.
+    """
+    m, n = shape
     eta = 8 * EPS64 * (m + n) * min(m, n)
-    gram.neg_().diagonal().add_(1.0 - eta)
-    return int(torch.linalg.cholesky_ex(gram).info) == 0
+    slack = gram.neg()
+    slack.diagonal().add_(1.0 - eta)
+    return int(torch.linalg.cholesky_ex(slack).info) == 0
 
 
 @torch.no_grad()
@@ -80,28 +99,33 @@ def polar_factor(weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def newton_schulz_step(weight: Tensor, radius: float = 1.0) -> Tensor | None:
+def newton_schulz_step(weight: Tensor, radius: float = 1.0) -> tuple[Tensor | None, float]:
     """One Newton–Schulz (Björck, order 1) step towards orthonormal columns (rows) of norm ``radius``.
 
     ``W ← W(3/2·I - WᵀW/(2r²))`` maps each singular value s·r to (3s - s³)/2·r, which is ≤ r for every
     s in [0, 2] (Björck & Bowie 1971): the step is sound, and it squares the distance from orthogonality.
-    Returns ``None`` where ``‖WᵀW/r² - I‖_F > 1/2`` (too far away for one step, or not finite).
+
+    Returns:
+        The new weight, or ``None`` where ``‖WᵀW/r² - I‖_F > 1/2`` (too far away for one step, or not finite), and
+        half of that norm.
     """
     tall = weight.shape[0] >= weight.shape[1]
-    gram = weight.mT @ weight if tall else weight @ weight.mT
-    gram.mul_(-0.5 / radius**2).diagonal().add_(0.5)  # = (I - WᵀW/r²)/2
-    if not float(gram.norm()) <= 0.25:  # also catches NaN
-        return None
-    gram.diagonal().add_(1.0)
-    return weight @ gram if tall else gram @ weight
+    correction = torch.eye(min(weight.shape), dtype=weight.dtype, device=weight.device)
+    left, right = (weight.mT, weight) if tall else (weight, weight.mT)
+    correction.addmm_(left, right, beta=0.5, alpha=-0.5 / radius**2)  # = (I - WᵀW/r²)/2
+    distance = float(correction.norm())
+    if not distance <= 0.25:  # also catches NaN
+        return None, distance
+    product = weight @ correction if tall else correction @ weight
+    return product.add_(weight), distance
 
 
 @torch.no_grad()
-def orthogonality_error(matrix: Tensor, radius: float = 1.0) -> float:
-    """Largest entry of ``|WᵀW/r² - I|`` (of the smaller Gram matrix)."""
-    gram = _gram(matrix) / radius**2
-    gram.diagonal().sub_(1.0)
-    return float(gram.abs().max())
+def distance_from_identity(gram: Tensor) -> float:
+    """Largest entry of ``|G - I|``."""
+    difference = gram.clone()
+    difference.diagonal().sub_(1.0)
+    return float(difference.abs_().max())
 
 
 @torch.no_grad()

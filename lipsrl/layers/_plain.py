@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -20,3 +22,21 @@ def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
         if bias is not None:
             linear.bias.copy_(bias)
     return linear
+
+
+class Residual(nn.Module):
+    """``x ↦ S x + branch(x)``: what a residual layer is merged into.
+
+    Attributes:
+        branch: ``nn.Sequential`` of plain modules.
+        skip: ``nn.Linear`` without bias; the identity is written out, padded or cut where the sizes differ.
+    """
+
+    def __init__(self, branch: Iterable[nn.Module], skip: Tensor) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(*branch)
+        self.skip = plain_linear(skip, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.branch(x) + self.skip(x)
+        return out

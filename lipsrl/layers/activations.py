@@ -48,6 +48,14 @@ MAX_SLOPE: Mapping[type[nn.Module], float] = MappingProxyType(
 #: Homogeneous of degree one: a positive diagonal scaling before it can be moved behind it.
 POSITIVELY_HOMOGENEOUS: frozenset[str] = frozenset({"relu", "leaky_relu"})
 
+#: Slope in [0, 1] everywhere: what LipSDP-type proofs (Sandwich, SLL) need.
+UNIT_SLOPE: frozenset[str] = frozenset(
+    {"relu", "leaky_relu", "tanh", "elu", "softplus", "softsign", "hardtanh", "relu6", "sigmoid"}
+)
+
+#: 1-Lipschitz in l2 only.
+L2_ONLY: frozenset[str] = frozenset()
+
 _NAME_OF = {cls: name for name, cls in ACTIVATIONS.items()}
 
 
@@ -92,3 +100,19 @@ def max_slope(module: nn.Module) -> float | None:
     if kind is nn.GELU and getattr(module, "approximate", "none") != "none":
         return None
     return MAX_SLOPE.get(kind)
+
+
+def make_activation(name: str, features: int, *, norm: str = "l2") -> nn.Module:
+    """A fresh activation for vectors of ``features`` units.
+
+    Args:
+        name: key of :data:`ACTIVATIONS`.
+        features: units it acts on.
+        norm: norm in which it must be 1-Lipschitz.
+
+    Raises:
+        ValueError: the activation is not 1-Lipschitz in ``norm``.
+    """
+    if norm != "l2" and name in L2_ONLY:
+        raise ValueError(f"activation={name!r} is 1-Lipschitz in l2 only and cannot be used with norm={norm!r}.")
+    return ACTIVATIONS[name]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,12 @@ import torch
 from torch import nn
 
 from lipsrl.layers._base import LipschitzLayer
+from lipsrl.layers.budget import LearnedBudget
+
+#: The cheap updates of a layer are spaced such that it is found between these distances (relative) outside its set …
+NEAR, FAR = 0.01, 0.04
+#: … but never further apart than this many steps.
+LONGEST_WAIT = 16
 
 
 class _ProjectionMixin:
@@ -18,10 +25,16 @@ class _ProjectionMixin:
     (``Optimizer.__getstate__`` keeps defaults, state and groups only), and a closure would go on pointing at
     the *old* module: the copy would train out of its bound. The layers travel in the state instead, so a
     joint deepcopy of module and optimizer projects the copy's own layers.
+
+    The cheap update of a layer waits as many steps as the layer needs to drift noticeably out of its set: every step
+    at large learning rates, every sixteenth at small ones. A Newton–Schulz step squares that distance.
     """
 
     projected_layers: list[LipschitzLayer]
+    checked_modules: list[nn.Module]
     exact: bool
+    waits: list[int]
+    steps_left: list[int]
     _base_class: type[torch.optim.Optimizer]
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -29,31 +42,47 @@ class _ProjectionMixin:
         for layer in self.projected_layers:
             layer.project_gradient()
         loss: float | None = super().step(closure)  # type: ignore[misc]
-        for layer in self.projected_layers:
-            if self.exact:
+        if self.exact:
+            for layer in self.projected_layers:
                 layer.project()
-            else:
-                layer.project_cheaply()
+            return loss
+        for i, layer in enumerate(self.projected_layers):
+            self.steps_left[i] -= 1
+            if self.steps_left[i] <= 0:
+                distance = layer.project_cheaply()
+                if distance > FAR:
+                    self.waits[i] = max(1, self.waits[i] // 2)
+                elif distance < NEAR:
+                    self.waits[i] = min(LONGEST_WAIT, self.waits[i] * 2)
+                self.steps_left[i] = self.waits[i]
         return loss
 
     # Optimizer.__init__ and __setstate__ wrap `step` of the class unless it says it is wrapped: the base's is.
     step.hooked = True  # type: ignore[attr-defined]
 
     def _refuse_non_finite_gradients(self) -> None:
-        for layer in self.projected_layers:
-            for name, parameter in layer.named_parameters():
-                if parameter.grad is not None and not bool(torch.isfinite(parameter.grad.sum())):
-                    if bool(torch.isfinite(parameter.grad).all()):
-                        continue  # finite entries whose sum overflows
-                    raise ValueError(
-                        f"The gradient of {name} in a {type(layer).__name__} layer of shape "
-                        f"{tuple(parameter.shape)} holds NaN or infinite values. The step was not taken and "
-                        "the weights are as before. Check the loss, the rewards and the learning rate."
-                    )
+        gradients = [
+            p.grad
+            for m in self.checked_modules
+            for p in m._parameters.values()
+            if p is not None and p.grad is not None
+        ]
+        if not gradients or math.isfinite(torch.cat([g.reshape(-1) for g in gradients]).sum()):
+            return
+        for module in self.checked_modules:
+            for name, parameter in module._parameters.items():
+                if parameter is None or parameter.grad is None or bool(torch.isfinite(parameter.grad).all()):
+                    continue  # finite entries whose sum overflows
+                raise ValueError(
+                    f"The gradient of {name} in a {type(module).__name__} of shape {tuple(parameter.shape)} holds "
+                    "NaN or infinite values. The step was not taken and the weights are as before. Check the loss, "
+                    "the rewards and the learning rate."
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
-        return {**state, "projected_layers": self.projected_layers, "exact": self.exact}
+        names = ("projected_layers", "checked_modules", "exact", "waits", "steps_left")
+        return {**state, **{name: getattr(self, name) for name in names}}
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _rebuild, (self._base_class,), self.__getstate__()
@@ -76,6 +105,12 @@ def _rebuild(base: type[torch.optim.Optimizer]) -> torch.optim.Optimizer:
 def projected_layers(module: nn.Module) -> list[LipschitzLayer]:
     """The layers of ``module`` that are held by projection, each once."""
     return [m for m in module.modules() if isinstance(m, LipschitzLayer) and m.projected]
+
+
+def _constrained_modules(module: nn.Module) -> list[nn.Module]:
+    """The modules of ``module`` whose parameters the bound rests on, each once."""
+    roots = [m for m in module.modules() if isinstance(m, (LipschitzLayer, LearnedBudget))]
+    return list(dict.fromkeys(inner for root in roots for inner in root.modules() if inner._parameters))
 
 
 def project_after_step(
@@ -106,5 +141,8 @@ def project_after_step(
     if not isinstance(optimizer, _ProjectionMixin):
         optimizer.__class__ = _projected_class(type(optimizer))
     optimizer.projected_layers = layers  # type: ignore[attr-defined]
+    optimizer.checked_modules = _constrained_modules(module)  # type: ignore[attr-defined]
     optimizer.exact = exact  # type: ignore[attr-defined]
+    optimizer.waits = [1] * len(layers)  # type: ignore[attr-defined]
+    optimizer.steps_left = [1] * len(layers)  # type: ignore[attr-defined]
     return optimizer

@@ -7,16 +7,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lipsrl.layers._base import LipschitzLayer
+from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._linalg import (
     MARGIN,
     check_finite,
-    is_contraction,
+    distance_from_identity,
+    gram_is_contraction,
     newton_schulz_step,
-    orthogonality_error,
     polar_factor,
     random_orthonormal,
     shrink_into_ball,
+    smaller_gram,
     spectral_norm,
 )
 
@@ -32,32 +33,46 @@ def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
     """
     check_finite(weight)
     matrix = weight.double() / radius
-    if is_contraction(matrix) and orthogonality_error(matrix) <= TOLERANCE:
+    gram = smaller_gram(matrix)
+    distance = distance_from_identity(gram)
+    if distance <= TOLERANCE and gram_is_contraction(gram, matrix.shape):
         return None
-    step = newton_schulz_step(matrix)
-    while step is not None and orthogonality_error(step) > 1e-12:
-        step = newton_schulz_step(step)
-    polar = polar_factor(weight) if step is None else step
-    return shrink_into_ball(polar * (radius * (1 - MARGIN)), radius, weight.dtype)
+    good_enough = 1e-12 if weight.dtype == torch.float64 else 1e-8  # float32 cannot hold more
+    tall = matrix.shape[0] >= matrix.shape[1]
+    while good_enough < distance <= 0.5 / len(gram):  # then ‖WᵀW/r² - I‖_F ≤ 1/2: Newton–Schulz converges
+        correction = gram.mul_(-0.5)
+        correction.diagonal().add_(1.5)
+        matrix = matrix @ correction if tall else correction @ matrix
+        gram = smaller_gram(matrix)
+        distance = distance_from_identity(gram)
+    if not distance <= good_enough:
+        matrix = polar_factor(weight)
+    return shrink_into_ball(matrix * (radius * (1 - MARGIN)), radius, weight.dtype)
 
 
 @torch.no_grad()
-def retract_cheaply(weight: Tensor, radius: float) -> Tensor:
-    """One Newton–Schulz step, or the exact retraction where the optimizer stepped too far for it."""
-    step = newton_schulz_step(weight, radius * (1 - MARGIN))
+def retract_cheaply(weight: Tensor, radius: float) -> float:
+    """One Newton–Schulz step in place, or the exact retraction where the optimizer stepped too far for it.
+
+    Returns ``‖WᵀW/r² - I‖_F/2`` before.
+    """
+    step, distance = newton_schulz_step(weight, radius * (1 - MARGIN))
+    if step is None:
+        step = retract_exactly(weight, radius)
     if step is not None:
-        return step
-    exact = retract_exactly(weight, radius)
-    return weight if exact is None else exact
+        weight.copy_(step)
+    return distance
 
 
 @torch.no_grad()
-def tangent_gradient(weight: Tensor, gradient: Tensor, radius: float = 1.0) -> Tensor:
-    """``G - W·sym(WᵀG)/r²``: the gradient's part along the Stiefel manifold (Absil et al. 2008, eq. 3.35)."""
-    tall = weight.shape[0] >= weight.shape[1]
-    product = weight.mT @ gradient if tall else gradient @ weight.mT
-    symmetric = (product + product.mT).mul_(0.5 / radius**2)
-    return gradient - (weight @ symmetric if tall else symmetric @ weight)
+def project_on_tangent(gradient: Tensor, weight: Tensor, radius: float = 1.0) -> None:
+    """``G ← G - W·sym(WᵀG)/r²`` in place: G's part along the Stiefel manifold (Absil et al. 2008, eq. 3.35)."""
+    if weight.shape[0] >= weight.shape[1]:
+        product = weight.mT @ gradient
+        gradient.addmm_(weight, product + product.mT, alpha=-0.5 / radius**2)
+    else:
+        product = gradient @ weight.mT
+        gradient.addmm_(product + product.mT, weight, alpha=-0.5 / radius**2)
 
 
 class Orthogonal(LipschitzLayer):
@@ -74,8 +89,8 @@ class Orthogonal(LipschitzLayer):
         start = random_orthonormal(self.out_features, self.in_features, self.bound * (1 - MARGIN))
         self.weight = nn.Parameter(start.to(self.bias.dtype))
 
-    def input_weight(self) -> Tensor:
-        return self.weight
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
+        return Factors(self.weight if dtype is None else self.weight.to(dtype))
 
     def lipschitz_bound(self) -> float:
         return spectral_norm(self.weight)
@@ -89,8 +104,8 @@ class Orthogonal(LipschitzLayer):
 
     def project_gradient(self) -> None:
         if self.weight.grad is not None:
-            self.weight.grad.copy_(tangent_gradient(self.weight, self.weight.grad, self.bound))
+            project_on_tangent(self.weight.grad, self.weight, self.bound)
 
     @torch.no_grad()
-    def project_cheaply(self) -> None:
-        self.weight.copy_(retract_cheaply(self.weight, self.bound))
+    def project_cheaply(self) -> float:
+        return retract_cheaply(self.weight, self.bound)

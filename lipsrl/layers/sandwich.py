@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lipsrl.layers._base import LipschitzLayer
+from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._linalg import MARGIN, check_finite, random_orthonormal, spectral_norm
 from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS
-from lipsrl.layers.orthogonal import retract_cheaply, retract_exactly, tangent_gradient
+from lipsrl.layers.orthogonal import project_on_tangent, retract_cheaply, retract_exactly
 
 SQRT2 = math.sqrt(2.0)
 
@@ -53,6 +53,7 @@ class Sandwich(LipschitzLayer):
     """
 
     name: ClassVar[str] = "sandwich"
+    needs_unit_slope: ClassVar[bool] = True
     stack: nn.Parameter
 
     def reset_parameters(self, gain: float) -> None:  # cannot shrink: gain has no meaning here
@@ -65,18 +66,16 @@ class Sandwich(LipschitzLayer):
         if self.activation_name not in POSITIVELY_HOMOGENEOUS:
             self.log_psi = nn.Parameter(torch.zeros(self.out_features))
 
-    def unit_scale(self) -> Tensor | None:
-        return None if self.log_psi is None else torch.exp(self.log_psi)
-
-    def input_weight(self) -> Tensor:
-        """``√2·bound·Ψ⁻¹B``: the bound is spent before the activation."""
-        weight = (SQRT2 * self.bound / RADIUS) * self.stack[self.out_features :].mT
-        return weight if self.log_psi is None else weight * torch.exp(-self.log_psi).unsqueeze(1)
-
-    def output_weight(self) -> Tensor:
-        """``√2·AᵀΨ``."""
-        weight = (SQRT2 / RADIUS) * self.stack[: self.out_features]
-        return weight if self.log_psi is None else weight * torch.exp(self.log_psi)
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
+        """``√2·bound·Ψ⁻¹B`` and ``√2·AᵀΨ``: the bound is spent before the activation."""
+        stack = self.stack if dtype is None else self.stack.to(dtype)
+        inner = (SQRT2 * self.bound / RADIUS) * stack[self.out_features :].mT
+        outer = (SQRT2 / RADIUS) * stack[: self.out_features]
+        if self.log_psi is None:
+            return Factors(inner, outer)
+        log_psi = self.log_psi if dtype is None else self.log_psi.to(dtype)
+        psi = torch.exp(log_psi)
+        return Factors(inner * torch.exp(-log_psi).unsqueeze(1), outer * psi, unit_scale=psi)
 
     def lipschitz_bound(self) -> float:
         # With stack = s·(a stack of norm 1) the layer is x ↦ s·layer₁(s·x): s²-Lipschitz, for s above 1 too.
@@ -100,8 +99,8 @@ class Sandwich(LipschitzLayer):
 
     def project_gradient(self) -> None:
         if self.stack.grad is not None:
-            self.stack.grad.copy_(tangent_gradient(self.stack, self.stack.grad, RADIUS))
+            project_on_tangent(self.stack.grad, self.stack, RADIUS)
 
     @torch.no_grad()
-    def project_cheaply(self) -> None:
-        self.stack.copy_(retract_cheaply(self.stack, RADIUS))
+    def project_cheaply(self) -> float:
+        return retract_cheaply(self.stack, RADIUS)

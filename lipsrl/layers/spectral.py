@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lipsrl.layers._base import LipschitzLayer
+from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._linalg import (
     MARGIN,
     check_finite,
@@ -18,22 +19,31 @@ from lipsrl.layers._linalg import (
     spectral_norm,
 )
 
+#: Singular directions that the cheap update follows.
+TRACKED = 8
+
 
 @torch.no_grad()
-def clip_top_singular_value(weight: Tensor, bound: float, vector: Tensor) -> tuple[Tensor, Tensor]:
-    """Clip the leading singular value of ``weight`` (m, n) to ``bound``, found by one warm power iteration.
+def clip_leading_singular_values(weight: Tensor, bound: float, basis: Tensor) -> tuple[float, Tensor]:
+    """Clip the leading singular values of ``weight`` (m, n) to ``bound`` in place, by one step of subspace iteration.
 
-    Returns the new weight and the right singular vector (n,) to start from next time. A cheap stand-in for
-    the Euclidean projection (singular value clipping) between two optimizer steps; it *under*estimates the
-    norm, so it is never used where a bound is claimed.
+    Rayleigh–Ritz (Halko et al. 2011, section 5) on the orthonormal ``basis`` (n, r), which the last call returned. A
+    cheap stand-in for the Euclidean projection (singular value clipping) between two optimizer steps: it
+    *under*estimates singular values and misses those outside the basis, so it is never used where a bound is claimed.
+
+    Returns:
+        What the largest was above the bound, and the basis to start from next time.
     """
-    left = torch.mv(weight, vector)
-    left = left / left.norm().clamp_min(1e-30)
-    right = torch.mv(weight.mT, left)
-    sigma = right.norm()
-    right = right / sigma.clamp_min(1e-30)
-    excess = (sigma - bound).clamp_min(0.0)
-    return torch.addr(weight, left, right, alpha=-float(excess)), right
+    image = weight @ basis
+    squares, rotation = torch.linalg.eigh(image.mT @ image)
+    sigma = squares.clamp_min_(1e-30).sqrt_()
+    excess = float(sigma[-1]) - bound
+    if not excess < math.inf:
+        return excess, basis
+    if excess > 0:
+        share = (1.0 - bound / sigma).clamp_min_(0.0)
+        weight.addmm_((image @ rotation).mul_(share), (basis @ rotation).mT, alpha=-1.0)
+    return max(excess, 0.0), torch.linalg.qr(weight.mT @ image).Q
 
 
 class Spectral(LipschitzLayer):
@@ -50,10 +60,10 @@ class Spectral(LipschitzLayer):
     def reset_parameters(self, gain: float) -> None:
         start = random_orthonormal(self.out_features, self.in_features, gain * self.bound * (1 - MARGIN))
         self.weight = nn.Parameter(start.to(self.bias.dtype))
-        self._right_vector: Tensor | None = None  # warm start only: never part of what the layer means
+        self._basis: Tensor | None = None  # warm start only: never part of what the layer means
 
-    def input_weight(self) -> Tensor:
-        return self.weight
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
+        return Factors(self.weight if dtype is None else self.weight.to(dtype))
 
     def lipschitz_bound(self) -> float:
         return spectral_norm(self.weight)
@@ -68,9 +78,10 @@ class Spectral(LipschitzLayer):
         return True
 
     @torch.no_grad()
-    def project_cheaply(self) -> None:
-        vector = self._right_vector
-        if vector is None or vector.device != self.weight.device or vector.dtype != self.weight.dtype:
-            vector = torch.ones_like(self.weight[0]) / self.in_features**0.5
-        clipped, self._right_vector = clip_top_singular_value(self.weight, self.bound, vector)
-        self.weight.copy_(clipped)
+    def project_cheaply(self) -> float:
+        basis = self._basis
+        if basis is None or basis.device != self.weight.device or basis.dtype != self.weight.dtype:
+            rank = min(TRACKED, *self.weight.shape)
+            basis = torch.linalg.qr(self.weight[:rank].mT).Q
+        excess, self._basis = clip_leading_singular_values(self.weight, self.bound, basis)
+        return excess / self.bound

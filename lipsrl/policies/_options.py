@@ -13,9 +13,9 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from lipsrl._validation import lookup, positive_finite, unknown_name
-from lipsrl.layers import ACTIVATIONS, LAYERS, activation_name
-from lipsrl.networks import LipschitzMLP, scale_vector
+from lipsrl._validation import lookup, positive_finite
+from lipsrl.layers import ACTIVATIONS, BUDGETS, HEADS, LAYERS, activation_name
+from lipsrl.networks import LipschitzMLP, norm_mismatch, scale_vector
 
 #: Initial norm of the actor's last layer, as a share of what it may reach (SB3's ``ortho_init`` uses 0.01 too).
 HEAD_GAIN = 0.01
@@ -28,6 +28,7 @@ class LipschitzOptions:
     lipschitz_bound: float
     layer: str
     norm: str
+    budget: str
     observation_scale: Any
     activation: str
 
@@ -38,6 +39,7 @@ class LipschitzOptions:
         lipschitz_bound: Any,
         layer: Any,
         norm: Any,
+        budget: Any,
         observation_scale: Any,
         activation: Any,
         activation_fn: type[nn.Module] | None,
@@ -54,9 +56,11 @@ class LipschitzOptions:
                 "allowed change of the action per unit change of the observation that the policy receives."
             )
         positive_finite("lipschitz_bound", lipschitz_bound)
-        lookup("layer", layer, LAYERS)
-        if norm != "l2":
-            raise unknown_name("norm", norm, ["l2"])
+        layer_class = lookup("layer", layer, LAYERS)
+        lookup("norm", norm, HEADS)
+        if norm != layer_class.norm:
+            raise norm_mismatch(layer, norm)
+        lookup("budget", budget, BUDGETS)
         if activation is not None and activation_fn is not None:
             name, given = activation_name(activation), activation_name(activation_fn)
             if name != given:
@@ -74,6 +78,7 @@ class LipschitzOptions:
             lipschitz_bound=float(lipschitz_bound),
             layer=layer,
             norm=norm,
+            budget=budget,
             observation_scale=observation_scale,
             activation=activation_name("relu" if chosen is None else chosen),
         )
@@ -100,6 +105,7 @@ class LipschitzOptions:
             self.layer,
             self.activation,
             self.norm,
+            budget=self.budget,
             head_gain=HEAD_GAIN,
             input_scale=self.observation_scale,
             output_scale=output_scale,
@@ -111,6 +117,7 @@ class LipschitzOptions:
             "lipschitz_bound": self.lipschitz_bound,
             "layer": self.layer,
             "norm": self.norm,
+            "budget": self.budget,
             "observation_scale": self.observation_scale,
             "activation": self.activation,
         }

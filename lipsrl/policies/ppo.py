@@ -47,7 +47,8 @@ class MlpPolicy(CopyableDistribution, ActorCriticPolicy):
     Args:
         lipschitz_bound: K > 0; required.
         layer: key of :data:`lipsrl.layers.LAYERS`.
-        norm: ``"l2"``.
+        norm: ``"l2"``, or ``"linf"`` with ``layer="linf"``: the promise then holds in that norm.
+        budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`.
         observation_scale: one fixed scale per sensor (or one for all): K then means "per unit of datasheet".
         activation: key of :data:`lipsrl.layers.ACTIVATIONS`; or SB3's ``activation_fn``. Default ReLU.
         critic_lipschitz_bound: ``None``: the critic stays plain.
@@ -71,6 +72,7 @@ class MlpPolicy(CopyableDistribution, ActorCriticPolicy):
         lipschitz_bound: float | None = None,
         layer: str = "sandwich",
         norm: str = "l2",
+        budget: str = "output",
         observation_scale: Any = None,
         activation: str | None = None,
         critic_lipschitz_bound: float | None = None,
@@ -80,6 +82,7 @@ class MlpPolicy(CopyableDistribution, ActorCriticPolicy):
             lipschitz_bound=lipschitz_bound,
             layer=layer,
             norm=norm,
+            budget=budget,
             observation_scale=observation_scale,
             activation=activation,
             activation_fn=activation_fn,

@@ -60,7 +60,7 @@ class MlpPolicy(SACPolicy):
     action: the standard deviation of SAC's sampled actions is itself a free function of the observation.
 
     Args:
-        lipschitz_bound, layer, norm, observation_scale, activation, critic_lipschitz_bound:
+        lipschitz_bound, layer, norm, budget, observation_scale, activation, critic_lipschitz_bound:
             see :class:`lipsrl.policies.ppo.MlpPolicy`.
 
     Other arguments are those of :class:`stable_baselines3.sac.policies.SACPolicy`.
@@ -80,6 +80,7 @@ class MlpPolicy(SACPolicy):
         lipschitz_bound: float | None = None,
         layer: str = "sandwich",
         norm: str = "l2",
+        budget: str = "output",
         observation_scale: Any = None,
         activation: str | None = None,
         critic_lipschitz_bound: float | None = None,
@@ -89,6 +90,7 @@ class MlpPolicy(SACPolicy):
             lipschitz_bound=lipschitz_bound,
             layer=layer,
             norm=norm,
+            budget=budget,
             observation_scale=observation_scale,
             activation=activation,
             activation_fn=activation_fn,

@@ -21,6 +21,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import lipsrl
 from lipsrl.layers import LAYERS
+from lipsrl.layers._plain import Residual
+from tests.families import FAMILIES
 
 K = 3.0
 OPTIONS = {
@@ -51,7 +53,8 @@ class Box2D(gym.Env):
 
 
 def build(algorithm, layer="sandwich", env=None, seed=0, **policy_kwargs):
-    kwargs = {"lipschitz_bound": K, "layer": layer, "net_arch": [16, 16], **policy_kwargs}
+    norm = LAYERS[layer].norm if layer in LAYERS else "l2"
+    kwargs = {"lipschitz_bound": K, "layer": layer, "norm": norm, "net_arch": [16, 16], **policy_kwargs}
     return algorithm(
         "LipschitzMlpPolicy",
         env or Monitor(Box2D()),
@@ -78,7 +81,8 @@ def worst_slope(model, n=4000, seed=0):
     moved = obs + rng.normal(size=(n, 3)) * np.logspace(-3, 1, n)[:, None]
     with torch.no_grad():
         a, b = (network(torch.as_tensor(o)).numpy() for o in (obs, moved))
-    return float((np.linalg.norm(a - b, axis=1) / np.linalg.norm(obs - moved, axis=1)).max())
+    order = 2 if model.policy.lipschitz_network.norm == "l2" else np.inf
+    return float((np.linalg.norm(a - b, order, axis=1) / np.linalg.norm(obs - moved, order, axis=1)).max())
 
 
 class BoundCallback(BaseCallback):
@@ -96,7 +100,7 @@ class BoundCallback(BaseCallback):
 
 
 @pytest.fixture(
-    params=[(a, layer) for a in ALGORITHMS for layer in sorted(LAYERS)],
+    params=[(a, layer) for a in ALGORITHMS for layer in FAMILIES],
     ids=lambda p: f"{p[0].__name__}-{p[1]}",
 )
 def trained(request):
@@ -135,7 +139,7 @@ def test_learns_under_its_bound_and_survives_every_door(trained, tmp_path):
 
 def test_plain_network_equals_predict(trained):
     network = lipsrl.actor_network(trained)
-    assert all(type(m).__module__.startswith("torch.nn") for m in network)
+    assert all(isinstance(m, Residual) or type(m).__module__.startswith("torch.nn") for m in network)
     obs = observations(1000)
     space = trained.action_space
     with torch.no_grad():
@@ -148,7 +152,8 @@ def test_trained_copy_of_the_policy_is_projected(trained):
     twin = copy.deepcopy(trained.policy)
     optimizer = twin.actor.optimizer if isinstance(trained, SAC) else twin.optimizer
     network = twin.lipschitz_network
-    assert optimizer.projected_layers[0] is network.layers[0]
+    assert optimizer.checked_modules[0] is network.layers[0]
+    assert optimizer.projected_layers[-1] is network.head
     twin.set_training_mode(True)
     for _ in range(20):
         optimizer.zero_grad()
