@@ -7,40 +7,65 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lipsrl.layers import max_slope, spectral_norm
+from lipsrl.layers import max_slope, operator_norm
+from lipsrl.layers._activation_modules import Grouped, Householder
 from lipsrl.layers._linalg import EPS64
+from lipsrl.layers._plain import Residual
 
 
-def product_bound(network: Iterable[nn.Module], output_weight: Tensor | None = None) -> float:
-    """Product of the layers' float64 spectral norms and the activations' steepest slopes (l2).
+def product_bound(
+    network: Iterable[nn.Module],
+    output_weight: Tensor | None = None,
+    input_weight: Tensor | None = None,
+    *,
+    norm: str = "l2",
+) -> float:
+    """Product of the layers' float64 operator norms and the activations' steepest slopes.
 
-    Szegedy et al. 2014, section 4.3. Sound for every feed-forward chain, and usually loose.
+    Szegedy et al. 2014, section 4.3. Sound for every feed-forward chain, and usually loose. A residual block counts
+    ``‖S‖`` plus the product of its branch, an activation on groups of units its joint Lipschitz constant.
 
     Args:
-        network: ``nn.Linear``s, activations and shape-only modules.
-        output_weight: (out,) factors folded into the last linear layer.
+        network: ``nn.Linear``s, activations, residual blocks of them and shape-only modules.
+        output_weight: (out,) factors of the outputs. They are folded into the last linear layer if only
+            activations that act unit by unit follow, because these let a diagonal pass.
+        input_weight: (in,) factors of the inputs, folded into the first layer where that is linear.
+        norm: ``"l2"``, ``"linf"`` or ``"l1"``.
 
     Raises:
-        ValueError: a module whose Lipschitz constant is not known; names it.
+        ValueError: a module whose Lipschitz constant is not known in ``norm``; names it.
     """
-    modules = list(network)
-    linears = [m for m in modules if isinstance(m, nn.Linear)]
+    modules = [m for m in network if not isinstance(m, (nn.Flatten, nn.Identity))]
+    mixing = [i for i, m in enumerate(modules) if isinstance(m, (nn.Linear, Residual, Grouped))]
+    last = max(mixing, default=0)
     bound = 1.0
-    for module in modules:
+    if input_weight is not None and not (modules and isinstance(modules[0], nn.Linear)):
+        bound *= float(input_weight.abs().max())
+    for i, module in enumerate(modules):
+        weight = output_weight if i == last else None
         if isinstance(module, nn.Linear):
-            weight = module.weight.detach().double()
-            if output_weight is not None and module is linears[-1]:
-                weight = weight * output_weight.double().unsqueeze(1)
-            bound *= spectral_norm(weight)
-        elif not isinstance(module, (nn.Flatten, nn.Identity)):
-            slope = max_slope(module)
-            if slope is None:
-                raise ValueError(
-                    f"{type(module).__name__} in the actor has no known Lipschitz constant, so the model cannot "
-                    "be certified. Use one of the activations of lipsrl.layers.ACTIVATIONS."
-                )
-            bound *= slope
+            matrix = module.weight.detach().double()
+            if i == 0 and input_weight is not None:
+                matrix = matrix * input_weight.double()
+            bound *= operator_norm(matrix if weight is None else matrix * weight.double().unsqueeze(1), norm)
+        else:
+            bound *= _lipschitz_constant(module, norm) * (
+                1.0 if weight is None else float(weight.abs().max())
+            )
     return bound * (1.0 + 8 * EPS64 * (len(modules) + 1))
+
+
+def _lipschitz_constant(module: nn.Module, norm: str) -> float:
+    """Of a module between linear layers."""
+    if isinstance(module, Residual):
+        return product_bound([module.skip], norm=norm) + product_bound(module.branch, norm=norm)
+    slope = max_slope(module)
+    if slope is None or (norm != "l2" and isinstance(module, Householder)):
+        raise ValueError(
+            f"{type(module).__name__} in the actor has no known Lipschitz constant in the {norm} norm, so the model "
+            "cannot be certified. Use one of the activations of lipsrl.layers.ACTIVATIONS."
+        )
+    return slope
 
 
 @torch.no_grad()

@@ -10,16 +10,24 @@ from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from lipsrl._validation import unknown_name
-from lipsrl.certificates._bounds import product_bound, weights_sha256
+from lipsrl._validation import positive_finite, unknown_name
+from lipsrl.certificates._bounds import weights_sha256
+from lipsrl.certificates._lipsdp import lipsdp_bound
+from lipsrl.certificates._local import local_bounds
 from lipsrl.certificates._pipeline import Pipeline
-from lipsrl.certificates._search import steepest_pair
-from lipsrl.certificates.certificate import Certificate, Factor, NetworkBound
-from lipsrl.networks import LipschitzMLP
+from lipsrl.certificates._search import NORMS, steepest_pair
+from lipsrl.certificates._upper import SENSOR_GAP, Bound, promising, upper_bounds
+from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
+from lipsrl.networks import scale_vector
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 #: A sensor with a larger normalisation gain than this share of the clip range is called out.
 SUSPICIOUS_GAIN = 100.0
+
+#: Each sensor alone gets a semidefinite program of its own where there are at most so many, of at most this size.
+MOST_SENSORS, LARGEST_SENSOR_PROBLEM = 32, 300
+
+METHODS = ("auto", "lipsdp", "eclipse-fast", "product", "construction")
 
 
 def certify(
@@ -28,6 +36,9 @@ def certify(
     norm: str = "l2",
     method: str = "auto",
     vec_normalize: NormalizeLike = None,
+    states: Any = None,
+    radius: float | None = None,
+    sensor_scale: Any = None,
     seed: int = 0,
     n_starts: int = 8192,
 ) -> Certificate:
@@ -38,60 +49,71 @@ def certify(
 
     Args:
         model: an SB3 model.
-        norm: ``"l2"``.
-        method: ``"construction"`` (Lipschitz policies: the bound of the constrained layers), ``"product"`` (any:
-            float64 spectral norms), or ``"auto"``, the smaller of the two.
+        norm: ``"l2"``, ``"linf"`` or ``"l1"``, of observations and actions alike.
+        method: ``"lipsdp"`` (l2, activations that act unit by unit: LipSDP-Neuron, verified in float64),
+            ``"eclipse-fast"`` (the same in closed form, looser), ``"construction"`` (Lipschitz policies, in their own
+            norm: the bound of the constrained layers), ``"product"`` (any: float64 operator norms), or ``"auto"``, the
+            smallest that there is.
         vec_normalize: the ``VecNormalize`` the model was trained with, or its file. A model whose environment
             carries one is certified with it.
+        states, radius: raw observations (n, obs) and the l2 radius of a ball around each: bounds that hold inside
+            these balls, in :attr:`Certificate.local`.
+        sensor_scale: (obs,) or one number: the unit that a change of each sensor is measured in, such as the tolerance
+            on its datasheet; the raw unit if not given.
         seed, n_starts: of the search for the lower bound.
 
     Raises:
         ValueError: the actor has a part that cannot be bounded, weights that are not finite, a normalisation of
-            another size, an unknown norm or method.
+            another size, an unknown norm or method, or one that does not fit the model.
     """
-    if norm != "l2":
-        raise unknown_name("norm", norm, ["l2"])
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
     if not isinstance(model, BaseAlgorithm):
         raise TypeError(f"model must be a Stable-Baselines3 model, received {type(model).__name__}.")
     statistics = normalization_of(model, vec_normalize)
     pipeline = Pipeline.of(model, statistics)
-    bounds = _network_bounds(pipeline, method)
-    chosen = min(bounds, key=lambda name: bounds[name])
-    upper_network = bounds[chosen]
-
-    sensor_gain = pipeline.gain / pipeline.input_scale
-    factors = _factors(pipeline, upper_network, chosen)
-    upper = float(np.prod([factor.gain for factor in factors])) * (1 + 1e-15 * len(factors))
+    unit = _sensor_scale(sensor_scale, pipeline)
+    balls = _balls(states, radius, pipeline)
+    raw, own = upper_bounds(pipeline, method, norm, torch.as_tensor(unit))
+    upper = raw.value
 
     starts, scale = _starts(pipeline, n_starts, seed)
-    pair = steepest_pair(pipeline.act, starts, scale, seed=seed, rounding=pipeline.raw_rounding)
-    policy_scale = scale * torch.as_tensor(pipeline.gain)
-    unit = torch.as_tensor(pipeline.input_scale)
-    network_pair = steepest_pair(
-        _in_promised_units(pipeline), pipeline.normalise(starts) / unit, policy_scale / unit, seed=seed,
-        rounding=lambda x: pipeline.rounding(x * unit, 2e-16 * (x * unit).abs()),
+    in_units = torch.as_tensor(unit)
+    pair = steepest_pair(
+        lambda x: pipeline.act(x * in_units), starts / in_units, scale / in_units, seed=seed, norm=norm,
+        # twice: x * unit is rounded as well
+        rounding=lambda x: 2 * pipeline.raw_rounding(x * in_units),
     )  # fmt: skip
-    network = NetworkBound(upper_network, network_pair.ratio)
-    if pair.ratio > upper or network.lower_bound > upper_network:
+    policy_scale = scale * torch.as_tensor(pipeline.gain)
+    promised = torch.as_tensor(pipeline.input_scale)
+    network_pair = steepest_pair(
+        _in_promised_units(pipeline), pipeline.normalise(starts) / promised, policy_scale / promised,
+        seed=seed, norm=norm,
+        rounding=lambda x: pipeline.rounding(x * promised, 2e-16 * (x * promised).abs()),
+    )  # fmt: skip
+    network = NetworkBound(own.value, network_pair.ratio)
+    if pair.ratio > upper or network.lower_bound > own.value:
         raise AssertionError(
             f"lipsrl found a pair of slope {pair.ratio:.9g} (network {network.lower_bound:.9g}) above its own "
-            f"bound {upper:.9g} (network {upper_network:.9g}): a bug in lipsrl, please report it with the model."
+            f"bound {upper:.9g} (network {own.value:.9g}): a bug in lipsrl, please report it with the model."
         )
-    constrained = _promising(pipeline, norm)
+    constrained = promising(pipeline, norm)
     return Certificate(
         upper_bound=upper,
         lower_bound=pair.ratio,
         norm=norm,
-        method=chosen,
-        factors=tuple(factors),
+        method=raw.method,
+        factors=tuple(_factors(pipeline, raw, own, unit)),
         network=network,
-        per_sensor=tuple(float(g) * upper_network for g in sensor_gain),
+        per_sensor=tuple(_per_sensor(pipeline, raw, own, unit)),
         promise=None if constrained is None else constrained.bound,
         algorithm=type(model).__name__,
         policy=f"{type(model.policy).__module__}.{type(model.policy).__qualname__}",
         witness={
-            "observation": pair.x.tolist(),
-            "observation_prime": pair.x_prime.tolist(),
+            "observation": (pair.x * in_units).tolist(),
+            "observation_prime": (pair.x_prime * in_units).tolist(),
             "action": pair.y.tolist(),
             "action_prime": pair.y_prime.tolist(),
         },
@@ -99,41 +121,67 @@ def certify(
         warnings=_warnings(pipeline, model),
         weights_sha256=weights_sha256(pipeline.parts.network),
         versions=_versions(),
+        sensor_scale=None if sensor_scale is None else tuple(float(v) for v in unit),
+        local=None if balls is None else _local(pipeline, *balls, raw, in_units, norm),
     )
 
 
-def _promising(pipeline: Pipeline, norm: str) -> LipschitzMLP | None:
-    """The constrained network, if its promise is in ``norm``."""
-    constrained = pipeline.parts.constrained
-    return constrained if constrained is not None and constrained.norm == norm else None
+def _sensor_scale(value: Any, pipeline: Pipeline) -> np.ndarray:
+    """(obs,) unit of each sensor, float64."""
+    size = len(pipeline.gain)
+    checked = scale_vector("sensor_scale", value, size)
+    if checked is None:
+        return np.ones(size)
+    return np.broadcast_to(np.asarray(value, dtype=np.float64).reshape(-1), (size,)).copy()
 
 
-def _network_bounds(pipeline: Pipeline, method: str) -> dict[str, float]:
-    """method → bound of ``observation / input_scale ↦ action`` (before the clip)."""
-    constrained = _promising(pipeline, "l2")
-    half = pipeline.parts.half_range
-    accepted = ["auto", "product", "construction"]
-    if method not in accepted:
-        raise unknown_name("method", method, accepted)
-    bounds: dict[str, float] = {}
-    if constrained is not None and method != "product":
-        bounds["construction"] = constrained.lipschitz_bound() * _scale_rounding(constrained, half)
-    if method == "construction" and constrained is None:
+def _balls(states: Any, radius: Any, pipeline: Pipeline) -> tuple[torch.Tensor, float] | None:
+    """Checked centres and radius of the local bounds.
+
+    Raises:
+        ValueError: only one of the two was given, or they are out of range.
+    """
+    if (states is None) != (radius is None):
         raise ValueError(
-            "method='construction' needs a Lipschitz policy in the same norm; for others use 'product'."
+            f"states and radius belong together: local bounds hold in a ball around each state. Received "
+            f"states={'None' if states is None else 'an array'}, radius={radius!r}."
         )
-    if method != "construction":
-        fold = None if half is None else torch.as_tensor(half)
-        scale = float(pipeline.input_scale.max())  # ‖W·diag(s)‖ ≤ ‖W‖·max s
-        bounds["product"] = product_bound(pipeline.parts.network, fold) * scale
+    if states is None:
+        return None
+    centres = np.asarray(states, dtype=np.float64)
+    size = len(pipeline.gain)
+    if centres.ndim == 1:
+        centres = centres.reshape(1, -1)
+    centres = centres.reshape(len(centres), -1)
+    if centres.shape[1] != size or not len(centres) or not np.isfinite(centres).all():
+        raise ValueError(
+            f"states must be finite raw observations of shape (n, {size}), received shape {np.shape(states)}."
+        )
+    return torch.as_tensor(centres), positive_finite("radius", radius)
+
+
+def _local(
+    pipeline: Pipeline, states: torch.Tensor, radius: float, raw: Bound, unit: torch.Tensor, norm: str
+) -> LocalBounds:
+    if norm != "l2":
+        raise ValueError(f"local bounds are in l2 only, received norm={norm!r}.")
+    values = local_bounds(pipeline, states, radius, raw.value, unit)
+    return LocalBounds(radius, tuple(values.tolist()))
+
+
+def _per_sensor(pipeline: Pipeline, raw: Bound, own: Bound, unit: np.ndarray) -> list[float]:
+    """For each sensor alone, the smallest bound at hand."""
+    gain = pipeline.gain / pipeline.input_scale * unit
+    bounds = [min(raw.value, float(g) * own.value * (1 + 1e-15)) for g in gain]
+    if raw.ellipsoid is not None:
+        bounds = [min(a, b) for a, b in zip(bounds, raw.ellipsoid.per_input, strict=True)]
+    chain = raw.chain
+    if chain is not None and len(bounds) <= MOST_SENSORS and chain.size <= LARGEST_SENSOR_PROBLEM:
+        for i in range(len(bounds)):
+            alone = lipsdp_bound(chain.of_input(i), gap=SENSOR_GAP)
+            if alone is not None:
+                bounds[i] = min(bounds[i], alone.lipschitz)
     return bounds
-
-
-def _scale_rounding(constrained: LipschitzMLP, half: Any) -> float:
-    """What the float32 copy of the action's half range, which the network divides by, is too small by."""
-    if half is None or constrained.output_scale is None:
-        return 1.0
-    return float((half / constrained.output_scale.double().cpu().numpy()).max()) * (1 + 1e-15)
 
 
 def _in_promised_units(pipeline: Pipeline) -> Any:
@@ -150,9 +198,19 @@ def _in_promised_units(pipeline: Pipeline) -> Any:
     return function
 
 
-def _factors(pipeline: Pipeline, network: float, method: str) -> list[Factor]:
+_WORDS = {
+    "construction": "bound of the constrained layers, float64, with the rounding of the merged weights",
+    "product": "product of float64 operator norms and activation slopes",
+    "lipsdp": "LipSDP-Neuron, verified by a float64 Cholesky factorisation",
+    "eclipse-fast": "ECLipsE-Fast, verified by a float64 Cholesky factorisation",
+}
+
+
+def _factors(pipeline: Pipeline, raw: Bound, own: Bound, unit: np.ndarray) -> list[Factor]:
     factors = []
-    steepest = int((pipeline.gain / pipeline.input_scale).argmax())
+    steepest = int((pipeline.gain / pipeline.input_scale * unit).argmax())
+    if not (unit == 1).all():
+        factors.append(Factor("sensor_scale", float(unit[steepest]), f"unit of observation[{steepest}]"))
     if pipeline.normalised:
         factors.append(
             Factor(
@@ -171,11 +229,7 @@ def _factors(pipeline: Pipeline, network: float, method: str) -> list[Factor]:
             )
         )
     action = pipeline.action_gain
-    words = {
-        "construction": "bound of the constrained layers, float64, with the rounding of the merged weights",
-        "product": "product of float64 spectral norms and activation slopes",
-    }
-    factors.append(Factor("network", network / action, words[method]))
+    factors.append(Factor("network", own.value / action, _WORDS[own.method]))
     if pipeline.parts.discrete:
         factors.append(Factor("action", 1.0, "discrete: the bound is on the vector of logits or Q-values"))
     elif pipeline.parts.half_range is not None:
@@ -183,6 +237,16 @@ def _factors(pipeline: Pipeline, network: float, method: str) -> list[Factor]:
         factors.append(Factor("action", action, f"{squash}rescaling by (high - low)/2"))
     else:
         factors.append(Factor("action", 1.0, "clip to the action space"))
+    product = float(np.prod([factor.gain for factor in factors]))
+    if product > 0 and raw.value < product * (1 - 1e-12):
+        factors.append(
+            Factor(
+                "folding",
+                raw.value / product,
+                f"the gains folded into the first and last weights ({_WORDS[raw.method]}): the steepest sensor is "
+                "not the network's steepest direction",
+            )
+        )
     return factors
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lipsrl._files import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Factor:
     """One gain of the pipeline; the product of all of them is the upper bound.
 
     Attributes:
-        name: ``vec_normalize``, ``observation_scale``, ``network`` or ``action``.
+        name: ``sensor_scale``, ``vec_normalize``, ``observation_scale``, ``network``, ``action`` or ``folding``.
         gain: l2 gain, > 0.
         detail: where it comes from, in words.
     """
@@ -46,12 +46,30 @@ class NetworkBound:
 
 
 @dataclass(frozen=True)
+class LocalBounds:
+    """Bounds that hold between any two raw observations within ``radius`` (l2, in units of sensor_scale) of a state.
+
+    Attributes:
+        radius: of the balls.
+        upper_bounds: one per state, action per unit.
+    """
+
+    radius: float
+    upper_bounds: tuple[float, ...]
+
+    @property
+    def largest(self) -> float:
+        """Of all states."""
+        return max(self.upper_bounds)
+
+
+@dataclass(frozen=True)
 class Certificate:
     """How far the deterministic action can move per unit of the raw observation.
 
     Attributes:
-        upper_bound: ‖Δaction‖₂ ≤ upper_bound · ‖Δobservation‖₂ for every pair; environment's action units (logits
-            or Q-values where actions are discrete) per raw observation unit.
+        upper_bound: ‖Δaction‖ ≤ upper_bound · ‖Δobservation‖ for every pair, in ``norm``; environment's action units
+            (logits or Q-values where actions are discrete) per raw observation unit.
         lower_bound: the steepest pair found through the whole pipeline, clip included.
         factors: named gains, whose product is ``upper_bound``.
         network: bounds of the network alone, in policy units.
@@ -59,6 +77,8 @@ class Certificate:
         promise: the K that the policy was built with, or ``None`` for a stock policy.
         witness: the pair behind ``lower_bound``; anyone can replay it.
         warnings: what a user should look at, in words.
+        sensor_scale: unit of each sensor that the numbers are per, or ``None`` for the raw units.
+        local: bounds near given states, or ``None``.
     """
 
     upper_bound: float
@@ -76,6 +96,8 @@ class Certificate:
     weights_sha256: str
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    sensor_scale: tuple[float, ...] | None = None
+    local: LocalBounds | None = None
 
     @property
     def tightness(self) -> float:
@@ -90,6 +112,10 @@ class Certificate:
         data["network"]["tightness"] = self.network.tightness
         for key in ("factors", "per_sensor", "assumptions", "warnings"):
             data[key] = list(data[key])
+        if self.sensor_scale is not None:
+            data["sensor_scale"] = list(self.sensor_scale)
+        if self.local is not None:
+            data["local"]["upper_bounds"] = list(self.local.upper_bounds)
         return data
 
     @classmethod
@@ -110,6 +136,10 @@ class Certificate:
         fields["network"] = NetworkBound(network["upper_bound"], network["lower_bound"])
         for key in ("per_sensor", "assumptions", "warnings"):
             fields[key] = tuple(data[key])
+        if data["sensor_scale"] is not None:
+            fields["sensor_scale"] = tuple(data["sensor_scale"])
+        if data["local"] is not None:
+            fields["local"] = LocalBounds(data["local"]["radius"], tuple(data["local"]["upper_bounds"]))
         return cls(**fields)
 
     def save(self, path: str | Path) -> Path:
@@ -128,6 +158,8 @@ class Certificate:
             if normalised
             else "observation as the model receives it (no VecNormalize given)"
         )
+        if self.sensor_scale is not None:
+            unit = f"sensor_scale of the {unit}"
         lines = [
             f"Lipschitz certificate of a {self.algorithm} policy ({self.policy}), {self.norm} norm",
             f"  upper bound  {self.upper_bound:.6g}   action moves at most this much per unit of {unit}",
@@ -140,6 +172,11 @@ class Certificate:
         lines.append("  factors      " + " × ".join(f"{f.name} {f.gain:.6g}" for f in self.factors))
         lines += [f"    {f.name}: {f.detail}" for f in self.factors]
         lines.append("  per sensor   " + ", ".join(f"{value:.4g}" for value in self.per_sensor))
+        if self.local is not None:
+            lines.append(
+                f"  locally      ≤ {self.local.largest:.6g} within {self.local.radius:g} of each of "
+                f"{len(self.local.upper_bounds)} states (smallest {min(self.local.upper_bounds):.6g})"
+            )
         lines += [f"  assumes      {text}" for text in self.assumptions]
         lines += [f"  WARNING      {text}" for text in self.warnings]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""torch's activations in NumPy: pure functions of float32 arrays, named as in ``torch.nn``."""
+"""Activations in NumPy: pure functions of float32 arrays (…, units), named as torch's and lipsrl's classes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lipsrl._validation import lookup
 Array: TypeAlias = NDArray[Any]
 
 _ZERO = np.zeros((), np.float32)  # an array is taken faster than a Python number
+_ONE = np.ones((), np.float32)
 _erfc = np.frompyfunc(math.erfc, 1, 1)  # NumPy has none
 
 
@@ -58,7 +59,49 @@ def gelu(x: Array) -> Array:
     return 0.5 * x * twice_phi
 
 
-#: name in ``torch.nn`` → function, and the module's attributes that it takes.
+def silu(x: Array) -> Array:
+    return x * sigmoid(x)
+
+
+def mish(x: Array) -> Array:
+    return x * np.tanh(softplus(x))
+
+
+def divided(x: Array, divisor: float, function: Callable[[Array], Array]) -> Array:
+    return function(x) / divisor
+
+
+def pairs(x: Array) -> tuple[Array, Array, Array]:
+    """The units i and i + units // 2, and the one that is left of an odd number."""
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+
+
+def max_min(x: Array) -> Array:
+    a, b, rest = pairs(x)
+    return np.concatenate([np.maximum(a, b), np.minimum(a, b), rest], axis=-1)
+
+
+def group_sort(x: Array) -> Array:
+    """Groups of the units i, i + n, i + 2n, i + 3n with n = units // 4; those that are left form another."""
+    n = x.shape[-1] // 4
+    y = np.sort(x[..., : 4 * n].reshape(*x.shape[:-1], 4, n), axis=-2).reshape(*x.shape[:-1], 4 * n)
+    return np.concatenate([y, np.sort(x[..., 4 * n :], axis=-1)], axis=-1)
+
+
+def householder(angle: Array) -> Callable[[Array], Array]:
+    """The activation with ``angle`` (units // 2,)."""
+    sin, cos = np.sin(angle / 2), np.cos(angle / 2)
+
+    def reflect(x: Array) -> Array:
+        a, b, rest = pairs(x)
+        behind = 2 * np.minimum(a * sin - b * cos, _ZERO)
+        return np.concatenate([a - behind * sin, b + behind * cos, rest], axis=-1)
+
+    return reflect
+
+
+#: name → function, and the module's attributes that it takes. ``Householder``, which takes a tensor, is beside it.
 ACTIVATIONS: Mapping[str, tuple[Callable[..., Array], tuple[str, ...]]] = MappingProxyType(
     {
         "ReLU": (relu, ()),
@@ -75,9 +118,17 @@ ACTIVATIONS: Mapping[str, tuple[Callable[..., Array], tuple[str, ...]]] = Mappin
         "ELU": (elu, ("alpha",)),
         "CELU": (celu, ("alpha",)),
         "SELU": (selu, ()),
-        "SiLU": (lambda x: x * sigmoid(x), ()),
+        "SiLU": (silu, ()),
         "GELU": (gelu, ()),
-        "Mish": (lambda x: x * np.tanh(softplus(x)), ()),
+        "Mish": (mish, ()),
+        "DividedSiLU": (partial(divided, function=silu), ("divisor",)),
+        "DividedGELU": (partial(divided, function=gelu), ("divisor",)),
+        "DividedMish": (partial(divided, function=mish), ("divisor",)),
+        "ClippedReLU": (lambda x: np.minimum(np.maximum(x, _ZERO), _ONE), ()),
+        "Abs": (np.abs, ()),
+        "MaxMin": (max_min, ()),
+        "GroupSort": (group_sort, ()),
+        "FullSort": (partial(np.sort, axis=-1), ()),
     }
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import nn
+from torch import Tensor, nn
 
 import lipsrl
 from lipsrl.certificates import certify
 from lipsrl.deployment._activations import ACTIVATIONS
 from lipsrl.deployment._schema import write_policy_file
+from lipsrl.layers import _activation_modules
+from lipsrl.layers._activation_modules import Householder
+from lipsrl.layers._plain import Residual
 from lipsrl.policies import ActorParts, actor_parts
 from lipsrl.policies.normalization import NormalizeLike, normalization_of, observation_gains
 
@@ -77,32 +80,45 @@ def export(model: BaseAlgorithm, path: str | Path, *, vec_normalize: NormalizeLi
     return target
 
 
-def _describe_network(network: nn.Sequential) -> tuple[list[Description], Tensors]:
-    """The chain of layers, and the weights they refer to."""
+def _describe_network(
+    network: Iterable[nn.Module], name: str = "network"
+) -> tuple[list[Description], Tensors]:
+    """The chain of layers, and the weights they refer to, which are called ``name.index.…``."""
     layers: list[Description] = []
     tensors: Tensors = {}
+
+    def store(key: str, value: Tensor) -> str:
+        array = value.detach().cpu().numpy()
+        if array.dtype != np.float32:
+            raise ValueError(f"The actor's weights are {array.dtype}, expected float32. Call policy.float().")
+        tensors[key] = array
+        return key
+
     for index, module in enumerate(network):
-        kind = type(module).__name__
+        place = f"{name}.{index}"
         if isinstance(module, nn.Linear):
-            layer: Description = {"kind": "Linear", "weight": None, "bias": None}
-            for key, value in module.named_parameters():
-                array = value.detach().cpu().numpy()
-                if array.dtype != np.float32:
-                    raise ValueError(
-                        f"The actor's weights are {array.dtype}, expected float32. Call policy.float()."
-                    )
-                layer[key] = f"network.{index}.{key}"
-                tensors[layer[key]] = array
-            layers.append(layer)
+            stored = {key: store(f"{place}.{key}", value) for key, value in module.named_parameters()}
+            layers.append({"kind": "Linear", "weight": None, "bias": None, **stored})
+        elif isinstance(module, Residual):
+            branch, inner = _describe_network(module.branch, f"{place}.branch")
+            tensors |= inner
+            skip = store(f"{place}.skip.weight", module.skip.weight)
+            layers.append({"kind": "Residual", "skip": skip, "branch": branch})
+        elif isinstance(module, Householder):
+            layers.append({"kind": "Householder", "angle": store(f"{place}.angle", module.angle)})
         elif not isinstance(module, (nn.Flatten, nn.Identity)):
-            if kind not in ACTIVATIONS or type(module) is not getattr(nn, kind, None):
-                raise ValueError(
-                    f"{kind} in the actor cannot be exported. Supported: {', '.join(ACTIVATIONS)}."
-                )
-            layers.append(
-                {"kind": kind, **{key: float(getattr(module, key)) for key in ACTIVATIONS[kind][1]}}
-            )
+            layers.append(_describe_activation(module))
     return layers, tensors
+
+
+def _describe_activation(module: nn.Module) -> Description:
+    kind = type(module).__name__
+    known = getattr(nn, kind, getattr(_activation_modules, kind, None))
+    if kind not in ACTIVATIONS or type(module) is not known:
+        raise ValueError(
+            f"{kind} in the actor cannot be exported. Supported: {', '.join([*ACTIVATIONS, 'Householder'])}."
+        )
+    return {"kind": kind, **{key: float(getattr(module, key)) for key in ACTIVATIONS[kind][1]}}
 
 
 def _describe_observation(

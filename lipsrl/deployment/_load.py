@@ -24,7 +24,7 @@ def load_policy(path: str | Path) -> NumpyPolicy:
     description, tensors = read_policy_file(Path(path))
     try:
         return NumpyPolicy(description, tensors)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise ValueError(
             f"{str(path)!r} holds no policy that can run: {why}. Export the model again."

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lipsrl._validation import lookup
-from lipsrl.deployment._activations import activation
+from lipsrl.deployment._activations import activation, householder
 from lipsrl.deployment._heads import HEADS
 from lipsrl.deployment._safetensors import Tensors
 
 Array: TypeAlias = NDArray[Any]
 Activation: TypeAlias = Callable[[Array], Array]
+#: weight (in, out), bias (out,), and what follows them
+Layer: TypeAlias = tuple[Array, Array, tuple[Activation, ...]]
 
 
 class NumpyPolicy:
@@ -62,21 +64,7 @@ class NumpyPolicy:
             mean, gain = (_vector(tensors, f"observation.{key}", width) for key in ("mean", "gain"))
             clip = np.full(width, math.inf if observation["clip"] is None else float(observation["clip"]))
             self._normalisation = mean, gain, -clip, clip
-        self._layers: list[tuple[Array, Array, tuple[Activation, ...]]] = []
-        for layer in description["layers"]:
-            if layer["kind"] != "Linear":
-                weight, bias, activations = self._layers.pop()
-                self._layers.append((weight, bias, (*activations, activation(layer["kind"], layer))))
-                continue
-            weight = tensors[layer["weight"]]
-            if weight.ndim != 2 or weight.shape[1] != width:
-                raise ValueError(
-                    f"Tensor {layer['weight']!r} has shape {weight.shape}, expected (…, {width})."
-                )
-            width = len(weight)
-            bias = _vector(tensors, layer["bias"], width) if layer["bias"] else np.zeros(width, np.float32)
-            # (in, out) in memory: one product serves one observation and many, and is the fastest for one
-            self._layers.append((np.ascontiguousarray(weight.T), bias, ()))
+        self._layers, width = _chain(description["layers"], tensors, width)
         self._outputs = width
         self._head = lookup("action.kind", description["action"]["kind"], HEADS)(
             description["action"], tensors, width
@@ -106,10 +94,7 @@ class NumpyPolicy:
             mean, gain, low, high = self._normalisation
             x = np.minimum(np.maximum((x.astype(np.float64) - mean) * gain, low), high)
         x = x.astype(np.float32, copy=False)  # SB3 rounds here too
-        for weight, bias, activations in self._layers:
-            x = x.dot(weight) + bias
-            for activate in activations:
-                x = activate(x)
+        x = _run(self._layers, x)
         if not (all(map(math.isfinite, x.tolist())) if single else np.isfinite(x).all()):
             raise self._not_finite(observation, x)
         action = self._head(x)
@@ -178,6 +163,67 @@ def _numbers(observation: ArrayLike) -> Array:
     if isinstance(observation, tuple):
         why += " env.reset() returns (observation, info): give the first."
     raise ValueError(f"observation must be an array of real numbers, received {observation!r}.{why}")
+
+
+def _run(layers: Iterable[Layer], x: Array) -> Array:
+    for weight, bias, activations in layers:
+        x = x.dot(weight) + bias
+        for activate in activations:
+            x = activate(x)
+    return x
+
+
+def _chain(described: Iterable[Mapping[str, Any]], tensors: Tensors, width: int) -> tuple[list[Layer], int]:
+    """The file's layers, ready to run on ``width`` inputs, and the number of outputs."""
+    layers: list[Layer] = []
+    for layer in described:
+        match layer["kind"]:
+            case "Linear":
+                weight = _matrix(tensors, layer["weight"], width)
+                width = weight.shape[1]
+                bias = (
+                    _vector(tensors, layer["bias"], width) if layer["bias"] else np.zeros(width, np.float32)
+                )
+                layers.append((weight, bias, ()))
+            case "Residual":
+                branch, outputs = _chain(layer["branch"], tensors, width)
+                skip = _matrix(tensors, layer["skip"], width)
+                if skip.shape[1] != outputs:
+                    raise ValueError(f"Tensor {layer['skip']!r} has {len(skip.T)} rows, expected {outputs}.")
+                layers.append(_residual(branch, skip))
+                width = outputs
+            case kind:
+                weight, bias, before = layers.pop()
+                if kind == "Householder":
+                    follows = householder(_vector(tensors, layer["angle"], width // 2))
+                else:
+                    follows = activation(kind, layer)
+                layers.append((weight, bias, (*before, follows)))
+    return layers, width
+
+
+def _residual(branch: list[Layer], skip: Array) -> Layer:
+    """``S x + branch(x)`` as one layer: the branch's first product and S x are taken together."""
+    (weight, bias, activations), *rest = branch
+    inner = len(bias)
+
+    def finish(stacked: Array) -> Array:
+        y = stacked[..., :inner]
+        for activate in activations:
+            y = activate(y)
+        total: Array = _run(rest, y) + stacked[..., inner:]
+        return total
+
+    both = np.ascontiguousarray(np.concatenate([weight, skip], axis=1))
+    return both, np.concatenate([bias, np.zeros(skip.shape[1], np.float32)]), (finish,)
+
+
+def _matrix(tensors: Tensors, name: str, width: int) -> Array:
+    """Transposed, (in, out) in memory: one product serves one observation and many, and is the fastest for one."""
+    weight = tensors[name]
+    if weight.ndim != 2 or weight.shape[1] != width:
+        raise ValueError(f"Tensor {name!r} has shape {weight.shape}, expected (…, {width}).")
+    return np.ascontiguousarray(weight.T)
 
 
 def _vector(tensors: Tensors, name: str, size: int) -> Array:

@@ -11,16 +11,38 @@ from types import MappingProxyType
 from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._linalg import operator_norm, spectral_norm
 from lipsrl.layers.activations import ACTIVATIONS, activation_name, max_slope
+from lipsrl.layers.aol import AOL
+from lipsrl.layers.bjorck import Bjorck
 from lipsrl.layers.budget import BUDGETS, LearnedBudget, layer_bounds
+from lipsrl.layers.cayley import Cayley
+from lipsrl.layers.expm import Expm
 from lipsrl.layers.linf import LInf
 from lipsrl.layers.optimizer import project_after_step
 from lipsrl.layers.orthogonal import Orthogonal
+from lipsrl.layers.rescaled import Rescaled
 from lipsrl.layers.sandwich import Sandwich
+from lipsrl.layers.sandwich_cayley import SandwichCayley
+from lipsrl.layers.sll import SLL
 from lipsrl.layers.spectral import Spectral
 
 #: name → class of every constrained layer.
 LAYERS: Mapping[str, type[LipschitzLayer]] = MappingProxyType(
-    {cls.name: cls for cls in (Spectral, Orthogonal, Sandwich, LInf)}
+    {
+        cls.name: cls
+        for cls in (
+            Spectral,
+            Rescaled,
+            Orthogonal,
+            Sandwich,
+            Cayley,
+            SandwichCayley,
+            Bjorck,
+            AOL,
+            SLL,
+            Expm,
+            LInf,
+        )
+    }
 )
 
 #: norm → class of the last layer of a network, which may shrink.
@@ -28,15 +50,22 @@ HEADS: Mapping[str, type[LipschitzLayer]] = MappingProxyType({"l2": Spectral, "l
 
 __all__ = [
     "ACTIVATIONS",
+    "AOL",
     "BUDGETS",
     "HEADS",
     "LAYERS",
+    "SLL",
+    "Bjorck",
+    "Cayley",
+    "Expm",
     "Factors",
     "LInf",
     "LearnedBudget",
     "LipschitzLayer",
     "Orthogonal",
+    "Rescaled",
     "Sandwich",
+    "SandwichCayley",
     "Spectral",
     "activation_name",
     "layer_bounds",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lipsrl._validation import positive_finite, positive_int
+from lipsrl.layers._linalg import MARGIN
 from lipsrl.layers.activations import UNIT_SLOPE, activation_name, make_activation
 
 
@@ -152,11 +153,18 @@ class LipschitzLayer(nn.Module, ABC):
 class ParametrisedLayer(LipschitzLayer):
     """A layer whose weights are a map of free parameters: nothing to project.
 
-    The map leaves :data:`PARAMETRISED_MARGIN` (relative) below ``bound``, more than float32 can be wrong by while
-    no parameter is larger than :data:`LARGEST_PARAMETER`; larger ones are scaled down inside the map.
+    The map stays :attr:`margin` (relative) below ``bound``, more than it can be wrong by while no parameter is larger
+    than :data:`LARGEST_PARAMETER`; larger ones are scaled down inside the map.
     """
 
     projected: ClassVar[bool] = False
+
+    @property
+    def margin(self) -> float:
+        """A training forward may compute in float32, all else does in float64. The same in every dtype, so that a
+        float64 copy is the same function.
+        """
+        return PARAMETRISED_MARGIN if self.training else MARGIN
 
     def project(self) -> bool:
         for name, parameter in self.named_parameters():
@@ -168,7 +176,7 @@ class ParametrisedLayer(LipschitzLayer):
         return False
 
 
-#: Parametrised layers aim this far (relative) inside their set: float32 maps are up to 1e-5 off.
+#: Float32 maps aim this far (relative) inside their set: they are up to 1e-5 off.
 PARAMETRISED_MARGIN = 3e-5
 
 #: Free parameters act as if they were no larger than this.

@@ -38,12 +38,15 @@ def spectral_norm(weight: Tensor) -> float:
 
 @torch.no_grad()
 def operator_norm(weight: Tensor, norm: str = "l2") -> float:
-    """Upper bound of the norm of ``x ↦ Wx`` in float64: the spectral norm, or the largest l1 norm of a row (l-inf)."""
+    """Upper bound of the norm of ``x ↦ Wx`` in float64.
+
+    The spectral norm (``"l2"``), the largest l1 norm of a row (``"linf"``) or of a column (``"l1"``).
+    """
     if norm == "l2":
         return spectral_norm(weight)
     check_finite(weight)
-    rows = weight.detach().to("cpu", torch.float64).abs().sum(dim=1)
-    return float(rows.max()) * (1.0 + 2 * EPS64 * weight.shape[1])
+    sums = weight.detach().to("cpu", torch.float64).abs().sum(dim=1 if norm == "linf" else 0)
+    return float(sums.max()) * (1.0 + 2 * EPS64 * max(weight.shape))
 
 
 def smaller_gram(matrix: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from lipsrl.layers._base import LipschitzLayer
 from lipsrl.layers.budget import LearnedBudget
 
 #: The cheap updates of a layer are spaced such that it is found between these distances (relative) outside its set …
-NEAR, FAR = 0.01, 0.04
+NEAR, FAR = 0.025, 0.1
 #: … but never further apart than this many steps.
 LONGEST_WAIT = 16
 

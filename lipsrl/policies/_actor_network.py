@@ -19,7 +19,8 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 from torch.nn.utils import parametrize
 
-from lipsrl.layers._plain import plain_linear
+from lipsrl.layers._activation_modules import Householder
+from lipsrl.layers._plain import Residual, plain_linear
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._replay import differs_from_predict, foreign_method
 from lipsrl.policies._spaces import action_half_range
@@ -64,14 +65,19 @@ def _check_front(policy: BasePolicy, extractor: nn.Module) -> None:
 
 
 def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
-    """Copies of ``modules`` with nested Sequentials opened; refuses what is neither linear nor element-wise."""
+    """Copies of ``modules`` with nested Sequentials opened; refuses what has an unknown inside.
+
+    Linear layers, activations (:func:`lipsrl.layers.max_slope` judges them later) and residual blocks of those.
+    """
     result: list[nn.Module] = []
     for module in modules:
         # exact types: a subclass may compute anything
         kind = parametrize.type_before_parametrizations(module)
         if isinstance(module, nn.Sequential) and kind is nn.Sequential:
             result += _plain(policy, list(module))
-        elif kind is nn.Linear or not (
+        elif isinstance(module, Residual) and kind is Residual and type(module.skip) is nn.Linear:
+            result.append(Residual(_plain(policy, list(module.branch)), module.skip.weight.detach()))
+        elif kind in (nn.Linear, Householder) or not (
             any(True for _ in module.parameters()) or any(True for _ in module.children())
         ):
             result.append(copy.deepcopy(module))

@@ -15,6 +15,7 @@ from torch import nn
 
 from lipsrl._validation import lookup, positive_finite
 from lipsrl.layers import ACTIVATIONS, BUDGETS, HEADS, LAYERS, activation_name
+from lipsrl.layers.activations import LEARNED, UNDIVIDED
 from lipsrl.networks import LipschitzMLP, norm_mismatch, scale_vector
 
 #: Initial norm of the actor's last layer, as a share of what it may reach (SB3's ``ortho_init`` uses 0.01 too).
@@ -85,8 +86,13 @@ class LipschitzOptions:
 
     @property
     def activation_class(self) -> type[nn.Module]:
-        """The torch class of the activation; the critic uses it too."""
-        return ACTIVATIONS[self.activation]
+        """The torch class for the critic: the same activation, undivided because the critic is free.
+
+        One that learns parameters cannot be built the way SB3 builds it; the critic then uses ReLU.
+        """
+        if self.activation in LEARNED:
+            return nn.ReLU
+        return UNDIVIDED.get(self.activation, ACTIVATIONS[self.activation])
 
     def network(
         self, in_features: int, out_features: int, hidden: Sequence[int], output_scale: Any = None

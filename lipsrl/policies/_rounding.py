@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.layers import max_slope
+from lipsrl.layers._activation_modules import Grouped
+from lipsrl.layers._plain import Residual
 
 
 @torch.no_grad()
@@ -31,9 +33,17 @@ def rounding_error(
             gamma = (weight.shape[1] + 2) * eps
             error = error @ weight.abs().mT + gamma * (x.abs() @ weight.abs().mT + bias.abs())
             x = nn.functional.linear(x, weight, bias)
+        elif isinstance(module, Residual):
+            branch, branch_error = rounding_error(module.branch, x, error, eps)
+            skip, skip_error = rounding_error([module.skip], x, error, eps)
+            x = branch + skip
+            error = branch_error + skip_error + eps * x.abs()
         else:
             y = module(x)
             slope = max_slope(module)
-            error = error * (1.0 if slope is None else slope) + 4 * eps * (x.abs() + y.abs())
+            own = 4 * eps * (x.abs() + y.abs())
+            if isinstance(module, Grouped):  # an output follows every input of its group
+                error, own = module.spread(error), 2 * module.spread(own)
+            error = error * (1.0 if slope is None else slope) + own
             x = y
     return x, error

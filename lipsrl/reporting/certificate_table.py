@@ -49,6 +49,15 @@ _FACTORS = {
         "Gain of the action scaling",
         "What clipping or rescaling to the action limits multiplies by at most.",
     ),
+    "folding": (
+        "Gain of folding",
+        "What the whole is smaller by than the product of its parts, because the steepest sensor is not the network's "
+        "steepest direction.",
+    ),
+    "sensor_scale": (
+        "Unit of the sensors",
+        "The numbers are per this many raw units of the steepest sensor.",
+    ),
 }
 
 _PROMISE = Quantity(

@@ -117,13 +117,17 @@ def test_factors_multiply_to_the_bound_and_are_named():
     )
     model.learn(60)
     certificate = lipsrl.certify(model)
-    assert [f.name for f in certificate.factors] == ["vec_normalize", "network", "action"]
+    names = [f.name for f in certificate.factors]
+    assert names in (
+        ["vec_normalize", "network", "action"],
+        ["vec_normalize", "network", "action", "folding"],
+    )
     assert np.prod([f.gain for f in certificate.factors]) == pytest.approx(certificate.upper_bound, rel=1e-12)
     statistics = model.get_vec_normalize_env()
     gain = 1 / np.sqrt(statistics.obs_rms.var + statistics.epsilon)
     assert certificate.factors[0].gain == pytest.approx(gain.max())
     assert certificate.factors[2].gain == 5.0
-    np.testing.assert_allclose(certificate.per_sensor, gain * certificate.network.upper_bound)
+    assert np.all(certificate.per_sensor <= gain * certificate.network.upper_bound * (1 + 1e-12))
 
 
 def test_linear_policy_is_exact():
@@ -169,7 +173,7 @@ def test_constant_sensor_is_named():
 def test_stock_models(algorithm):
     model = algorithm("MlpPolicy", Plant(), seed=0, policy_kwargs={"net_arch": [16, 16]}, device="cpu")
     certificate = lipsrl.certify(model)
-    assert certificate.method == "product"
+    assert certificate.method == "lipsdp"
     assert 0 < certificate.lower_bound <= certificate.upper_bound
     obs = 3 + np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
     network = lipsrl.actor_network(model)

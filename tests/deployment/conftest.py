@@ -8,8 +8,11 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
 import lipsrl
+from lipsrl.layers import ACTIVATIONS
+from lipsrl.layers._plain import Residual
 
 
 class Spaces(gym.Env):
@@ -41,6 +44,21 @@ def sac(policy, **policy_kwargs):
         policy_kwargs={"net_arch": [64, 64], **policy_kwargs},
     )  # fmt: skip
     return model.learn(150)
+
+
+def residual_ppo():
+    """Residual blocks at the start, with a skip that changes the size, in a row and inside each other."""
+    model = normalized_ppo("MlpPolicy", net_arch={"pi": [5], "vf": [8]})
+    torch.manual_seed(0)
+    inner = Residual([nn.Linear(5, 5), ACTIVATIONS["group_sort"](), nn.Linear(5, 5)], torch.eye(5))
+    model.policy.mlp_extractor.policy_net = nn.Sequential(
+        Residual([nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 5, bias=False)], torch.eye(5, 3)),
+        nn.Identity(),
+        Residual([inner, nn.Tanh(), nn.Linear(5, 5)], torch.randn(5, 5) / 2),
+        nn.Softsign(),
+        Residual([nn.Linear(5, 5)], torch.eye(5)),
+    )
+    return model
 
 
 def dqn():
@@ -75,6 +93,14 @@ MODELS = {
     "sac": lambda: sac("MlpPolicy"),
     "sac-gsde": lambda: sac("MlpPolicy", use_sde=True),
     "sac-lipschitz": lambda: sac("LipschitzMlpPolicy", lipschitz_bound=8.0),
+    "ppo-residual": residual_ppo,
+    "ppo-householder": lambda: normalized_ppo(
+        "LipschitzMlpPolicy",
+        lipschitz_bound=8.0,
+        layer="spectral",
+        activation="householder",
+        net_arch=[33, 16],
+    ),
     "td3": lambda: TD3(
         "MlpPolicy",
         "Pendulum-v1",

@@ -13,11 +13,14 @@ import lipsrl
 from lipsrl.certificates import Certificate
 from lipsrl.deployment._activations import ACTIVATIONS
 from lipsrl.deployment._export import _describe_network
+from lipsrl.layers import ACTIVATIONS as BY_NAME
 from lipsrl.layers import max_slope
+from lipsrl.layers.activations import make_activation
 
 N = 10_000
 CONTINUOUS = [
     "ppo", "ppo-relu", "ppo-lipschitz", "ppo-gsde", "a2c-lipschitz-scaled", "sac", "sac-gsde", "sac-lipschitz", "td3",
+    "ppo-residual", "ppo-householder",
 ]  # fmt: skip
 
 
@@ -149,7 +152,7 @@ def test_the_certificate_travels_along(exported, name):
     assert carried.promise == (8.0 if "lipschitz" in name else None)
 
 
-@pytest.mark.parametrize("name", ["ppo-relu", "ppo-lipschitz", "sac", "sac-lipschitz"])
+@pytest.mark.parametrize("name", ["ppo-relu", "ppo-lipschitz", "ppo-householder", "sac", "sac-lipschitz"])
 def test_no_pair_of_observations_is_steeper_than_certified(exported, name):
     model, policy = exported(name)
     rng = np.random.default_rng(1)
@@ -172,10 +175,34 @@ def test_every_activation_that_can_be_certified_can_be_exported():
     names = set(nn.modules.activation.__all__) - {"MultiheadAttention", "Threshold"}  # they need arguments
     modules = [getattr(nn, name)() for name in sorted(names)]
     modules = [module for module in modules if max_slope(module) is not None]
-    assert {type(module).__name__ for module in modules} == set(ACTIVATIONS)
+    modules += [
+        make_activation(name, 3) for name, cls in BY_NAME.items() if cls.__module__.startswith("lipsrl")
+    ]
+    assert {type(module).__name__ for module in modules} == {*ACTIVATIONS, "Householder"}
     layers, tensors = _describe_network(nn.Sequential(nn.Identity(), nn.Linear(2, 3, bias=False), *modules))
     assert [layer["kind"] for layer in layers] == ["Linear", *(type(module).__name__ for module in modules)]
-    assert list(tensors) == ["network.1.weight"]
+    assert list(tensors) == ["network.1.weight", f"network.{len(modules) + 1}.angle"]
+
+
+def test_residual_blocks_are_described_by_their_parts(exported):
+    _, policy = exported("ppo-residual")
+    first, second, softsign, third, last = policy.description["layers"]
+    assert first == {
+        "kind": "Residual",
+        "skip": "network.0.skip.weight",
+        "branch": [
+            {"kind": "Linear", "weight": "network.0.branch.0.weight", "bias": "network.0.branch.0.bias"},
+            {"kind": "ReLU"},
+            {"kind": "Linear", "weight": "network.0.branch.2.weight", "bias": None},
+        ],
+    }
+    assert second["branch"][0]["branch"][1] == {"kind": "GroupSort"}
+    assert second["branch"][0]["skip"] == "network.2.branch.0.skip.weight"
+    assert [layer["kind"] for layer in (softsign, third, last)] == ["Softsign", "Residual", "Linear"]
+    assert "16 → 5" not in repr(policy)
+    assert repr(policy).startswith(
+        "NumpyPolicy(PPO, observation (3,), action (1,), 3 → 5 → 5 → 5 → 1, at most "
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,6 +210,8 @@ def test_every_activation_that_can_be_certified_can_be_exported():
     [
         (nn.Dropout(), r"Dropout in the actor cannot be exported\. Supported: .*ReLU"),
         (nn.Linear(2, 2).double(), "float64, expected float32"),
+        (make_activation("householder", 2).double(), "float64, expected float32"),
+        (type("MaxMin", (nn.ReLU,), {})(), "MaxMin in the actor cannot be exported"),
     ],
 )
 def test_what_cannot_be_written_is_named(module, words):

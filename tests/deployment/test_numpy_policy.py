@@ -14,7 +14,12 @@ from torch import nn
 
 import lipsrl
 from lipsrl.deployment._activations import ACTIVATIONS, activation
+from lipsrl.deployment._export import _describe_network
+from lipsrl.deployment.numpy_policy import _chain, _run
 from lipsrl.disturbances import GaussianNoise
+from lipsrl.layers import ACTIVATIONS as BY_NAME
+from lipsrl.layers._plain import plain_linear
+from lipsrl.layers.activations import make_activation
 
 
 @pytest.fixture
@@ -139,7 +144,7 @@ def test_it_says_what_it_is(exported):
 
 
 MODULES = {
-    **{kind: [{}] for kind in ACTIVATIONS},
+    **{kind: [{}] for kind in ACTIVATIONS if hasattr(nn, kind)},
     "LeakyReLU": [{"negative_slope": 0.3}],
     "Hardtanh": [{"min_val": -0.5, "max_val": 2.0}],
     "ELU": [{"alpha": 1.0}, {"alpha": 0.4}],
@@ -157,6 +162,32 @@ def test_activations_are_those_of_torch(kind, parameters):
     result = activation(kind, parameters)(x)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8, 13])
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_activations_of_the_layers_on_any_width(name, width):
+    torch.manual_seed(0)
+    module = make_activation(name, width)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-20, 20)
+    x = (torch.randn(200, width) * torch.logspace(-3, 2, 200).unsqueeze(1)).numpy()
+    network = nn.Sequential(plain_linear(torch.eye(width), None), module)
+    layers, outputs = _chain(*_describe_network(network), width)
+    assert outputs == width
+    with torch.no_grad():
+        expected = module(torch.as_tensor(x)).numpy()
+    size = np.maximum(
+        1.0, np.abs(x).max(axis=1, keepdims=True)
+    )  # numbers of this size cancel in a reflection
+    for result in (_run(layers, x), np.stack([_run(layers, row) for row in x])):
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result / size, expected / size, rtol=0, atol=1e-6)
+    assert _run(layers, x[:0]).shape == (0, width)
+    assert not np.isfinite(_run(layers, np.full(width, np.nan, np.float32))).any(), (
+        "no action, not a wrong one"
+    )
 
 
 def test_an_unknown_activation_is_named():

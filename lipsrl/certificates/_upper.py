@@ -1,0 +1,110 @@
+"""Upper bounds of the whole pipeline, with its diagonal gains folded into the first and last weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipsrl.certificates._bounds import product_bound
+from lipsrl.certificates._chain import Chain, chain_of
+from lipsrl.certificates._lipsdp import EllipsoidBound, eclipse_fast_bound, lipsdp_bound
+from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.networks import LipschitzMLP
+
+#: Relative gap of the semidefinite programs for single sensors.
+SENSOR_GAP = 1e-2
+
+#: Larger semidefinite programs would take minutes: their size is the number of units and inputs.
+LARGEST_PROBLEM = 1200
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The smallest of several bounds.
+
+    Attributes:
+        value: upper bound.
+        method: what gave it.
+        chain: the chain that was bounded, or ``None`` where the network is none.
+        ellipsoid: of the method that gave one, or ``None``.
+    """
+
+    value: float
+    method: str
+    chain: Chain | None = None
+    ellipsoid: EllipsoidBound | None = None
+
+
+def promising(pipeline: Pipeline, norm: str) -> LipschitzMLP | None:
+    """The constrained network, if its promise is in ``norm``."""
+    constrained = pipeline.parts.constrained
+    return constrained if constrained is not None and constrained.norm == norm else None
+
+
+def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tuple[Bound, Bound]:
+    """Bounds of ``raw observation / unit ↦ action`` and of ``observation / input_scale ↦ action``, before the clip.
+
+    Raises:
+        ValueError: the method does not fit the network or the norm.
+    """
+    constrained = promising(pipeline, norm)
+    if method == "construction" and constrained is None:
+        raise ValueError(
+            f"method='construction' needs a Lipschitz policy whose promise is in {norm}; this is none. Use 'auto'."
+        )
+    half = pipeline.parts.half_range
+    output = None if half is None else torch.as_tensor(half)
+    raw_gain = torch.as_tensor(pipeline.gain) * unit
+    own_gain = torch.as_tensor(pipeline.input_scale)
+    chain = chain_of(pipeline.network) if norm == "l2" else None
+    wanted_sdp = method in ("auto", "lipsdp", "eclipse-fast")
+    if method in ("lipsdp", "eclipse-fast") and (chain is None or chain.size > LARGEST_PROBLEM):
+        raise ValueError(
+            f"method={method!r} needs the l2 norm, activations that act unit by unit and at most {LARGEST_PROBLEM} "
+            "units; this network has not all of them. Use 'auto'."
+        )
+    results: list[Bound] = []
+    start: Tensor | None = None
+    for gain in (own_gain, raw_gain):
+        bounds: list[Bound] = []
+        if constrained is not None and method in ("auto", "construction"):
+            largest = float((gain / own_gain).max()) * (1 + 1e-15)
+            value = constrained.lipschitz_bound() * _scale_rounding(constrained, half) * largest
+            bounds.append(Bound(value, "construction"))
+        if method in ("auto", "product"):
+            bounds.append(Bound(product_bound(pipeline.network, output, gain, norm=norm), "product"))
+        folded = None if chain is None else chain.scaled(gain, output)
+        if folded is not None and wanted_sdp and folded.size <= LARGEST_PROBLEM:
+            if method == "eclipse-fast":
+                ellipsoid = eclipse_fast_bound(folded)
+            else:
+                ellipsoid = lipsdp_bound(folded, start=start)
+                start = None if ellipsoid is None else ellipsoid.multipliers
+            if ellipsoid is not None:
+                name = "eclipse-fast" if method == "eclipse-fast" else "lipsdp"
+                bounds.append(Bound(ellipsoid.lipschitz, name, folded, ellipsoid))
+        if not bounds:
+            raise ValueError(
+                f"method={method!r} could not be verified in float64 for these weights. Use 'auto'."
+            )
+        best = min(bounds, key=lambda bound: bound.value)
+        ellipsoid_of = next((b.ellipsoid for b in bounds if b.ellipsoid is not None), None)
+        results.append(Bound(best.value, best.method, folded if wanted_sdp else None, ellipsoid_of))
+    own, raw = results
+    # the gains' product with the network's bound is a bound as well
+    through = own.value * float((raw_gain / own_gain).max()) * (1 + 1e-15)
+    if norm == "l2" and through < raw.value:
+        raw = Bound(through, own.method, raw.chain, raw.ellipsoid)
+    return raw, own
+
+
+def _scale_rounding(constrained: LipschitzMLP, half: Any) -> float:
+    """What the float32 copy of the action's half range, which the network divides by, is too small by."""
+    if half is None or constrained.output_scale is None:
+        return 1.0
+    ratio = np.asarray(half) / constrained.output_scale.double().cpu().numpy()
+    return float(ratio.max()) * (1 + 1e-15)

@@ -1,0 +1,177 @@
+"""LipSDP-Neuron without a solver: against Clarabel, against the truth, and where it must refuse."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lipsrl.certificates import product_bound, steepest_pair
+from lipsrl.certificates._chain import Chain, chain_of, slope_range
+from lipsrl.certificates._lipsdp import eclipse_fast_bound, lipsdp_bound
+from lipsrl.layers import ACTIVATIONS
+from lipsrl.layers.activations import make_activation
+
+
+def network(sizes, activation="relu", seed=0, scale=1.5):
+    torch.manual_seed(seed)
+    modules: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+        if i:
+            modules.append(make_activation(activation, n_in))
+        linear = nn.Linear(n_in, n_out)
+        nn.init.normal_(linear.weight, std=scale / math.sqrt(n_in))
+        modules.append(linear)
+    return nn.Sequential(*modules).requires_grad_(False).double()
+
+
+def by_clarabel(chain: Chain) -> float:
+    """The same semidefinite program, as a solver sees it, written down independently of ours."""
+    import cvxpy as cp
+
+    weights = [w.numpy() for w in chain.weights]
+    sizes = [w.shape[1] for w in weights]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    total = starts[-1]
+
+    def select(i):
+        matrix = np.zeros((sizes[i], total))
+        matrix[:, starts[i] : starts[i + 1]] = np.eye(sizes[i])
+        return matrix
+
+    rho = cp.Variable(nonneg=True)
+    form = rho * (select(0).T @ select(0)) - (weights[-1] @ select(len(sizes) - 1)).T @ (
+        weights[-1] @ select(len(sizes) - 1)
+    )
+    for i, (low, high) in enumerate(zip(chain.low, chain.high, strict=True)):
+        multiplier = cp.Variable(sizes[i + 1], nonneg=True)
+        u, v = weights[i] @ select(i), select(i + 1)
+        a, b = float(low[0]), float(high[0])
+        left, right = v - a * u, b * u - v
+        term = left.T @ cp.diag(multiplier) @ right
+        form = form - (term + term.T) / 2
+    # Schur's symmetric part is all that counts
+    problem = cp.Problem(cp.Minimize(rho), [(form + form.T) / 2 >> 0])
+    problem.solve(solver=cp.CLARABEL)
+    assert problem.status == "optimal"
+    return math.sqrt(float(rho.value))
+
+
+def climbed(net, dim):
+    starts = torch.randn(512, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
+    return steepest_pair(net, starts, torch.ones(dim, dtype=torch.float64), keep=16, rounds=6, steps=40).ratio
+
+
+CASES = [
+    ((3, 8, 2), "relu"),
+    ((4, 6, 5, 3), "tanh"),
+    ((2, 7, 7, 7, 1), "leaky_relu"),
+    ((5, 5, 4), "silu"),
+    ((3, 6, 6, 2), "abs"),
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("sizes", "activation"), CASES)
+def test_equals_clarabel(sizes, activation, seed):
+    pytest.importorskip("cvxpy")
+    chain = chain_of(network(sizes, activation, seed))
+    optimum = by_clarabel(chain)
+    ours = lipsdp_bound(chain).lipschitz
+    assert ours >= optimum * (1 - 1e-5), "below the optimum by more than the solver's tolerance"
+    assert ours <= optimum * (1 + 1e-3)
+
+
+@pytest.mark.parametrize(
+    "activation", [a for a in ACTIVATIONS if slope_range(make_activation(a, 4)) is not None]
+)
+@pytest.mark.parametrize("sizes", [(3, 16, 2), (3, 12, 12, 4), (2, 9, 1, 9, 2)])
+def test_never_below_the_truth_and_never_above_the_product(sizes, activation):
+    net = network(sizes, activation, seed=1)
+    chain = chain_of(net)
+    bound = lipsdp_bound(chain)
+    assert climbed(net, sizes[0]) <= bound.lipschitz <= product_bound(net) * (1 + 1e-3)
+    fast = eclipse_fast_bound(chain)
+    assert (fast is None) == (activation in ("silu", "gelu", "mish", "abs"))
+    if fast is not None:
+        assert bound.lipschitz <= fast.lipschitz * (1 + 1e-3) <= product_bound(net) * (1 + 2e-3)
+
+
+def test_ellipsoid_bounds_every_direction():
+    net = network((3, 16, 16, 2), seed=3)
+    bound = lipsdp_bound(chain_of(net))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, 3, dtype=torch.float64, generator=generator)
+    d = torch.randn(20_000, 3, dtype=torch.float64, generator=generator) * 0.01
+    moved = (net(x + d) - net(x)).square().sum(1)
+    allowed = torch.einsum("ni,ij,nj->n", d, bound.matrix, d)
+    assert bool((moved <= allowed).all())
+    for i, per_input in enumerate(bound.per_input):
+        alone = lipsdp_bound(chain_of(net).of_input(i))
+        assert alone.lipschitz <= per_input * (1 + 1e-3)
+
+
+def test_gains_are_folded():
+    chain = chain_of(network((3, 8, 2)))
+    gain = torch.tensor([10.0, 0.1, 1.0])
+    folded = lipsdp_bound(chain.scaled(gain, torch.tensor([1.0, 0.5]))).lipschitz
+    assert folded <= 10.0 * lipsdp_bound(chain).lipschitz * (1 + 1e-6)
+    doubled = lipsdp_bound(chain.scaled(2 * torch.ones(3), 3 * torch.ones(2))).lipschitz
+    assert doubled == pytest.approx(6 * lipsdp_bound(chain).lipschitz, rel=1e-3)
+
+
+def test_a_linear_network_has_its_spectral_norm():
+    net = network((5, 3))
+    exact = float(torch.linalg.svdvals(net[0].weight)[0])
+    assert exact <= lipsdp_bound(chain_of(net)).lipschitz <= exact * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("activation", ["maxmin", "group_sort", "full_sort", "householder"])
+def test_what_mixes_units_has_no_chain(activation):
+    """LipSDP's constraint for slopes in [0, 1] is violated by MaxMin: using it would give a bound below the truth."""
+    assert chain_of(network((3, 8, 2), activation)) is None
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_extreme_weights(scale):
+    net = network((3, 8, 8, 2), scale=scale)
+    bound = lipsdp_bound(chain_of(net))
+    assert bound.lipschitz <= product_bound(net) * (1 + 1e-3)
+    slope = climbed(net, 3) if scale > 1 else 0.0  # differences of 1e-24 drown in the biases' rounding
+    assert slope <= bound.lipschitz
+
+
+def test_dead_units_and_zero_weights():
+    net = network((3, 8, 8, 2))
+    net[0].weight[2:5] = 0.0
+    net[2].weight[:, 3] = 0.0
+    assert climbed(net, 3) <= lipsdp_bound(chain_of(net)).lipschitz
+    net[2].weight.zero_()
+    bound = lipsdp_bound(chain_of(net))
+    assert bound is None or bound.lipschitz < 1e-3
+
+
+@pytest.mark.parametrize("name", [a for a in ACTIVATIONS if slope_range(make_activation(a, 4)) is not None])
+def test_slope_ranges(name):
+    module = make_activation(name, 1).double()
+    low, high = slope_range(module)
+    x = torch.linspace(-12, 12, 400_001, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(module(x).sum(), x)
+    assert low - 1e-12 <= float(slope.min())
+    assert float(slope.max()) <= high + 1e-12
+    assert float(slope.min()) - low < 0.11
+    if name in ("silu", "gelu", "mish"):
+        assert float(slope.min()) < -0.09
+
+
+@pytest.mark.parametrize("module", [nn.SiLU(), nn.GELU(), nn.Mish(), nn.Hardswish(), nn.SELU()])
+def test_slope_ranges_of_torch_activations(module):
+    low, high = slope_range(module)
+    x = torch.linspace(-12, 12, 400_001, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(module.double()(x).sum(), x)
+    assert low <= float(slope.min()) < low + 1e-3 or (low == 0 and float(slope.min()) >= 0)
+    assert float(slope.max()) <= high
