@@ -38,5 +38,9 @@ format: $(STAMP)   ## Format the code.
 demo: $(STAMP)     ## Train a plain and a Lipschitz agent on Pendulum-v1, certify, disturb, compare (10 minutes).
 	$(BIN)/python -m experiments.demo
 
+benchmarks: $(STAMP) ## What each layer costs, beside its peers (10 minutes; nothing else should run).
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[peers]'
+	$(BIN)/python -m benchmarks.layers
+
 clean:           ## Remove caches (the environment and runs/ stay).
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -54,6 +54,13 @@ def open_source(path: Path, vec_normalize: Path | None) -> Source:
     return Source(path.stem, load_model(path), statistics)
 
 
+def _one_or_many(values: list[float]) -> list[float] | float | None:
+    """A list of one number speaks for all sensors; an empty one was not given."""
+    if len(values) == 1:
+        return values[0]
+    return values or None
+
+
 @dataclass
 class Certify:
     """Bound how far the action can move per unit of the observation, in raw sensor and actuator units."""
@@ -63,9 +70,11 @@ class Certify:
     vec_normalize: Path | None = None
     """VecNormalize file that belongs to a zip (a run folder has its own)."""
     norm: str = "l2"
-    """Norm on both sides: l2."""
+    """Norm on both sides: l2, linf or l1."""
     method: str = "auto"
-    """auto, product or construction."""
+    """auto (the smallest), lipsdp, eclipse-fast, product or construction."""
+    sensor_scale: list[float] = field(default_factory=list)
+    """Unit of each sensor (its tolerance on the datasheet): one number per sensor, or one for all."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON instead of text."""
     output: Path | None = None
@@ -74,7 +83,11 @@ class Certify:
     def run(self, console: Console) -> None:
         source = open_source(self.path, self.vec_normalize)
         certificate = certify(
-            source.model, norm=self.norm, method=self.method, vec_normalize=source.vec_normalize
+            source.model,
+            norm=self.norm,
+            method=self.method,
+            vec_normalize=source.vec_normalize,
+            sensor_scale=_one_or_many(self.sensor_scale),
         )
         if self.output is not None:
             certificate.save(self.output)
