@@ -5,6 +5,24 @@ from __future__ import annotations
 from lipsrl.certificates._bounds import product_bound
 from lipsrl.certificates._certify import certify
 from lipsrl.certificates._search import jacobians, steepest_pair
-from lipsrl.certificates.certificate import Certificate, Factor, NetworkBound
+from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
+from lipsrl.certificates.margins import MarginCertificate, margin_certificate
+from lipsrl.certificates.return_quantile import ReturnQuantileCertificate, return_quantile_certificate
+from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
 
-__all__ = ["Certificate", "Factor", "NetworkBound", "certify", "jacobians", "product_bound", "steepest_pair"]
+__all__ = [
+    "ActionDivergence",
+    "Certificate",
+    "Factor",
+    "LocalBounds",
+    "MarginCertificate",
+    "NetworkBound",
+    "ReturnQuantileCertificate",
+    "action_divergence",
+    "certify",
+    "jacobians",
+    "margin_certificate",
+    "product_bound",
+    "return_quantile_certificate",
+    "steepest_pair",
+]

@@ -132,9 +132,9 @@ def _narrow(
                 lows.append(torch.ones_like(low))
                 highs.append(torch.ones_like(low))
             weight = module.weight.double()
-            bias = (
-                torch.zeros(len(weight), dtype=torch.float64) if module.bias is None else module.bias.double()
-            )
+            bias = torch.zeros_like(weight[:, 0])
+            if getattr(module, "bias", None) is not None:
+                bias = module.bias.double()
             value = weight @ middle + bias
             box_centre, box_half = (low + high) / 2, (high - low) / 2
             box_value, box_reach = weight @ box_centre + bias, weight.abs() @ box_half

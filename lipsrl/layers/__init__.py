@@ -15,6 +15,7 @@ from lipsrl.layers.aol import AOL
 from lipsrl.layers.bjorck import Bjorck
 from lipsrl.layers.budget import BUDGETS, LearnedBudget, layer_bounds
 from lipsrl.layers.cayley import Cayley
+from lipsrl.layers.convolution import SpectralConv2d
 from lipsrl.layers.expm import Expm
 from lipsrl.layers.linf import LInf
 from lipsrl.layers.optimizer import project_after_step
@@ -67,6 +68,7 @@ __all__ = [
     "Sandwich",
     "SandwichCayley",
     "Spectral",
+    "SpectralConv2d",
     "activation_name",
     "layer_bounds",
     "max_slope",

@@ -17,7 +17,7 @@ from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS
 MAX_LOG_Q = 10.0
 
 #: Largest root of T that acts, and one over the smallest.
-MAX_ROOT = 1e3
+MAX_ROOT = 1e2
 
 
 def sll_contraction(weight: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from lipsrl.policies import ppo, sac
 from lipsrl.policies._actor_network import ActorParts, actor_network, actor_parts
 from lipsrl.policies._unsupported import UnsupportedPolicy
+from lipsrl.policies.nature_cnn import LipschitzNatureCNN
 
 ALIAS = "LipschitzMlpPolicy"
 
@@ -27,6 +28,7 @@ register_aliases()
 
 __all__ = [
     "ActorParts",
+    "LipschitzNatureCNN",
     "UnsupportedPolicy",
     "actor_network",
     "actor_parts",

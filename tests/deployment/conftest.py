@@ -55,7 +55,7 @@ def residual_ppo():
         Residual([nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 5, bias=False)], torch.eye(5, 3)),
         nn.Identity(),
         Residual([inner, nn.Tanh(), nn.Linear(5, 5)], torch.randn(5, 5) / 2),
-        nn.Softsign(),
+        ACTIVATIONS["householder"](5),
         Residual([nn.Linear(5, 5)], torch.eye(5)),
     )
     return model

@@ -15,6 +15,7 @@ from lipsrl.deployment._activations import ACTIVATIONS
 from lipsrl.deployment._export import _describe_network
 from lipsrl.layers import ACTIVATIONS as BY_NAME
 from lipsrl.layers import max_slope
+from lipsrl.layers._plain import Residual
 from lipsrl.layers.activations import make_activation
 
 N = 10_000
@@ -186,7 +187,7 @@ def test_every_activation_that_can_be_certified_can_be_exported():
 
 def test_residual_blocks_are_described_by_their_parts(exported):
     _, policy = exported("ppo-residual")
-    first, second, softsign, third, last = policy.description["layers"]
+    first, second, householder, third, last = policy.description["layers"]
     assert first == {
         "kind": "Residual",
         "skip": "network.0.skip.weight",
@@ -198,7 +199,8 @@ def test_residual_blocks_are_described_by_their_parts(exported):
     }
     assert second["branch"][0]["branch"][1] == {"kind": "GroupSort"}
     assert second["branch"][0]["skip"] == "network.2.branch.0.skip.weight"
-    assert [layer["kind"] for layer in (softsign, third, last)] == ["Softsign", "Residual", "Linear"]
+    assert householder == {"kind": "Householder", "angle": "network.3.angle"}
+    assert [layer["kind"] for layer in (third, last)] == ["Residual", "Linear"]
     assert "16 → 5" not in repr(policy)
     assert repr(policy).startswith(
         "NumpyPolicy(PPO, observation (3,), action (1,), 3 → 5 → 5 → 5 → 1, at most "
@@ -217,6 +219,31 @@ def test_residual_blocks_are_described_by_their_parts(exported):
 def test_what_cannot_be_written_is_named(module, words):
     with pytest.raises(ValueError, match=words):
         _describe_network(nn.Sequential(module))
+
+
+class Tenfold(Residual):
+    def forward(self, x):
+        return 10 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (Tenfold([nn.Linear(3, 3)], torch.eye(3)), "it contains Tenfold"),
+        (Residual([nn.BatchNorm1d(3)], torch.eye(3)), "it contains BatchNorm1d"),
+        (
+            Residual([nn.Linear(3, 3), nn.Dropout()], torch.eye(3)),
+            "Dropout in the actor has no known Lipschitz",
+        ),
+    ],
+)
+def test_residual_blocks_of_unknown_parts_are_refused(block, words, tmp_path):
+    model = PPO(
+        "MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, policy_kwargs={"net_arch": []}, device="cpu"
+    )
+    model.policy.mlp_extractor.policy_net.append(block)
+    with pytest.raises(ValueError, match=words):
+        lipsrl.export(model, tmp_path / "p.safetensors")
 
 
 @pytest.mark.parametrize("name", ["policy.onnx", "policy.zip", "policy"])

@@ -1,0 +1,218 @@
+"""Discrete actions: how far a sensor may be off before the greedy action can change."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
+
+from lipsrl._validation import unknown_name
+from lipsrl.certificates._bounds import weights_sha256
+from lipsrl.certificates._folding import NORMS, NetworkBound, output_bound, tightest_bound
+from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.layers._linalg import EPS64
+from lipsrl.policies._rounding import rounding_error
+from lipsrl.policies.normalization import NormalizeLike, normalization_of
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MarginCertificate:
+    """For each observation the radius inside which the greedy action is the same.
+
+    Attributes:
+        radii: (n,), in the units of the raw observation: no δ with ``‖δ‖ < radii[k]`` changes the greedy action at
+            observation k. 0 for a tie; infinite where no observation can change it.
+        actions: (n, branches) the greedy action; one branch for Discrete, one per entry of MultiDiscrete, one per bit
+            of MultiBinary.
+        norm: of δ, ``"l2"`` or ``"linf"``.
+        pairs: choices (i, j) of one branch, numbered through all branches (off and on for a bit), one of them the
+            greedy one somewhere.
+        pair_bounds: (len(pairs),) upper bounds of the Lipschitz constants of ``output_i - output_j`` (of the logit,
+            for a bit), per unit of the raw observation.
+        algorithm, weights_sha256: whose actions these are.
+        assumptions: in words.
+    """
+
+    radii: Array
+    actions: NDArray[np.int64]
+    norm: str
+    pairs: tuple[tuple[int, int], ...]
+    pair_bounds: Array
+    algorithm: str
+    weights_sha256: str
+    assumptions: tuple[str, ...]
+
+    def certified_fraction(self, radius: ArrayLike) -> Array:
+        """Share of the observations whose greedy action is the same for all ``‖δ‖ ≤ radius``.
+
+        Args:
+            radius: ≥ 0, any shape; raw units.
+
+        Returns:
+            Of the shape of ``radius``. At 0 the share of observations without a tie.
+
+        Raises:
+            ValueError: a radius that is negative or NaN.
+        """
+        asked = np.asarray(radius, dtype=np.float64)
+        if not (asked >= 0).all():
+            raise ValueError(f"radius must be >= 0, received {asked[~(asked >= 0)].flat[0]}.")
+        inside = np.searchsorted(np.sort(self.radii), asked, side="right")
+        return np.asarray(1.0 - inside / len(self.radii))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; an infinite radius is ``None``."""
+        return {
+            "radii": [float(r) if np.isfinite(r) else None for r in self.radii],
+            "actions": self.actions.tolist(),
+            "norm": self.norm,
+            "pairs": [list(pair) for pair in self.pairs],
+            "pair_bounds": self.pair_bounds.tolist(),
+            "algorithm": self.algorithm,
+            "weights_sha256": self.weights_sha256,
+            "assumptions": list(self.assumptions),
+        }
+
+    def __str__(self) -> str:
+        low, median, high = np.quantile(self.radii, [0.1, 0.5, 0.9], method="lower")
+        lines = [
+            f"Margin certificate of a {self.algorithm} policy, {self.norm} norm, {len(self.radii)} observations",
+            f"  the greedy action stays for all disturbances of the raw observation up to {median:.4g} at the median "
+            f"observation ({low:.4g} at the 10th, {high:.4g} at the 90th percentile)",
+            f"  ties         {int((self.radii == 0).sum())}",
+        ]
+        return "\n".join(lines + [f"  assumes      {text}" for text in self.assumptions])
+
+
+def margin_certificate(
+    model: BaseAlgorithm,
+    observations: ArrayLike,
+    *,
+    norm: str = "l2",
+    vec_normalize: NormalizeLike = None,
+    network_bound: NetworkBound = tightest_bound,
+) -> MarginCertificate:
+    """Certify the greedy action of ``model`` at each of ``observations``.
+
+    With ``L_ij`` a Lipschitz constant of ``output_i - output_j`` and i the greedy action at o, every δ shorter than
+    ``min_j (output_i(o) - output_j(o)) / L_ij`` leaves i ahead of every j (Tsuzuku et al. 2018, "Lipschitz-margin
+    training", with one constant per pair; all of them ≤ √2·K for a K-Lipschitz output vector). MultiDiscrete: the
+    smallest radius of its branches. MultiBinary: bit k is the sign of logit k, so its own constant counts.
+
+    Works on DQN and on PPO and A2C with discrete actions, constrained or not.
+
+    Args:
+        model: an SB3 model.
+        observations: (n, *observation shape) raw observations, as the environment gives them.
+        norm: ``"l2"`` or ``"linf"``, of the disturbance in raw units.
+        vec_normalize: as in :func:`lipsrl.certify`.
+        network_bound: a sound bound of the l2 Lipschitz constant of a plain float64 network; it is called with the
+            difference of two outputs as a network of one output, the gains of VecNormalize in its first weights. By
+            default the smaller of product and LipSDP; ``product_bound`` takes milliseconds where there are many pairs.
+
+    Raises:
+        TypeError: no SB3 model.
+        ValueError: actions that are not discrete, observations that do not fit or are not finite, a part of the
+            actor that cannot be bounded.
+    """
+    if not isinstance(model, BaseAlgorithm):
+        raise TypeError(f"model must be a Stable-Baselines3 model, received {type(model).__name__}.")
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    branches, choices = _branches(model.action_space)
+    pipeline = Pipeline.of(model, normalization_of(model, vec_normalize))
+    raw = _raw_rows(observations, model.observation_space)
+    scores, error = _scores(pipeline, raw, choices)
+    greedy = [branch.start + scores[:, branch.start : branch.stop].argmax(dim=1) for branch in branches]
+    pairs, bounds = [], []
+    radii = torch.full((len(raw),), float("inf"), dtype=torch.float64)
+    for branch, best in zip(branches, greedy, strict=True):
+        for i, j in itertools.combinations(branch, 2):
+            rows = torch.nonzero((best == i) | (best == j)).squeeze(1)
+            if len(rows) == 0:
+                continue  # decides nowhere
+            pairs.append((i, j))
+            difference = (choices[i] - choices[j]).unsqueeze(0)
+            bounds.append(output_bound(pipeline, difference, norm, network_bound))
+            gap = (scores[rows, i] - scores[rows, j]).abs() - error[rows, i] - error[rows, j]
+            # bound 0, a difference that no observation moves: infinitely far from changing unless it is a tie
+            radius = torch.where(gap > 0, gap / bounds[-1], 0.0)
+            radii[rows] = torch.minimum(radii[rows], radius)
+    return MarginCertificate(
+        radii=(radii * (1.0 - 4 * EPS64)).numpy(),
+        actions=torch.stack(
+            [best - branch.start for best, branch in zip(greedy, branches, strict=True)], dim=1
+        ).numpy(),
+        norm=norm,
+        pairs=tuple(pairs),
+        pair_bounds=np.array(bounds, dtype=np.float64),
+        algorithm=type(model).__name__,
+        weights_sha256=weights_sha256(pipeline.parts.network),
+        assumptions=_assumptions(pipeline),
+    )
+
+
+def _branches(space: spaces.Space[Any]) -> tuple[list[range], Tensor]:
+    """Choices that compete with each other, and the (choices, outputs) matrix that gives each choice its score.
+
+    A bit is off or on: scores 0 and its logit.
+    """
+    match space:
+        case spaces.Discrete():
+            sizes = [int(space.n)]
+        case spaces.MultiDiscrete():
+            sizes = [int(n) for n in space.nvec.reshape(-1)]
+        case spaces.MultiBinary():
+            sizes = [2] * int(np.prod(space.shape))
+        case _:
+            raise ValueError(
+                f"A margin certificate needs discrete actions, received {space}. For continuous actions lipsrl.certify "
+                "bounds how far they move."
+            )
+    ends = list(itertools.accumulate(sizes))
+    choices = torch.eye(ends[-1], dtype=torch.float64)
+    if isinstance(space, spaces.MultiBinary):
+        choices = torch.eye(len(sizes), dtype=torch.float64).repeat_interleave(2, dim=0)
+        choices[::2] = 0.0
+    return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)], choices
+
+
+def _raw_rows(observations: ArrayLike, space: spaces.Space[Any]) -> Tensor:
+    """(n, obs) float64."""
+    array = np.asarray(observations, dtype=np.float64)
+    if array.ndim == 0 or array.shape[1:] != space.shape or len(array) == 0:
+        raise ValueError(
+            f"observations must have shape (n, {', '.join(map(str, space.shape or ()))}) with n > 0, received "
+            f"{array.shape}."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError("observations hold NaN or infinite values. Leave those rows out.")
+    return torch.as_tensor(array.reshape(len(array), -1))
+
+
+def _scores(pipeline: Pipeline, raw: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, choices) scores in float64, and a bound of each one's rounding error."""
+    seen = pipeline.normalise(raw)
+    mean, gain = torch.as_tensor(pipeline.mean), torch.as_tensor(pipeline.gain)
+    error = 4 * EPS64 * ((raw.abs() + mean.abs()) * gain + seen.abs())
+    outputs, error = rounding_error(pipeline.network, seen, error, EPS64)
+    return outputs @ choices.mT, error @ choices.mT
+
+
+def _assumptions(pipeline: Pipeline) -> tuple[str, ...]:
+    texts = [
+        "greedy actions (predict(..., deterministic=True), for DQN without exploration)",
+        "real arithmetic over the weights that act (float32 rounding of the forward pass is not counted)",
+        "the disturbance is added to the observation as it enters "
+        + ("VecNormalize, whose statistics are frozen" if pipeline.normalised else "the model"),
+    ]
+    return tuple(texts)

@@ -1,0 +1,181 @@
+"""Gaussian policies: how far the distribution of the sampled action moves when the sensors are off.
+
+The formulas, with their assumptions, are in docs/stochastic-certificates.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor, nn
+
+from lipsrl._validation import positive_finite
+from lipsrl.certificates._folding import NetworkBound, output_bound, tightest_bound
+from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.layers._linalg import EPS64
+from lipsrl.policies.normalization import NormalizeLike, normalization_of
+
+
+@dataclass(frozen=True)
+class ActionDivergence:
+    """How far the distribution of the sampled action moves when the observation moves by at most ``epsilon``.
+
+    Holds for the Gaussian before the clip to the action space and for the clipped action: clipping is the same map
+    for both distributions (data processing), and moves no two actions apart.
+
+    Attributes:
+        epsilon: largest ‖Δobservation‖, raw units.
+        norm: of the observation, ``"l2"`` or ``"linf"``.
+        whitened_bound: upper bound of the Lipschitz constant of ``Σ^(-1/2) μ``, per unit of the raw observation.
+        mean_bound: of the mean action μ, l2 in the environment's units.
+        sigma: (act,) the policy's standard deviations.
+    """
+
+    epsilon: float
+    norm: str
+    whitened_bound: float
+    mean_bound: float
+    sigma: tuple[float, ...]
+
+    @property
+    def kl(self) -> float:
+        """Upper bound of the Kullback–Leibler divergence, either way around, in nats: ‖Σ^(-1/2)Δμ‖²/2."""
+        return (self.whitened_bound * self.epsilon) ** 2 / 2 * (1 + 4 * EPS64)
+
+    @property
+    def total_variation(self) -> float:
+        """Upper bound of the total variation distance: 2Φ(‖Σ^(-1/2)Δμ‖/2) - 1."""
+        shift = self.whitened_bound * self.epsilon
+        return min(math.erf(shift / math.sqrt(8.0)) * (1 + 16 * EPS64), 1.0)
+
+    @property
+    def wasserstein(self) -> float:
+        """Upper bound of the 2-Wasserstein distance, in the environment's action units: ‖Δμ‖₂."""
+        return self.mean_bound * self.epsilon * (1 + 2 * EPS64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "epsilon": self.epsilon,
+            "norm": self.norm,
+            "whitened_bound": self.whitened_bound,
+            "mean_bound": self.mean_bound,
+            "sigma": list(self.sigma),
+            "kl": self.kl,
+            "total_variation": self.total_variation,
+            "wasserstein": self.wasserstein,
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"Sampled actions when the raw observation moves by at most {self.epsilon:g} ({self.norm} norm)\n"
+            f"  KL divergence    ≤ {self.kl:.6g} nats\n"
+            f"  total variation  ≤ {self.total_variation:.6g}\n"
+            f"  2-Wasserstein    ≤ {self.wasserstein:.6g} action units\n"
+            f"  because Σ^(-1/2)μ moves by at most {self.whitened_bound:.6g}, μ by {self.mean_bound:.6g} per unit; "
+            f"σ = {', '.join(f'{s:.4g}' for s in self.sigma)}"
+        )
+
+
+def action_divergence(
+    model: BaseAlgorithm,
+    epsilon: float,
+    vec_normalize: NormalizeLike = None,
+    *,
+    norm: str = "l2",
+    network_bound: NetworkBound = tightest_bound,
+) -> ActionDivergence:
+    """Bound KL, total variation and W₂ between the action distributions of two observations ``epsilon`` apart.
+
+    For Gaussians of the same covariance Σ all three are functions of ``Δμ``. Both constants are bounded with the
+    gains of VecNormalize in the network's first weights and 1/σ in its last.
+
+    Args:
+        model: PPO or A2C (any SB3 actor-critic) with continuous actions and one σ per action dimension.
+        epsilon: largest distance of the observations, > 0, in raw units.
+        vec_normalize: as in :func:`lipsrl.certify`.
+        norm: of that distance, ``"l2"`` or ``"linf"``.
+        network_bound: a sound bound of the l2 Lipschitz constant of a plain float64 network.
+
+    Raises:
+        TypeError: no SB3 model.
+        ValueError: a policy whose σ depends on the state (gSDE, SAC, TQC), that does not sample from a Gaussian, or
+            that cannot be bounded.
+    """
+    size = positive_finite("epsilon", epsilon)
+    policy = GaussianPolicy.of(model, normalization_of(model, vec_normalize))
+    mean = policy.mean_bound(norm, network_bound)
+    whitened = policy.whitened_bound(norm, network_bound)
+    return ActionDivergence(size, norm, whitened, mean, tuple(policy.sigma.tolist()))
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPolicy:
+    """``a ~ N(μ(observation), diag σ²)`` with one σ (act,) for all observations."""
+
+    pipeline: Pipeline
+    sigma: Tensor
+
+    @classmethod
+    def of(cls, model: BaseAlgorithm, statistics: VecNormalize | None) -> GaussianPolicy:
+        """Read ``model``.
+
+        Raises:
+            TypeError, ValueError: as :func:`action_divergence`.
+        """
+        sigma = _state_independent_sigma(model)
+        return cls(Pipeline.of(model, statistics), sigma)
+
+    def mean_bound(self, norm: str, network_bound: NetworkBound) -> float:
+        """Upper bound of the Lipschitz constant of μ (l2) per unit of the raw observation (``norm``)."""
+        return output_bound(self.pipeline, torch.diag(torch.ones_like(self.sigma)), norm, network_bound)
+
+    def whitened_bound(self, norm: str, network_bound: NetworkBound) -> float:
+        """The same for ``Σ^(-1/2) μ``."""
+        return output_bound(self.pipeline, torch.diag(1.0 / self.sigma), norm, network_bound)
+
+
+def _state_independent_sigma(model: BaseAlgorithm) -> Tensor:
+    """(act,) float64 standard deviations of the sampled action, which no observation changes.
+
+    Raises:
+        TypeError, ValueError: as :func:`action_divergence`.
+    """
+    if not isinstance(model, BaseAlgorithm):
+        raise TypeError(f"model must be a Stable-Baselines3 model, received {type(model).__name__}.")
+    policy: Any = model.policy
+    name = type(model).__name__
+    if not isinstance(policy, ActorCriticPolicy):
+        if hasattr(getattr(policy, "actor", None), "log_std"):
+            raise _refuse(name, "its σ is an output of the network and depends on the observation")
+        raise _refuse(name, "its policy is deterministic, and exploration noise is no part of it")
+    if policy.use_sde:
+        raise _refuse(
+            name, "gSDE's noise depends on the observation (σ scales with the features) and lasts for steps"
+        )
+    if type(policy.action_dist) is not DiagGaussianDistribution:
+        raise _refuse(
+            name,
+            f"its actions come from {type(policy.action_dist).__name__}; see margin_certificate if discrete",
+        )
+    log_std = getattr(policy, "log_std", None)
+    if not isinstance(log_std, nn.Parameter):
+        raise _refuse(name, "its log_std is no parameter, so σ may depend on the observation")
+    sigma = log_std.detach().exp().double().cpu()  # as SB3 does: exp in the dtype of the weights
+    if not bool((torch.isfinite(sigma) & (sigma > 0)).all()):
+        raise ValueError(f"σ of the policy must be finite and > 0, received {sigma.tolist()}.")
+    return sigma
+
+
+def _refuse(name: str, why: str) -> ValueError:
+    return ValueError(
+        f"{name} has no certificate for sampled actions: {why}. Supported: PPO and A2C with continuous actions and "
+        "use_sde=False, whose σ is one parameter per action dimension."
+    )
