@@ -7,6 +7,7 @@ Writes evaluation.parquet (+ .json) and certificate.json into each run folder an
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +74,10 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
 
 
 def certify_run(folder: RunFolder, *, force: bool = False) -> Certificate:
-    """The certificate of one run, stored in its folder."""
+    """The certificate of one run, stored in its folder; one of an older lipsrl is made again."""
     if folder.certificate_file.is_file() and not force:
-        return Certificate.load(folder.certificate_file)
+        with contextlib.suppress(ValueError):
+            return Certificate.load(folder.certificate_file)
     model, statistics = folder.load()
     certificate = certify(model, vec_normalize=statistics)
     certificate.save(folder.certificate_file)

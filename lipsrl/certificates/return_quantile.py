@@ -119,6 +119,19 @@ class ReturnQuantileCertificate:
         certified = self.returns[self.probability(self.returns) >= level]
         return float(certified[-1]) if certified.size else -math.inf
 
+    def largest_epsilon(self, r: float, probability: float) -> float:
+        """The largest budget under which :meth:`probability` of r stays at least this; 0 if no budget does.
+
+        Raises:
+            ValueError: not in (0, 1).
+        """
+        level = _open_unit("probability", probability)
+        clean = self.clean_frequency(r) - dkw_margin(len(self.returns), self.confidence)
+        if clean <= level:
+            return 0.0
+        slack = float(ndtri(clean) - ndtri(level))
+        return slack * self.epsilon / self.mu if self.mu > 0 else math.inf
+
     def curve(self) -> tuple[Array, Array]:
         """The returns seen, ascending without repetition, and the certified probability to reach each."""
         seen = np.unique(self.returns)

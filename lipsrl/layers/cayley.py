@@ -13,7 +13,7 @@ from lipsrl.layers._base import limited
 from lipsrl.layers._maps import MappedLayer
 
 #: Free parameters act as if they were no larger than this: beyond, float64 would lose the bound to rounding.
-LARGEST = 1e2
+LARGEST = 30.0
 
 #: Where a row of ``I + A`` has a larger l1 norm, float32 is more than 5e-6 off and float64 computes instead.
 WELL_CONDITIONED = 64.0
@@ -79,7 +79,7 @@ class Cayley(MappedLayer):
     """Linear layer with orthonormal rows or columns, times ``bound``, by :func:`cayley`, with an optional activation.
 
     Exact whatever the parameters, at the price of an inverse per training forward; ``orthogonal`` is the cheaper,
-    projected form.
+    projected form. A square Q has determinant 1 and no eigenvalue -1.
     """
 
     name: ClassVar[str] = "cayley"

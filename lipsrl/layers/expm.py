@@ -23,7 +23,7 @@ def exponential(weight: Tensor) -> Tensor:
         ValueError: NaN or infinite entries.
     """
     m, n = weight.shape
-    x = F.pad(limited(weight).double(), (0, m - n))
+    x = F.pad(limited(weight.double()), (0, m - n))
     q: Tensor = torch.linalg.matrix_exp(x - x.mT)[:, :n].to(weight.dtype)
     return q
 

@@ -14,8 +14,9 @@ from lipsrl.layers.cayley import cayley
 from lipsrl.layers.sandwich import MAX_LOG_PSI, SQRT2
 
 #: The Cayley map is taken of the weight divided by it, so it sets how far one step of an adaptive optimizer turns the
-#: layer: at 8 about as far as one of :class:`~lipsrl.layers.sandwich.Sandwich`, at 1 seven to ten times as far.
-RADIUS = 8.0
+#: layer: at 1 seven to ten times as far as one of :class:`~lipsrl.layers.sandwich.Sandwich`, at 8 about as far. 4 is what
+#: was trained (docs/layers.md). Zips are read with it: another value would be another function.
+RADIUS = 4.0
 
 
 def balanced_start(in_features: int, out_features: int) -> Tensor:

@@ -371,6 +371,18 @@ def test_the_curve_its_quantiles_and_one_point():
     assert certificate_of(None, linear_model(), epsilon=100.0, returns=returns).probability(0.0) == 0.0
 
 
+def test_the_largest_budget_is_where_the_probability_is_just_kept():
+    returns = np.arange(200.0)
+    certificate = certificate_of(None, linear_model(), returns=returns)
+    epsilon = certificate.largest_epsilon(40.0, 0.3)
+    there = certificate_of(None, linear_model(), returns=returns, epsilon=epsilon)
+    assert there.probability(40.0) == pytest.approx(0.3, rel=1e-9)
+    assert certificate.largest_epsilon(40.0, 0.9) == 0.0
+    still = certificate_of(None, linear_model(weight=torch.zeros(2, 3)), returns=returns)
+    assert still.largest_epsilon(40.0, 0.3) == math.inf
+    assert still.probability(40.0) == pytest.approx(0.8 - dkw_margin(200, 0.95))
+
+
 def test_json_and_words():
     certificate = certificate_of(None, linear_model(), returns=[3.0, 1.0, 2.0] * 30)
     data = json.loads(json.dumps(certificate.to_dict()))
