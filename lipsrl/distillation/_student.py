@@ -130,9 +130,14 @@ def _policy_kwargs(
     kwargs = copy.deepcopy(teacher.policy_kwargs)
     for name in ("ortho_init", "activation"):  # of initial weights; another way to say activation_fn
         kwargs.pop(name, None)
+    # a Lipschitz teacher's critic may have another activation than its actor
+    own = getattr(policy, "options", None)
+    activation = {"activation_fn": policy.activation_fn} if own is None else {"activation": own.activation}
+    if own is not None:
+        kwargs.pop("activation_fn", None)
     return {
         **kwargs,
-        "activation_fn": policy.activation_fn,
+        **activation,
         "net_arch": {
             "pi": list(arch.get("pi", []) if net_arch is None else net_arch),
             critic: list(arch.get(critic, [])),

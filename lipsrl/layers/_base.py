@@ -79,7 +79,8 @@ class LipschitzLayer(nn.Module, ABC):
             if self.needs_unit_slope and self.activation_name not in UNIT_SLOPE:
                 raise ValueError(
                     f"layer={self.name!r} cannot be used with activation={self.activation_name!r}: its proof needs "
-                    f"slopes between 0 and 1. Accepted: {', '.join(map(repr, sorted(UNIT_SLOPE)))}."
+                    f"slopes between 0 and 1. Accepted: {', '.join(map(repr, sorted(UNIT_SLOPE)))}; or use a layer "
+                    "whose proof does not, such as 'orthogonal'."
                 )
             self.activation = make_activation(self.activation_name, self.out_features, norm=self.norm)
         if not 0 < gain <= 1:

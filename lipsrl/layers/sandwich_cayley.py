@@ -14,8 +14,8 @@ from lipsrl.layers.cayley import cayley
 from lipsrl.layers.sandwich import MAX_LOG_PSI, SQRT2
 
 #: The Cayley map is taken of the weight divided by it, so it sets how far one step of an adaptive optimizer turns the
-#: layer: at 1 seven to ten times as far as one of :class:`~lipsrl.layers.sandwich.Sandwich`, at 8 about as far. 4 is what
-#: was trained (docs/layers.md). Zips are read with it: another value would be another function.
+#: layer: at 1 seven to ten times as far as one of :class:`~lipsrl.layers.sandwich.Sandwich`, at 8 about as far. 4 is
+#: what was trained (docs/layers.md). Zips are read with it: another value would be another function.
 RADIUS = 4.0
 
 

@@ -85,6 +85,14 @@ def test_eval_mode_keeps_the_bound_exactly(activation):
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("index", range(4))
+def test_bound_counts_every_layer(index):
+    net = make()
+    with torch.no_grad():
+        net.layers[index].weight.mul_(2.0)
+    assert net.lipschitz_bound() == pytest.approx(2 * BOUND, rel=1e-4)
+
+
 def test_merge_is_the_same_function():
     net = trained().eval()
     merged = net.merge()
@@ -94,8 +102,9 @@ def test_merge_is_the_same_function():
     assert torch.equal(merged(x), net(x))
     stock = NatureCNN(SPACE, 32)
     assert [p.shape for p in merged.parameters()] == [p.shape for p in stock.parameters()]
+    assert not set(merged.modules()) & set(net.modules()), "merge() must give fresh modules"
     merged[0].weight.data.zero_()
-    assert not torch.equal(merged(x), net(x)), "merge() must give fresh modules"
+    assert not torch.equal(merged(x), net(x)), "merge() must give fresh weights"
 
 
 @pytest.mark.parametrize(
