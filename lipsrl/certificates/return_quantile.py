@@ -34,8 +34,8 @@ _SLOTS = 16
 def attacked_probability(clean: ArrayLike, mu: float) -> Array:
     """``Φ(Φ⁻¹(p) - μ)``: the least probability that an event of clean probability p keeps under μ-Gaussian attack.
 
-    The trade-off function of N(0, 1) and N(μ, 1) (Dong, Roth & Su 2022, "Gaussian differential privacy",
-    definition 2.6 and corollary 3.3, composition of Gaussian mechanisms), by Neyman–Pearson tight.
+    The trade-off function of N(0, 1) and N(μ, 1), which T Gaussian mechanisms of sensitivity μ/√T compose to (Dong,
+    Roth & Su 2022, "Gaussian differential privacy"). Tight by Neyman–Pearson.
 
     Args:
         clean: probabilities, any shape.

@@ -1,0 +1,156 @@
+"""Lower bounds on the norm of every stabilising static gain."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+
+import numpy as np
+from scipy.optimize import nnls
+
+from lipsrl.certificates._plant import Array
+
+
+def gain_floor(a: Array, b: Array, c: Array, tolerance: float = 0.0) -> tuple[float, str]:
+    """Under every ``G`` with ``‖G‖₂`` below this an eigenvalue of ``a + b G c`` stays outside the unit disc.
+
+    Args:
+        a, b, c: (n, n), (n, m), (p, n).
+        tolerance: eigenvalues of ``a`` so near the unit circle count as on it.
+
+    Returns:
+        The bound, infinite if provably no static gain stabilises, and the argument that proves it: ``"stable"``
+        or ``"neutral"`` (0: no eigenvalue is outside), ``"polynomial"`` (one input or one output) or
+        ``"eigenvalue path"``.
+    """
+    radius = np.abs(np.linalg.eigvals(a)).max(initial=0.0)
+    if radius <= 1 + tolerance:
+        return 0.0, "stable" if radius < 1 - tolerance else "neutral"
+    # with b = u s vᵀ only vᵀG acts, and its norm is no larger; c alike
+    b, c = _compressed(b), _compressed(c.T).T
+    if min(b.shape[1], c.shape[0]) == 0:
+        return float("inf"), "eigenvalue path"
+    if min(b.shape[1], c.shape[0]) == 1:
+        return _polynomial_floor(a, b, c), "polynomial"
+    return max(_real_floor(a, b, c), _circle_floor(a, b, c)), "eigenvalue path"
+
+
+def _compressed(matrix: Array) -> Array:
+    """(n, r) ``matrix @ v`` with as many columns as its rank; ``v`` has orthonormal columns."""
+    u, s, _ = np.linalg.svd(matrix, full_matrices=False)
+    return np.asarray((u * s)[:, s > 1e-12 * max(s.max(initial=0.0), 1e-300)])
+
+
+def _polynomial_floor(a: Array, b: Array, c: Array) -> float:
+    """For one input or one output, where the characteristic polynomial is affine in the gain.
+
+    The coefficients of monic polynomials with all roots in the closed unit disc lie in the simplex whose
+    vertices are ``(z-1)^k (z+1)^(n-k)`` (Fam & Meditch 1978): each real factor is a convex combination of
+    ``z-1`` and ``z+1``, each complex pair one of the products of two, and the product of factors is affine in
+    each. So ``p - N g ∈ simplex``, and by Cauchy-Schwarz every ``y`` gives
+    ``‖g‖ ≥ min_k y·(p - v_k) / ‖Nᵀy‖``. The ``y`` used comes from the point of the simplex that is nearest in
+    the metric of ``NNᵀ``; whatever its accuracy, the bound holds.
+    """
+    n = len(a)
+    # in powers of z - 1: the poles of a sampled plant crowd around 1
+    p, adjugate = _characteristic(a - np.eye(n))
+    gains = np.stack([(c @ m @ b).reshape(-1) for m in adjugate])  # (n, m·p)
+    if not gains.any():
+        return float("inf")
+    vertices = np.stack([np.poly(np.r_[np.zeros(k), np.full(n - k, -2.0)])[1:] for k in range(n + 1)], axis=1)
+    apart = p[:, None] - vertices  # (n, n + 1)
+    values, vectors = np.linalg.eigh(gains @ gains.T)
+    best = 0.0
+    for small in (1e-6, 1e-8, 1e-10, 1e-12, 1e-14):
+        root = (vectors / np.sqrt(np.maximum(values, 0) + small * values.max())) @ vectors.T
+        scaled = root @ apart
+        size = np.abs(scaled).max()
+        weights, _ = nnls(np.vstack([scaled / size, np.ones(n + 1)]), np.r_[np.zeros(n), 1.0])
+        y = root @ (scaled @ weights) / size
+        rounding = 8 * n * np.finfo(float).eps
+        ahead = (y @ apart - rounding * (np.abs(y) @ np.abs(apart))).min()
+        moved = np.linalg.norm(gains.T @ y) + rounding * np.linalg.norm(np.abs(gains).T @ np.abs(y))
+        if ahead > 0:
+            none = moved <= 1e-10 * np.linalg.norm(gains) * np.linalg.norm(y)
+            best = max(best, float("inf") if none else float(ahead / moved))
+    return best
+
+
+def _characteristic(a: Array) -> tuple[Array, list[Array]]:
+    """Coefficients of ``det(zI - a)`` after the leading 1 and of ``adj(zI - a)``, highest power first.
+
+    Faddeev-LeVerrier recursion.
+    """
+    n, coefficients, adjugate = len(a), [], [np.eye(len(a))]
+    for k in range(1, n + 1):
+        product = a @ adjugate[-1]
+        coefficients.append(-np.trace(product) / k)
+        adjugate.append(product + coefficients[-1] * np.eye(n))
+    return np.array(coefficients), adjugate[:n]
+
+
+def _real_floor(a: Array, b: Array, c: Array) -> float:
+    """If an odd number of real eigenvalues lies beyond a real ``r``, |r| ≥ 1, one must pass ``r`` itself.
+
+    ``det(rI - a - tbGc)`` changes its sign on the way from t = 0 to 1, so ``‖G‖ ≥ 1/‖c (rI - a)⁻¹ b‖`` for each
+    such r.
+    """
+    eye, best = np.eye(len(a)), 0.0
+    largest = np.abs(np.linalg.eigvals(a)).max()
+    for r in np.linspace(1, largest, 401)[:-1]:
+        for z in (r, -r):
+            if np.linalg.slogdet(z * eye - a)[0] == -(np.sign(z) ** len(a)):
+                best = max(best, 1 / float(np.linalg.norm(c @ np.linalg.solve(z * eye - a, b), 2)))
+    return best
+
+
+def _circle_floor(a: Array, b: Array, c: Array) -> float:
+    """An eigenvalue outside the circle |z| = r ≥ 1 must cross it: ``‖G‖ ≥ 1/max ‖c (zI - a)⁻¹ b‖`` over it.
+
+    Hinrichsen & Pritchard 1986 (stability radii), for every circle between the unit one and the outermost
+    eigenvalue; the maximum over the circle that looks best is bounded from above, arc by arc.
+    """
+    moduli = np.abs(np.linalg.eigvals(a))
+    angles = np.linspace(0, np.pi, 65)
+    peaks = {
+        radius: max(_transfer(a, b, c, radius * np.exp(1j * angle), 0.0) for angle in angles)
+        for radius in np.linspace(1, moduli.max(), 33)[:-1]
+        if np.abs(moduli - radius).min() > 1e-9
+    }
+    if not peaks:
+        return 0.0
+    return 1 / _peak(a, b, c, min(peaks, key=peaks.__getitem__))
+
+
+def _peak(a: Array, b: Array, c: Array, radius: float) -> float:
+    """Upper bound, within 0.1 %, on ``‖c (zI - a)⁻¹ b‖`` over the circle |z| = radius."""
+    order = count()
+    arcs: list[tuple[float, int, float, float]] = []
+    seen = 0.0
+
+    def add(middle: float, half: float) -> None:
+        nonlocal seen
+        z = radius * np.exp(1j * middle)
+        seen = max(seen, _transfer(a, b, c, z, 0.0))
+        heapq.heappush(arcs, (-_transfer(a, b, c, z, radius * half), next(order), middle, half))
+
+    for i in range(32):
+        add((i + 0.5) * np.pi / 32, np.pi / 64)
+    for _ in range(20_000):
+        upper = -arcs[0][0]
+        if upper <= 1.001 * seen:
+            return upper
+        _, _, middle, half = heapq.heappop(arcs)
+        add(middle - half / 2, half / 2)
+        add(middle + half / 2, half / 2)
+    return -arcs[0][0]
+
+
+def _transfer(a: Array, b: Array, c: Array, z: complex, reach: float) -> float:
+    """Upper bound on ``‖c (wI - a)⁻¹ b‖`` over |w - z| ≤ reach (Neumann series); infinite if it has none."""
+    resolvent = np.linalg.inv(z * np.eye(len(a)) - a)
+    shrunk = 1 - reach * np.linalg.norm(resolvent, 2)
+    if shrunk <= 0:
+        return float("inf")
+    value = np.linalg.norm(c @ resolvent @ b, 2)
+    return float(value + reach * np.linalg.norm(c @ resolvent, 2) * np.linalg.norm(resolvent @ b, 2) / shrunk)
