@@ -36,7 +36,8 @@ def worst_pair(net, n=20_000, scale=3.0):
     d = torch.randn_like(x) * torch.logspace(-4, 1, n, dtype=torch.float64).unsqueeze(1)
     with torch.no_grad():
         moved = torch.linalg.vector_norm(plain(x + d) - plain(x), ord=order, dim=1)
-    return float((moved / torch.linalg.vector_norm(d, ord=order, dim=1)).max())
+    # the shortest pairs are 1e-4 apart: their float64 difference is up to 1e-11 (relative) wrong
+    return float((moved / torch.linalg.vector_norm(d, ord=order, dim=1)).max()) * (1 - 1e-10)
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,6 +6,7 @@ from lipsrl.certificates._bounds import product_bound
 from lipsrl.certificates._certify import certify
 from lipsrl.certificates._search import jacobians, steepest_pair
 from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
+from lipsrl.certificates.feasibility import FeasibilityFloor, feasibility_floor
 from lipsrl.certificates.margins import MarginCertificate, margin_certificate
 from lipsrl.certificates.return_quantile import ReturnQuantileCertificate, return_quantile_certificate
 from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
@@ -14,12 +15,14 @@ __all__ = [
     "ActionDivergence",
     "Certificate",
     "Factor",
+    "FeasibilityFloor",
     "LocalBounds",
     "MarginCertificate",
     "NetworkBound",
     "ReturnQuantileCertificate",
     "action_divergence",
     "certify",
+    "feasibility_floor",
     "jacobians",
     "margin_certificate",
     "product_bound",

@@ -30,9 +30,13 @@ def gain_floor(a: Array, b: Array, c: Array, tolerance: float = 0.0) -> tuple[fl
     b, c = _compressed(b), _compressed(c.T).T
     if min(b.shape[1], c.shape[0]) == 0:
         return float("inf"), "eigenvalue path"
+    path = max(_real_floor(a, b, c), _circle_floor(a, b, c))
     if min(b.shape[1], c.shape[0]) == 1:
-        return _polynomial_floor(a, b, c), "polynomial"
-    return max(_real_floor(a, b, c), _circle_floor(a, b, c)), "eigenvalue path"
+        # the simplex holds unstable polynomials too, so of high degree it may say nothing
+        polynomial = _polynomial_floor(a, b, c)
+        if polynomial >= path * (1 - 1e-6):
+            return max(polynomial, path), "polynomial"
+    return path, "eigenvalue path"
 
 
 def _compressed(matrix: Array) -> Array:

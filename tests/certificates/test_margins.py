@@ -169,6 +169,60 @@ def test_a_linear_policy_has_the_exact_distance_to_the_nearest_boundary():
     assert certificate.radii[3] == 0.0, "a tie"
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_gains_and_rows_reach_the_radius_whole(norm):
+    """Linear policies behind VecNormalize: never beyond the exact distance, and within √d of it in l-inf."""
+    rng = np.random.default_rng(0)
+    for case in range(12):
+        weight = (
+            np.ones((2, 3)) * [[1], [-1]] if case == 0 else rng.normal(size=(2, 3)) * rng.choice([1, 9], 3)
+        )
+        venv = plant(spaces.Discrete(2))
+        venv.obs_rms.var = np.full(3, 0.25) if case == 0 else rng.choice([0.01, 1.0, 400.0], 3)
+        venv.clip_obs = 1e9
+        model = PPO("MlpPolicy", venv, n_steps=8, batch_size=8, policy_kwargs={"net_arch": []}, device="cpu")
+        with torch.no_grad():
+            model.policy.action_net.weight.copy_(torch.as_tensor(weight))
+            model.policy.action_net.bias.zero_()
+        raw = observations(10)
+        row = np.subtract(*model.policy.action_net.weight.detach().double().numpy())
+        row = row / np.sqrt(venv.obs_rms.var + venv.epsilon)
+        exact = np.abs((raw - venv.obs_rms.mean) @ row) / np.linalg.norm(row, ord={"l2": 2, "linf": 1}[norm])
+        radii = margin_certificate(model, raw, norm=norm).radii
+        assert (radii <= exact * (1 + 1e-12)).all()
+        assert (radii >= exact / (1.0 + 1e-9 if norm == "l2" else math.sqrt(3))).all()
+
+
+@pytest.mark.parametrize(("layer", "own"), [("orthogonal", "l2"), ("linf", "linf")])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_promise_of_a_constrained_policy_counts_the_difference_of_two_outputs(norm, layer, own):
+    """Rows of K·I or of K and -K: a difference moves √2·K or 2K, through the gains of the normalisation."""
+    venv = plant(spaces.Discrete(2))
+    venv.obs_rms.var = np.full(3, 0.25)
+    model = PPO("LipschitzMlpPolicy", venv, n_steps=8, batch_size=8, device="cpu", policy_kwargs={
+        "net_arch": [], "lipschitz_bound": 3.0, "layer": layer, "norm": own, "observation_scale": [2.0, 1.0, 1.0],
+    })  # fmt: skip
+    rows = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] if own == "l2" else [[0.4, 0.3, 0.3], [-0.4, -0.3, -0.3]]
+    with torch.no_grad():
+        model.policy.set_training_mode(True)
+        model.policy.lipschitz_network.head.weight.copy_(2.999 * torch.tensor(rows))
+        model.policy.set_training_mode(False)
+    gains = 1 / np.sqrt(venv.obs_rms.var + venv.epsilon) / [2.0, 1.0, 1.0]
+    row = 2.999 * np.subtract(*rows) * gains
+    raw = observations(10)
+    exact = np.linalg.norm(row, ord={"l2": 2, "linf": 1}[norm])
+    # a bound that never wins leaves the promise alone to answer
+    bound = margin_certificate(model, raw, norm=norm, network_bound=lambda network: math.inf).pair_bounds[0]
+    assert exact <= bound
+    expected = {
+        ("l2", "l2"): math.sqrt(2) * gains.max(),
+        ("linf", "l2"): math.sqrt(2) * np.linalg.norm(gains),
+        ("l2", "linf"): 2 * gains.max(),
+        ("linf", "linf"): 2 * gains.max(),
+    }[norm, own]
+    assert bound == pytest.approx(3.0 * expected, rel=1e-3)
+
+
 def test_pairs_beat_the_norm_of_the_whole_output():
     """Rows that hardly differ: √2·K knows nothing of it, the difference does."""
     model = linear_model([[1.0, 1.0], [1.0, 1.1], [-1.0, -1.0]], [0.1, 0.0, -50.0])
@@ -191,8 +245,8 @@ def test_a_tie_has_radius_zero_and_a_constant_difference_an_infinite_one():
 
 
 def test_a_margin_below_its_rounding_error_is_a_tie():
-    """Biases of 1e10 cancel in the sum: what is left of the margin in float64 says nothing."""
-    model = linear_model([[1e10, 0.0], [1e10, 0.0], [0.0, 0.0]], [1e-7, 0.0, 0.0])
+    """Two outputs of 1e13 that differ by two units in the last place: that margin says nothing."""
+    model = linear_model([[1e10, 0.0], [1e10, 0.0], [0.0, 0.0]], [4e-3, 0.0, 0.0])
     certificate = margin_certificate(model, [[1e3, 0.0], [0.0, 0.0]])
     assert certificate.radii[0] == 0.0
     assert certificate.radii[1] > 0.0
