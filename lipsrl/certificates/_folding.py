@@ -19,7 +19,7 @@ from lipsrl.layers._linalg import EPS64
 from lipsrl.layers._plain import plain_linear
 
 #: A sound upper bound of the l2 Lipschitz constant of any plain float64 network.
-NetworkBound: TypeAlias = Callable[[nn.Sequential], float]
+BoundFunction: TypeAlias = Callable[[nn.Sequential], float]
 
 #: Norms that a disturbance of the observation can be measured in.
 NORMS = ("l2", "linf")
@@ -61,7 +61,7 @@ def folded(network: nn.Sequential, gain: Tensor, rows: Tensor) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def output_bound(pipeline: Pipeline, rows: Tensor, norm: str, network_bound: NetworkBound) -> float:
+def output_bound(pipeline: Pipeline, rows: Tensor, norm: str, network_bound: BoundFunction) -> float:
     """Upper bound of ``‖rows · Δoutput‖₂ / ‖Δobservation‖`` for raw observations, ``norm`` below the line.
 
     The clip of VecNormalize does not stand in the way of the folding: it commutes with its positive gains and moves no

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lipsrl._validation import unknown_name
 from lipsrl.certificates._bounds import weights_sha256
-from lipsrl.certificates._folding import NORMS, NetworkBound, output_bound, tightest_bound
+from lipsrl.certificates._folding import NORMS, BoundFunction, output_bound, tightest_bound
 from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.layers._linalg import EPS64
 from lipsrl.policies._rounding import rounding_error
@@ -99,7 +99,7 @@ def margin_certificate(
     *,
     norm: str = "l2",
     vec_normalize: NormalizeLike = None,
-    network_bound: NetworkBound = tightest_bound,
+    network_bound: BoundFunction = tightest_bound,
 ) -> MarginCertificate:
     """Certify the greedy action of ``model`` at each of ``observations``.
 

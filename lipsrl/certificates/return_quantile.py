@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.certificates._bounds import weights_sha256
 from lipsrl.certificates._clean_episodes import EnvLike, environments, sampled_returns, step_limit
-from lipsrl.certificates._folding import NetworkBound, tightest_bound
+from lipsrl.certificates._folding import BoundFunction, tightest_bound
 from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates.stochastic import GaussianPolicy
 from lipsrl.layers._linalg import EPS64
@@ -185,7 +185,7 @@ def return_quantile_certificate(
     confidence: float = 0.95,
     vec_normalize: NormalizeLike = None,
     norm: str = "l2",
-    network_bound: NetworkBound = tightest_bound,
+    network_bound: BoundFunction = tightest_bound,
     seed: int = 0,
 ) -> ReturnQuantileCertificate:
     """Certify ``P_attack(R ≥ r) ≥ Φ(Φ⁻¹(P_clean(R ≥ r)) - √T·K·ε)`` for the *sampled* actions of ``model``.

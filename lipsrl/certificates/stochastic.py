@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from lipsrl._validation import positive_finite
-from lipsrl.certificates._folding import NetworkBound, output_bound, tightest_bound
+from lipsrl.certificates._folding import BoundFunction, output_bound, tightest_bound
 from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.layers._linalg import EPS64
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
@@ -90,7 +90,7 @@ def action_divergence(
     vec_normalize: NormalizeLike = None,
     *,
     norm: str = "l2",
-    network_bound: NetworkBound = tightest_bound,
+    network_bound: BoundFunction = tightest_bound,
 ) -> ActionDivergence:
     """Bound KL, total variation and W₂ between the action distributions of two observations ``epsilon`` apart.
 
@@ -133,11 +133,11 @@ class GaussianPolicy:
         sigma = _state_independent_sigma(model)
         return cls(Pipeline.of(model, statistics), sigma)
 
-    def mean_bound(self, norm: str, network_bound: NetworkBound) -> float:
+    def mean_bound(self, norm: str, network_bound: BoundFunction) -> float:
         """Upper bound of the Lipschitz constant of μ (l2) per unit of the raw observation (``norm``)."""
         return output_bound(self.pipeline, torch.diag(torch.ones_like(self.sigma)), norm, network_bound)
 
-    def whitened_bound(self, norm: str, network_bound: NetworkBound) -> float:
+    def whitened_bound(self, norm: str, network_bound: BoundFunction) -> float:
         """The same for ``Σ^(-1/2) μ``."""
         return output_bound(self.pipeline, torch.diag(1.0 / self.sigma), norm, network_bound)
 
