@@ -1,0 +1,88 @@
+"""``lipsrl evaluate``, and what every measuring command shares with it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from lipsrl._commands._source import Source, open_source, unique_keys
+from lipsrl.disturbances import parse_disturbance
+from lipsrl.evaluation import Evaluation, evaluate
+from lipsrl.reporting import comparison_table
+
+
+@dataclass
+class Measurement:
+    """What is measured: models, disturbance, strengths, episodes."""
+
+    path: tyro.conf.Positional[list[Path]]
+    """Run folders or SB3 zips; several are measured in the same episodes."""
+    env: str | None = None
+    """Gymnasium id; needed for zips."""
+    vec_normalize: Path | None = None
+    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    disturbance: str = "gaussian:1.0"
+    """NAME:PARAMETER; the strengths multiply it."""
+    strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.4])
+    """Multipliers of the disturbance; with gaussian:1.0 the noise's standard deviation in raw sensor units."""
+    episodes: int = 50
+    """Episodes per model and strength; the same ones for all."""
+    seed: int = 0
+    """Of the episodes and the noise."""
+
+    def sources(self) -> list[Source]:
+        """The models, and where each is to be run.
+
+        Raises:
+            ValueError: no environment is known, or several.
+        """
+        if not self.path:
+            raise ValueError("path is missing: give at least one run folder or SB3 zip.")
+        if self.vec_normalize is not None and len(self.path) > 1:
+            raise ValueError(
+                "vec_normalize is one model's own, and several models were given. Measure them one at a time, or "
+                "give run folders, which carry theirs."
+            )
+        sources = [open_source(path, self.vec_normalize) for path in self.path]
+        ids = {self.env or source.env_id for source in sources}
+        if None in ids:
+            raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
+        if len(ids) > 1:
+            raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
+        for source in sources:
+            source.env_id = str(next(iter(ids)))
+        return sources
+
+    def measure(self, sources: list[Source]) -> Evaluation:
+        """The table of all sources."""
+        keys = [agent if seed is None else (agent, seed) for agent, seed in unique_keys(sources)]
+        return evaluate(
+            {key: source.model for key, source in zip(keys, sources, strict=True)},
+            str(sources[0].env_id),
+            disturbances=parse_disturbance(self.disturbance),
+            strengths=self.strengths,
+            n_episodes=self.episodes,
+            seed=self.seed,
+            vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            progress=sys.stderr.isatty(),
+        )
+
+
+@dataclass
+class Evaluate(Measurement):
+    """Measure return and smoothness as sensor noise grows."""
+
+    output: Path | None = None
+    """Write the table there (.parquet, with a .json beside it)."""
+
+    def run(self, console: Console) -> None:
+        if self.output is not None:
+            Evaluation.check_path(self.output)
+        evaluation = self.measure(self.sources())
+        if self.output is not None:
+            evaluation.save(self.output)
+        console.print(comparison_table(evaluation, []))

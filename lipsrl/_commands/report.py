@@ -1,0 +1,50 @@
+"""``lipsrl report``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from lipsrl._commands._source import unique_keys
+from lipsrl._commands.evaluate import Measurement
+from lipsrl.certificates import certify
+from lipsrl.disturbances import parse_disturbance
+from lipsrl.evaluation import rollout_trace
+from lipsrl.reporting import comparison_table, write_report
+
+
+@dataclass
+class Report(Measurement):
+    """Write one self-contained HTML page that sets models side by side."""
+
+    output: Path = Path("report.html")
+    """The page."""
+
+    def run(self, console: Console) -> None:
+        sources = self.sources()
+        evaluation = self.measure(sources)
+        certificates, traces = [], {}
+        disturbance = parse_disturbance(self.disturbance)
+        shown = min((s for s in self.strengths if s > 0), default=0.0)
+        for (agent, seed), source in zip(unique_keys(sources), sources, strict=True):
+            certificate = certify(source.model, vec_normalize=source.vec_normalize)
+            certificates.append({"agent": agent, "seed": seed, **certificate.to_dict()})
+            if agent not in traces:
+                traces[agent] = rollout_trace(
+                    source.model,
+                    str(source.env_id),
+                    disturbance=disturbance,
+                    strength=shown,
+                    seed=self.seed,
+                    vec_normalize=source.vec_normalize,
+                ) | {"disturbance": disturbance.name, "strength": shown}
+        command = shlex.join(["lipsrl", *sys.argv[1:]])
+        path = write_report(
+            self.output, evaluation=evaluation, certificates=certificates, traces=traces, commands=[command]
+        )
+        console.print(comparison_table(evaluation, certificates))
+        console.print(f"Report: {path}")
