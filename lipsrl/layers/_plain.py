@@ -40,3 +40,39 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.branch(x) + self.skip(x)
         return out
+
+
+class Scale(nn.Module):
+    """``x ↦ factor·x``: SB3 divides images by 255 before a policy sees them."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = float(factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+    def extra_repr(self) -> str:
+        return f"{self.factor:g}"
+
+
+class Parallel(nn.Module):
+    """Each branch on its own slice of the input, the results side by side: what a Dict observation goes through.
+
+    Args:
+        branches: plain modules, first slice first.
+        sizes: length of each slice.
+    """
+
+    def __init__(self, branches: Iterable[nn.Sequential], sizes: Iterable[int]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (n, Σ sizes) to (n, Σ outputs)."""
+        slices = x.split(self.sizes, dim=-1)
+        return torch.cat([branch(part) for branch, part in zip(self.branches, slices, strict=True)], dim=-1)
+
+    def extra_repr(self) -> str:
+        return f"sizes={self.sizes}"

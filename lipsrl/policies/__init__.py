@@ -1,38 +1,34 @@
 """The networks inside SB3's policy classes, one module per SB3 family.
 
-Importing this package registers ``"LipschitzMlpPolicy"`` with the SB3 algorithms that have one here, so that
+Importing this package registers ``"LipschitzMlpPolicy"``, ``"LipschitzCnnPolicy"`` and
+``"LipschitzMultiInputPolicy"`` with the algorithms of SB3 and, where it is installed, sb3-contrib, so that
 ``PPO("LipschitzMlpPolicy", env, policy_kwargs=dict(lipschitz_bound=8.0))`` works.
 """
 
 from __future__ import annotations
 
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
-
-from lipsrl.policies import ppo, sac
-from lipsrl.policies._actor_network import ActorParts, actor_network, actor_parts
+from lipsrl.policies import dqn, ppo, sac, td3
+from lipsrl.policies._actor_network import ActorParts, Promise, actor_network, actor_parts
+from lipsrl.policies._aliases import ALIAS, ALIASES, register_aliases
 from lipsrl.policies._unsupported import UnsupportedPolicy
+from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
-
-ALIAS = "LipschitzMlpPolicy"
-
-
-def register_aliases() -> None:
-    """Make SB3 know the aliases; safe to call twice."""
-    for algorithm, policy in ((PPO, ppo.MlpPolicy), (A2C, ppo.MlpPolicy), (SAC, sac.MlpPolicy)):
-        algorithm.policy_aliases[ALIAS] = policy
-    for other in (TD3, DDPG, DQN):
-        other.policy_aliases[ALIAS] = UnsupportedPolicy
-
 
 register_aliases()
 
 __all__ = [
+    "ALIAS",
+    "ALIASES",
     "ActorParts",
+    "LipschitzCombinedExtractor",
     "LipschitzNatureCNN",
+    "Promise",
     "UnsupportedPolicy",
     "actor_network",
     "actor_parts",
+    "dqn",
     "ppo",
     "register_aliases",
     "sac",
+    "td3",
 ]

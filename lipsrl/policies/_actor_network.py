@@ -4,26 +4,67 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.dqn.policies import DQNPolicy
-from stable_baselines3.sac.policies import SACPolicy
-from stable_baselines3.td3.policies import TD3Policy
+from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 from torch.nn.utils import parametrize
 
 from lipsrl.layers._activation_modules import Householder
-from lipsrl.layers._plain import Residual, plain_linear
+from lipsrl.layers._plain import Parallel, Residual, Scale, plain_linear
 from lipsrl.networks import LipschitzMLP
-from lipsrl.policies._replay import differs_from_predict, foreign_method
+from lipsrl.policies._families import Actor, family_of
+from lipsrl.policies._front import Part, entries, front_modules, measured_share, observation_units, parts
+from lipsrl.policies._replay import differs_from_predict
 from lipsrl.policies._spaces import action_half_range
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a constrained actor promises, from the flattened observation to the network's output.
+
+    ``‖Δ(output · output_scale)‖ ≤ lipschitz_bound() · ‖Δobservation / input_scale‖`` in ``norm``, and
+    ``lipschitz_bound() ≤ bound``.
+
+    Attributes:
+        network: the constrained network, behind the features extractor.
+        found: what stands before it.
+    """
+
+    network: LipschitzMLP
+    found: tuple[Part, ...]
+
+    @property
+    def bound(self) -> float:
+        """K, as the user gave it."""
+        return self.network.bound
+
+    @property
+    def norm(self) -> str:
+        """Of both sides."""
+        return self.network.norm
+
+    @cached_property
+    def input_scale(self) -> np.ndarray:
+        """(obs,) unit of each coordinate of the flattened observation, float64."""
+        scale = self.network.input_scale
+        unit = np.ones(self.network.in_features) if scale is None else scale.double().cpu().numpy()
+        return observation_units(list(self.found), unit)
+
+    @property
+    def output_scale(self) -> np.ndarray | None:
+        """(out,) float64, or ``None`` where all are one."""
+        scale = self.network.output_scale
+        return None if scale is None else scale.double().cpu().numpy()
+
+    def lipschitz_bound(self) -> float:
+        """Sound upper bound of the weights as they are now, computed in float64."""
+        return self.network.lipschitz_bound() * measured_share(list(self.found)) * (1 + 1e-14)
 
 
 @dataclass(frozen=True)
@@ -31,13 +72,14 @@ class ActorParts:
     """The deterministic actor, cut where its gains are named.
 
     Attributes:
-        network: observation the policy receives (flattened) → mean action before any squashing.
+        network: flattened observation the policy receives (images in grey levels, one-hot discrete values, Dict entries
+            side by side) → mean action before any squashing. The features extractor is part of it.
         squash: ``tanh`` follows the network.
         half_range: (act,) factor after the tanh, or ``None`` where the network already speaks action units.
         centre: (act,) offset after the factor, or ``None``.
         clip: (low, high), each (act,), that SB3's ``predict`` applies; ``None`` if there is none.
         discrete: the output is logits or Q-values.
-        constrained: the LipschitzMLP behind ``network``, if there is one.
+        constrained: what a Lipschitz policy promises; ``None`` for another.
     """
 
     network: nn.Sequential
@@ -46,28 +88,41 @@ class ActorParts:
     centre: np.ndarray | None
     clip: tuple[np.ndarray, np.ndarray] | None
     discrete: bool
-    constrained: LipschitzMLP | None
+    constrained: Promise | None
 
 
 def _refuse(what: object, why: str) -> ValueError:
     return ValueError(
         f"{type(what).__name__} cannot be turned into a plain feed-forward network: {why}. "
-        "Supported: MLP policies of PPO, A2C, SAC, TD3, DDPG and DQN on vector observations."
+        "Supported: feed-forward policies of PPO, A2C, SAC, TD3, DDPG, DQN, and of TRPO, TQC, QRDQN, CrossQ, "
+        "MaskablePPO and ARS of sb3-contrib, with SB3's own features extractors or lipsrl's."
     )
 
 
-def _check_front(policy: BasePolicy, extractor: nn.Module) -> None:
-    space = policy.observation_space
-    if not isinstance(space, spaces.Box) or is_image_space(space):
-        raise _refuse(policy, f"its observation space is {space}, not a vector")
-    if type(extractor) is not FlattenExtractor:
-        raise _refuse(policy, f"its features extractor is {type(extractor).__name__}, not FlattenExtractor")
+def _front(policy: BasePolicy, actor: Actor) -> tuple[list[Part], list[nn.Module]]:
+    """The features extractor: how it treats the observation, and its plain form.
+
+    Raises:
+        ValueError: it has none.
+    """
+    entries(policy.observation_space)  # says what cannot be flattened
+    found = parts(actor.extractor, policy.observation_space, actor.normalize_images)
+    modules = front_modules(found)
+    if modules is None:
+        unknown = next(part.extractor for part in found if part.extractor is not None)
+        raise _refuse(
+            policy,
+            f"its features extractor is {type(unknown).__name__}, which may compute anything (a class of your own can "
+            "give its plain form by a method merge())",
+        )
+    return found, modules
 
 
 def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
     """Copies of ``modules`` with nested Sequentials opened; refuses what has an unknown inside.
 
-    Linear layers, activations (:func:`lipsrl.layers.max_slope` judges them later) and residual blocks of those.
+    Linear layers and convolutions, activations (:func:`lipsrl.layers.max_slope` judges them later), and residual blocks
+    and parallel branches of those.
     """
     result: list[nn.Module] = []
     for module in modules:
@@ -77,13 +132,28 @@ def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
             result += _plain(policy, list(module))
         elif isinstance(module, Residual) and kind is Residual and type(module.skip) is nn.Linear:
             result.append(Residual(_plain(policy, list(module.branch)), module.skip.weight.detach()))
-        elif kind in (nn.Linear, Householder) or not (
-            any(True for _ in module.parameters()) or any(True for _ in module.children())
+        elif isinstance(module, Parallel) and kind is Parallel:
+            branches = [nn.Sequential(*_plain(policy, [branch])) for branch in module.branches]
+            result.append(Parallel(branches, module.sizes))
+        elif kind in (nn.Linear, nn.Conv2d, Householder, Scale, nn.Flatten, nn.Unflatten) or not (
+            any(True for _ in module.parameters())
+            or any(True for _ in module.children())
+            or any(True for _ in module.buffers())
         ):
             result.append(copy.deepcopy(module))
         else:
-            raise _refuse(policy, f"it contains {type(module).__name__}")
+            raise _refuse(policy, f"it contains {type(module).__name__}{_why(module)}")
     return result
+
+
+def _why(module: nn.Module) -> str:
+    if "Norm" in type(module).__name__ or "Renorm" in type(module).__name__:
+        return (
+            ", a normalisation layer: its gain follows running statistics (fold it into the layer before it)"
+        )
+    if isinstance(module, nn.RNNBase):
+        return ", a recurrent layer: the action depends on all observations before"
+    return ""
 
 
 def actor_parts(model: BaseAlgorithm) -> ActorParts:
@@ -99,48 +169,25 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     constrained: LipschitzMLP | None = getattr(policy, "lipschitz_network", None)
     if constrained is not None:
         constrained.project()  # what is read below is then what acts, whoever wrote the weights
-    modules: list[nn.Module]
-    squash = False
-    if isinstance(policy, ActorCriticPolicy):
-        _check_front(policy, policy.pi_features_extractor)
-        modules = [policy.mlp_extractor.policy_net, policy.action_net]
-        squash = policy.squash_output
-    elif isinstance(policy, SACPolicy):
-        _check_front(policy, policy.actor.features_extractor)
-        modules = [policy.actor.latent_pi, policy.actor.mu]
-        squash = True
-    elif isinstance(policy, TD3Policy):
-        _check_front(policy, policy.actor.features_extractor)
-        modules = list(policy.actor.mu)
-        squash = isinstance(modules[-1], nn.Tanh)
-        modules = modules[:-1] if squash else modules
-    elif isinstance(policy, DQNPolicy):
-        _check_front(policy, policy.q_net.features_extractor)
-        modules = list(policy.q_net.q_net)
-    else:
-        raise _refuse(policy, "its policy class is not known here")
-    method = foreign_method(policy)
-    if method is not None:
-        raise _refuse(policy, f"{method} is not SB3's own and may compute anything")
-
-    if constrained is not None:
-        last = modules[-1]
-        tail = list(last)[1:] if isinstance(last, nn.Sequential) else []  # gSDE's Hardtanh
-        network = nn.Sequential(*constrained.merge(), *_plain(policy, tail))
-    else:
-        network = nn.Sequential(*_plain(policy, modules))
+    actor = family_of(policy)
+    if isinstance(actor, str):
+        raise _refuse(policy, actor)
+    found, front = _front(policy, actor)
+    foreign = actor.foreign_method()
+    if foreign is not None:
+        raise _refuse(policy, f"{foreign} is not SB3's own and may compute anything")
+    body: list[nn.Module] = list(constrained.merge()) if constrained is not None else actor.body
+    network = nn.Sequential(*_plain(policy, [*front, *body, *actor.tail]))
     network.requires_grad_(False).eval()
 
-    parts = _with_head(network, squash or policy.squash_output, squash, model.action_space, constrained)
-    head = {
-        "squash": parts.squash,
-        "half_range": parts.half_range,
-        "centre": parts.centre,
-        "clip": parts.clip,
-    }
+    promise = None if constrained is None else Promise(constrained, tuple(found))
+    result = _with_head(
+        network, actor.squash or policy.squash_output, actor.squash, model.action_space, promise
+    )
+    head = {name: getattr(result, name) for name in ("squash", "half_range", "centre", "clip")}
     if differs_from_predict(policy, copy.deepcopy(network).double(), **head):
         raise _refuse(policy, "its predict() returns other actions than its linear layers and activations")
-    return parts
+    return result
 
 
 def _with_head(
@@ -148,7 +195,7 @@ def _with_head(
     rescaled: bool,
     squash: bool,
     space: spaces.Space[Any],
-    constrained: LipschitzMLP | None,
+    constrained: Promise | None,
 ) -> ActorParts:
     if not isinstance(space, spaces.Box):
         return ActorParts(network, False, None, None, None, True, constrained)
@@ -163,9 +210,9 @@ def _with_head(
 def actor_network(model: BaseAlgorithm) -> nn.Sequential:
     """Plain deterministic actor of any SB3 model, as fresh ``nn.Linear``s and activations.
 
-    Observation the policy receives (…, obs), flattened → action the environment receives (…, act), before the
-    clip to the Box; logits or Q-values where actions are discrete. For squashed policies it ends with
-    ``Tanh`` and a diagonal ``Linear`` that rescales to the action space.
+    Observation the policy receives (n, obs), flattened (a Dict's entries side by side, discrete values one-hot) →
+    action the environment receives (n, act), before the clip to the Box; logits or Q-values where actions are
+    discrete. For squashed policies it ends with ``Tanh`` and a diagonal ``Linear`` that rescales to the action space.
 
     Raises:
         ValueError: the actor has a part that is no plain feed-forward network.

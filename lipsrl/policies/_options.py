@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from lipsrl._validation import lookup, positive_finite
 from lipsrl.layers import ACTIVATIONS, BUDGETS, HEADS, LAYERS, activation_name
 from lipsrl.layers.activations import LEARNED, UNDIVIDED
-from lipsrl.networks import LipschitzMLP, norm_mismatch, scale_vector
+from lipsrl.networks import LipschitzMLP, norm_mismatch
+from lipsrl.policies._front import Part, feature_scale, is_constrained
 
 #: Initial norm of the actor's last layer, as a share of what it may reach (SB3's ``ortho_init`` uses 0.01 too).
 HEAD_GAIN = 0.01
+
+#: Of a constrained critic, and of a network of Q-values, which must learn returns of many units.
+CRITIC_HEAD_GAIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class LipschitzOptions:
     budget: str
     observation_scale: Any
     activation: str
+    critic_lipschitz_bound: float | None = None
 
     @classmethod
     def check(
@@ -56,7 +60,8 @@ class LipschitzOptions:
                 "lipschitz_bound is missing: pass policy_kwargs=dict(lipschitz_bound=K) with K > 0, the largest "
                 "allowed change of the action per unit change of the observation that the policy receives."
             )
-        positive_finite("lipschitz_bound", lipschitz_bound)
+        if not _is_infinite(lipschitz_bound):
+            positive_finite("lipschitz_bound", lipschitz_bound)
         layer_class = lookup("layer", layer, LAYERS)
         lookup("norm", norm, HEADS)
         if norm != layer_class.norm:
@@ -70,10 +75,12 @@ class LipschitzOptions:
                     "other: pass one of them."
                 )
         if critic_lipschitz_bound is not None:
-            raise ValueError(
-                f"critic_lipschitz_bound={critic_lipschitz_bound!r} is not supported: only None is accepted "
-                "(the critic is a plain network; the promise is about the actor)."
-            )
+            positive_finite("critic_lipschitz_bound", critic_lipschitz_bound)
+            if _is_infinite(lipschitz_bound):
+                raise ValueError(
+                    f"critic_lipschitz_bound={critic_lipschitz_bound!r} needs a finite lipschitz_bound: with "
+                    "lipschitz_bound=inf the policy is SB3's own."
+                )
         chosen = activation if activation is not None else activation_fn
         return cls(
             lipschitz_bound=float(lipschitz_bound),
@@ -82,7 +89,13 @@ class LipschitzOptions:
             budget=budget,
             observation_scale=observation_scale,
             activation=activation_name("relu" if chosen is None else chosen),
+            critic_lipschitz_bound=None if critic_lipschitz_bound is None else float(critic_lipschitz_bound),
         )
+
+    @property
+    def unconstrained(self) -> bool:
+        """``lipschitz_bound=inf``: the policy is SB3's own, to the bit."""
+        return math.isinf(self.lipschitz_bound)
 
     @property
     def activation_class(self) -> type[nn.Module]:
@@ -95,27 +108,61 @@ class LipschitzOptions:
         return UNDIVIDED.get(self.activation, ACTIVATIONS[self.activation])
 
     def network(
-        self, in_features: int, out_features: int, hidden: Sequence[int], output_scale: Any = None
+        self,
+        found: list[Part],
+        out_features: int,
+        hidden: Sequence[int],
+        output_scale: Any = None,
+        head_gain: float = HEAD_GAIN,
     ) -> LipschitzMLP:
-        """The actor network that keeps the promise.
+        """The network from features to output that keeps the promise for the whole way from the observation.
+
+        Args:
+            found: what stands before it (:func:`lipsrl.policies._front.parts`).
+            out_features, hidden, output_scale, head_gain: of :class:`LipschitzMLP`.
 
         Raises:
-            ValueError: ``observation_scale`` does not fit the observation.
+            ValueError: ``observation_scale`` or ``norm`` does not fit the observation.
         """
-        scale_vector("observation_scale", self.observation_scale, in_features)
-        return LipschitzMLP(
-            in_features,
+        unit = feature_scale(found, self.observation_scale, self.norm)
+        return self._mlp(
+            sum(part.features for part in found),
             out_features,
             hidden,
             self.lipschitz_bound,
-            self.layer,
-            self.activation,
-            self.norm,
-            budget=self.budget,
-            head_gain=HEAD_GAIN,
-            input_scale=self.observation_scale,
-            output_scale=output_scale,
+            unit,
+            output_scale,
+            head_gain,
         )
+
+    def critic_network(
+        self, found: list[Part], hidden: Sequence[int], *, action_dim: int = 0, outputs: int = 1
+    ) -> LipschitzMLP:
+        """Features, and the action in SB3's [-1, 1], jointly → ``outputs`` values whose mean keeps the promise."""
+        assert self.critic_lipschitz_bound is not None
+        unit = feature_scale(found, self.observation_scale, self.norm)
+        size = sum(part.features for part in found)
+        if action_dim:
+            unit = np.concatenate([np.ones(size) if unit is None else unit, np.ones(action_dim)])
+        return self._mlp(
+            size + action_dim, outputs, hidden, self.critic_lipschitz_bound, unit,
+            mean_scale(outputs, self.norm), CRITIC_HEAD_GAIN,
+        )  # fmt: skip
+
+    def _mlp(
+        self,
+        size: int,
+        out: int,
+        hidden: Sequence[int],
+        bound: float,
+        unit: Any,
+        output_scale: Any,
+        head_gain: float,
+    ) -> LipschitzMLP:
+        return LipschitzMLP(
+            size, out, hidden, bound, self.layer, self.activation, self.norm,
+            budget=self.budget, head_gain=head_gain, input_scale=unit, output_scale=output_scale,
+        )  # fmt: skip
 
     def constructor_parameters(self) -> dict[str, Any]:
         """What ``policy.save`` must remember."""
@@ -126,25 +173,27 @@ class LipschitzOptions:
             "budget": self.budget,
             "observation_scale": self.observation_scale,
             "activation": self.activation,
+            "critic_lipschitz_bound": self.critic_lipschitz_bound,
         }
 
 
-def check_observation_space(space: spaces.Space[Any]) -> None:
-    """Refuse observations for which no unit of change is defined here."""
-    if not isinstance(space, spaces.Box) or is_image_space(space):
-        kind = "image" if isinstance(space, spaces.Box) else type(space).__name__
-        raise ValueError(
-            f"LipschitzMlpPolicy needs a vector (non-image Box) observation space, received {kind} {space}. "
-            "Flatten it first, for example with gymnasium.wrappers.FlattenObservation."
-        )
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value == math.inf
+
+
+def mean_scale(outputs: int, norm: str) -> float | None:
+    """Scale of a group of ``outputs`` values whose *mean* has the promise: averaging n values has l2 norm 1/√n."""
+    return None if outputs == 1 or norm != "l2" else 1 / math.sqrt(outputs)
 
 
 def check_features_extractor(features_extractor_class: Any) -> None:
     """Refuse a features extractor whose Lipschitz constant is unknown: it is inside the promise."""
-    if features_extractor_class is not FlattenExtractor:
+    if features_extractor_class is not FlattenExtractor and not is_constrained(features_extractor_class):
         raise ValueError(
             f"features_extractor_class={getattr(features_extractor_class, '__name__', features_extractor_class)} "
-            "is inside the Lipschitz promise and its own constant is unknown. Accepted: FlattenExtractor (the default)."
+            "is inside the Lipschitz promise and its own constant is unknown. Accepted: FlattenExtractor, "
+            "LipschitzNatureCNN, LipschitzCombinedExtractor, or a class with an attribute `bound` and a method "
+            "`lipschitz_bound()`."
         )
 
 

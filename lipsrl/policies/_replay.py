@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import MlpExtractor
-from stable_baselines3.dqn.policies import QNetwork
-from stable_baselines3.sac.policies import Actor as SACActor
-from stable_baselines3.td3.policies import Actor as TD3Actor
 from torch import Tensor, nn
 
+from lipsrl.policies._front import flatten
 from lipsrl.policies._rounding import rounding_error
-
-
-def foreign_method(policy: Any) -> str | None:
-    """``Class.method`` of the first step between observation and action that is not SB3's own, or ``None``."""
-    if isinstance(policy, ActorCriticPolicy):
-        names = ["_predict", "get_distribution", "extract_features", "_get_action_dist_from_latent"]
-        checks = [(policy, ActorCriticPolicy, names), (policy.mlp_extractor, MlpExtractor, ["forward_actor"])]
-    elif hasattr(policy, "q_net"):
-        checks = [(policy.q_net, QNetwork, ["_predict", "forward", "extract_features"])]
-    else:
-        sac = isinstance(policy.actor, SACActor)
-        names = ["_predict", "forward", "extract_features"] + (["get_action_dist_params"] if sac else [])
-        checks = [(policy.actor, SACActor if sac else TD3Actor, names)]
-    for owner, base, names in checks:
-        for name in names:
-            if name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name):
-                return f"{type(owner).__name__}.{name}"
-    return None
 
 
 @torch.no_grad()
@@ -59,21 +38,34 @@ def differs_from_predict(policy: Any, network: nn.Sequential, **head: Any) -> bo
         network: observation → network output; judged in float64.
         head: squash, half_range, centre, clip of :class:`~lipsrl.policies.ActorParts`.
     """
-    shape = policy.observation_space.shape
-    rows = np.random.default_rng(0).normal(size=(24, *shape)) * np.repeat([0.1, 1.0, 4.0], 8).reshape(
-        -1, *[1] * len(shape)
-    )
-    rows = rows.astype(np.float32)
+    rows = _observations(policy.observation_space)
     reference = next(network.parameters())
     if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
         return False  # whoever needs finite weights says so
     done, _ = policy.predict(rows, deterministic=True)
-    x = torch.as_tensor(rows.reshape(len(rows), -1), dtype=torch.float64, device=reference.device)
+    flat = flatten(policy.observation_space, rows)
+    x = torch.as_tensor(flat, dtype=torch.float64, device=reference.device)
     ours, error = (t.cpu().numpy() for t in plain_action(network, x, **head))
     if not isinstance(policy.action_space, spaces.Box):
         return _chooses_another(policy, np.asarray(done), ours, error)
     gap = np.abs(np.asarray(done, dtype=np.float64).reshape(ours.shape) - ours)
     return bool((gap > 1e-4 * np.abs(ours).max(axis=0) + 4 * error).any())
+
+
+def _observations(space: spaces.Space[Any]) -> Any:
+    """A batch of observations to compare at, as SB3 gets it."""
+    if isinstance(space, spaces.Dict):
+        return {key: _observations(entry) for key, entry in space.spaces.items()}
+    n = 24
+    rng = np.random.default_rng(0)
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        rows = rng.normal(size=(n, *space.shape)) * np.repeat([0.1, 1.0, 4.0], n // 3).reshape(
+            -1, *[1] * len(space.shape)
+        )
+        return rows.astype(space.dtype)
+    own = copy.deepcopy(space)  # the space's generator belongs to the user
+    own.seed(0)
+    return np.stack([np.asarray(own.sample()) for _ in range(n)])
 
 
 def _chooses_another(policy: Any, chosen: np.ndarray, logits: np.ndarray, error: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lipsrl.layers import max_slope
 from lipsrl.layers._activation_modules import Grouped
-from lipsrl.layers._plain import Residual
+from lipsrl.layers._plain import Parallel, Residual, Scale
 
 
 @torch.no_grad()
@@ -33,6 +33,19 @@ def rounding_error(
             gamma = (weight.shape[1] + 2) * eps
             error = error @ weight.abs().mT + gamma * (x.abs() @ weight.abs().mT + bias.abs())
             x = nn.functional.linear(x, weight, bias)
+        elif isinstance(module, nn.Conv2d):
+            x, error = _convolution_error(module, x, error, eps)
+        elif isinstance(module, (nn.Flatten, nn.Unflatten)):
+            x, error = module(x), module(error)
+        elif isinstance(module, Scale):
+            x, error = module(x), error * abs(module.factor) + eps * module(x).abs()
+        elif isinstance(module, Parallel):
+            values, errors = (torch.split(t, list(module.sizes), -1) for t in (x, error))
+            done = []
+            for part, value, wrong in zip(module.branches, values, errors, strict=True):
+                assert isinstance(part, nn.Sequential)
+                done.append(rounding_error(part, value, wrong, eps))
+            x, error = (torch.cat([pair[i] for pair in done], dim=-1) for i in (0, 1))
         elif isinstance(module, Residual):
             branch, branch_error = rounding_error(module.branch, x, error, eps)
             skip, skip_error = rounding_error([module.skip], x, error, eps)
@@ -47,3 +60,17 @@ def rounding_error(
             error = error * (1.0 if slope is None else slope) + own
             x = y
     return x, error
+
+
+def _convolution_error(conv: nn.Conv2d, x: Tensor, error: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    weight = conv.weight.detach().to(x.dtype)
+    bias = torch.zeros_like(weight[:, 0, 0, 0]) if conv.bias is None else conv.bias.detach().to(x.dtype)
+
+    def convolve(signal: Tensor, kernel: Tensor, offset: Tensor | None) -> Tensor:
+        return nn.functional.conv2d(
+            signal, kernel, offset, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+
+    gamma = (weight[0].numel() + 2) * eps
+    grown = convolve(error, weight.abs(), None) + gamma * convolve(x.abs(), weight.abs(), bias.abs())
+    return convolve(x, weight, bias), grown

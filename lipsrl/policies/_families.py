@@ -1,0 +1,126 @@
+"""Where each SB3 policy class keeps the parts of its actor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import MlpExtractor
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from stable_baselines3.sac.policies import Actor as SACActor
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import Actor as TD3Actor
+from stable_baselines3.td3.policies import TD3Policy
+from torch import nn
+
+from lipsrl.layers._plain import plain_linear
+from lipsrl.policies._actor_critic import LipschitzMlpExtractor
+
+
+@dataclass(frozen=True)
+class Actor:
+    """The deterministic actor of a policy.
+
+    Attributes:
+        extractor, normalize_images: what the observation goes through.
+        body: features → output, where the network is not constrained.
+        tail: what follows the body or the constrained network.
+        squash: tanh follows.
+        own: (object, SB3's class, methods) between observation and action.
+    """
+
+    extractor: nn.Module
+    normalize_images: bool
+    body: list[nn.Module]
+    squash: bool
+    own: Sequence[tuple[Any, type, tuple[str, ...]]]
+    tail: list[nn.Module] = field(default_factory=list)
+
+    def foreign_method(self) -> str | None:
+        """``Class.method`` of the first step that is not SB3's own, or ``None``."""
+        for owner, base, names in self.own:
+            for name in names:
+                if name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name):
+                    return f"{type(owner).__name__}.{name}"
+        return None
+
+
+def _contrib(family: str, name: str) -> Any:
+    """A class of sb3-contrib, or ``None``: a policy can only be of a module that is imported already."""
+    module = sys.modules.get(f"sb3_contrib.{family}")
+    return None if module is None else getattr(module, name, None)
+
+
+def _is(policy: Any, family: str, name: str) -> bool:
+    cls = _contrib(family, name)
+    return cls is not None and isinstance(policy, cls)
+
+
+def family_of(policy: Any) -> Actor | str:
+    """The actor of ``policy``, or the reason why there is none that is plain."""
+    if hasattr(policy, "lstm_actor"):
+        return "it is recurrent (LSTM): its action depends on all observations before"
+    if isinstance(policy, ActorCriticPolicy):
+        return _actor_critic(policy, ActorCriticPolicy)
+    maskable = "common.maskable.policies"
+    if _is(policy, maskable, "MaskableActorCriticPolicy"):
+        return _actor_critic(policy, _contrib(maskable, "MaskableActorCriticPolicy"))
+    if isinstance(policy, SACPolicy):
+        return _squashed(policy, SACActor)
+    for family in ("tqc", "crossq"):
+        if _is(policy, f"{family}.policies", f"{'TQC' if family == 'tqc' else 'CrossQ'}Policy"):
+            return _squashed(policy, _contrib(f"{family}.policies", "Actor"))
+    if isinstance(policy, TD3Policy):
+        actor = policy.actor
+        modules = list(actor.mu)
+        squash = isinstance(modules[-1], nn.Tanh)
+        own: Any = [(actor, TD3Actor, ("_predict", "forward", "extract_features"))]
+        body = modules[:-1] if squash else modules
+        return Actor(actor.features_extractor, actor.normalize_images, body, squash, own)
+    if isinstance(policy, DQNPolicy):
+        net: Any = policy.q_net
+        own = [(net, QNetwork, ("_predict", "forward", "extract_features"))]
+        return Actor(net.features_extractor, net.normalize_images, [net.q_net], False, own)
+    if _is(policy, "qrdqn.policies", "QRDQNPolicy"):
+        return _quantiles(policy)
+    if _is(policy, "ars.policies", "ARSPolicy"):
+        modules = list(policy.action_net)
+        squash = isinstance(modules[-1], nn.Tanh)
+        own = [(policy, _contrib("ars.policies", "ARSPolicy"), ("_predict", "forward", "extract_features"))]
+        body = modules[:-1] if squash else modules
+        return Actor(policy.features_extractor, policy.normalize_images, body, squash, own)
+    return "its policy class is not known here"
+
+
+def _actor_critic(policy: Any, base: type) -> Actor:
+    names = ("_predict", "get_distribution", "extract_features", "_get_action_dist_from_latent")
+    extractor = policy.mlp_extractor
+    known = type(extractor) if type(extractor) is LipschitzMlpExtractor else MlpExtractor
+    own = [(policy, base, names), (extractor, known, ("forward_actor",))]
+    squash = bool(policy.squash_output)
+    body = [extractor.policy_net, policy.action_net]
+    return Actor(policy.pi_features_extractor, policy.normalize_images, body, squash, own)
+
+
+def _squashed(policy: Any, base: type) -> Actor:
+    actor = policy.actor
+    names = ("_predict", "forward", "extract_features", "get_action_dist_params")
+    # gSDE: a Hardtanh behind the mean
+    inner, tail = (actor.mu[0], list(actor.mu)[1:]) if isinstance(actor.mu, nn.Sequential) else (actor.mu, [])
+    body = [actor.latent_pi, inner]
+    return Actor(actor.features_extractor, actor.normalize_images, body, True, [(actor, base, names)], tail)
+
+
+def _quantiles(policy: Any) -> Actor:
+    net = policy.quantile_net
+    base = _contrib("qrdqn.policies", "QuantileNetwork")
+    own = [(net, base, ("_predict", "forward", "extract_features"))]
+    n_actions, n = int(policy.action_space.n), net.n_quantiles
+    reference = next(net.parameters())
+    mean = torch.eye(n_actions, dtype=reference.dtype, device=reference.device).repeat(1, n) / n
+    body = [net.quantile_net]
+    return Actor(net.features_extractor, net.normalize_images, body, False, own, [plain_linear(mean, None)])

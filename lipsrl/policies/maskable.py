@@ -1,0 +1,28 @@
+"""Lipschitz policies for sb3-contrib's MaskablePPO."""
+
+from __future__ import annotations
+
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
+
+from lipsrl.policies._actor_critic import LipschitzActorCritic
+
+
+class MlpPolicy(LipschitzActorCritic, MaskableActorCriticPolicy):  # type: ignore[misc]  # constrained mlp_extractor
+    """Maskable actor-critic policy whose logits, before the mask, are ``lipschitz_bound``-Lipschitz in the observation.
+
+    Arguments and promise: see :class:`lipsrl.policies.ppo.MlpPolicy`. A mask that itself follows the observation is
+    outside the promise.
+    """
+
+
+class CnnPolicy(MlpPolicy):
+    """:class:`MlpPolicy` for images, behind a :class:`~lipsrl.policies.LipschitzNatureCNN`."""
+
+    extractor = NatureCNN
+
+
+class MultiInputPolicy(MlpPolicy):
+    """:class:`MlpPolicy` for Dict observations, behind a :class:`~lipsrl.policies.LipschitzCombinedExtractor`."""
+
+    extractor = CombinedExtractor
