@@ -15,4 +15,5 @@ PENDULUM = Task(
     reference_return=-172.0,
     strengths=(0.0, 0.05, 0.1, 0.2, 0.4),
     chatter_strength=0.05,
+    equilibrium=((0.0, 0.0), (0.0,)),  # upright
 )

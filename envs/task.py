@@ -25,6 +25,8 @@ class Task:
         strengths: noise levels (raw sensor units) of the standard evaluation; the first is 0.
         chatter_strength: the small noise level at which action fluctuation is quoted.
         env_kwargs: passed to ``gymnasium.make``.
+        equilibrium: (state, action) that a policy for the task has to hold, as
+            :func:`lipsrl.certificates.feasibility_floor` takes them; ``None`` if there is none.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Task:
     strengths: tuple[float, ...]
     chatter_strength: float
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    equilibrium: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def make(self) -> gym.Env[Any, Any]:
         """A fresh environment, without the checks that cost a third of the time of a small one."""

@@ -12,14 +12,37 @@ from lipsrl.disturbances._registry import (
     parse_disturbance,
     register,
 )
+from lipsrl.disturbances.autoregressive import AutoregressiveNoise
+from lipsrl.disturbances.bias import Bias
+from lipsrl.disturbances.compose import Compose
+from lipsrl.disturbances.delay import Delay
+from lipsrl.disturbances.drift import Drift
+from lipsrl.disturbances.dropout import Dropout
 from lipsrl.disturbances.gaussian import GaussianNoise
+from lipsrl.disturbances.jitter import Jitter
+from lipsrl.disturbances.quantization import Quantization
+from lipsrl.disturbances.spikes import Spikes
+from lipsrl.disturbances.statistics import ObservationStatistics, sensor_std
+from lipsrl.disturbances.uniform import UniformNoise
 
 __all__ = [
     "DISTURBANCES",
+    "AutoregressiveNoise",
+    "Bias",
+    "Compose",
+    "Delay",
     "Disturbance",
     "DisturbanceBatch",
+    "Drift",
+    "Dropout",
     "GaussianNoise",
+    "Jitter",
+    "ObservationStatistics",
+    "Quantization",
+    "Spikes",
+    "UniformNoise",
     "disturbance_from_dict",
     "parse_disturbance",
     "register",
+    "sensor_std",
 ]

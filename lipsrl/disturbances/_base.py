@@ -35,7 +35,7 @@ class Disturbance(ABC):
 
     @abstractmethod
     def scaled(self, strength: float) -> Disturbance:
-        """A fresh disturbance with every amplitude multiplied by ``strength``.
+        """A fresh disturbance, ``strength`` times as strong: each family says which parameter is multiplied.
 
         Args:
             strength: finite, >= 0. At 0 the disturbance is the identity, bit for bit. The same seed at two
@@ -48,6 +48,21 @@ class Disturbance(ABC):
     @abstractmethod
     def batch(self, n: int) -> DisturbanceBatch:
         """``n`` fresh, independent streams of this disturbance, applied to ``(n, dim)`` arrays at once."""
+
+    def scale_by_std(self, statistics: Any) -> Disturbance:
+        """A fresh disturbance whose amplitudes are multiplied by the standard deviation of their sensor.
+
+        So ``GaussianNoise(0.1).scale_by_std(statistics)`` is noise of a tenth of what each sensor varies by in
+        the task. What has no sensor units (delays, losses) stays as it is; a constant sensor gets no noise.
+
+        Args:
+            statistics: one standard deviation per observation dimension, or something that recorded them: an
+                ``ObservationStatistics``, a ``VecNormalize``; see ``sensor_std``.
+
+        Raises:
+            ValueError: no such statistics, another length, or a family that cannot be scaled so.
+        """
+        raise ValueError(f"{self!r} has no amplitudes in sensor units that could be scaled by statistics.")
 
     @property
     def dimension(self) -> int | None:

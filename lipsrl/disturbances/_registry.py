@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ D = TypeVar("D", bound=type[Disturbance])
 
 #: name -> class of every disturbance
 DISTURBANCES: dict[str, type[Disturbance]] = {}
+
+_NEXT = re.compile(r"\+(?=\s*[A-Za-z])")  # a name follows: the plus of 1e+3 is none
 
 
 def register(cls: D) -> D:
@@ -48,10 +51,11 @@ def disturbance_from_dict(data: Mapping[str, Any]) -> Disturbance:
 
 
 def parse_disturbance(text: str) -> Disturbance:
-    """A disturbance from the command line: ``NAME[:VALUE[:VALUE...]]``.
+    """A disturbance from the command line: ``NAME[:VALUE[:VALUE...]][+NAME...]``.
 
     Values follow the order of the constructor's arguments, or name them (``std=0.2``). A value is a number,
-    or several separated by commas: one per observation dimension. What is left out keeps its default.
+    or several separated by commas: one per observation dimension; or a word where the argument is one. What
+    is left out keeps its default. ``+`` composes, the first one nearest to the true observation.
 
     Raises:
         ValueError: unknown name (the nearest is suggested), unknown argument, or a value that is no number.
@@ -61,22 +65,33 @@ def parse_disturbance(text: str) -> Disturbance:
         GaussianNoise(std=0.2)
         >>> parse_disturbance("gaussian:std=0.1,0.1,0.5")
         GaussianNoise(std=(0.1, 0.1, 0.5))
+        >>> parse_disturbance("ar1:0.1:0.9")
+        AutoregressiveNoise(std=0.1, correlation=0.9)
+        >>> parse_disturbance("quantization:0.01+dropout:0.1:per=frame")
+        Compose([Quantization(step=0.01), Dropout(probability=0.1, fill='hold', per='frame')])
     """
     if not isinstance(text, str):
         raise ValueError(f"a disturbance is written NAME[:VALUE...], received {text!r}. Known: {_names()}.")
+    parts = [_parse_one(part) for part in _NEXT.split(text)]
+    return parts[0] if len(parts) == 1 else DISTURBANCES["compose"].from_parameters({"disturbances": parts})
+
+
+def _parse_one(text: str) -> Disturbance:
     name, *values = text.strip().split(":")
     cls = lookup("disturbance", name, DISTURBANCES)
-    accepted = list(inspect.signature(cls).parameters)
+    signature = inspect.signature(cls).parameters
+    accepted = list(signature)
     if len(values) > len(accepted):
         raise ValueError(f"{text!r} has {len(values)} values, {name!r} takes {accepted}.")
     parameters: dict[str, Any] = {}
     for position, value in enumerate(values):
-        key, found, number = value.partition("=")
+        key, found, given = value.partition("=")
         if not found:
-            key, number = accepted[position], value
+            key, given = accepted[position], value
         if key in parameters:
             raise ValueError(f"{text!r} gives {key!r} twice.")
-        parameters[key] = _numbers(text, number)
+        is_word = key in signature and isinstance(signature[key].default, str)
+        parameters[key] = given if is_word else _numbers(text, given)
     return _build(cls, parameters)
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from lipsrl.disturbances._additive import add_noise
-from lipsrl.disturbances._base import Disturbance
+from lipsrl.disturbances._additive import AdditiveBatch
 from lipsrl.disturbances._batch import DisturbanceBatch
-from lipsrl.disturbances._draws import Draws, FloatArray, Rows
-from lipsrl.disturbances._parameters import nonnegative, nonnegative_number, times
+from lipsrl.disturbances._draws import FloatArray, Rows
+from lipsrl.disturbances._parameters import PerDimension, nonnegative
 from lipsrl.disturbances._registry import register
+from lipsrl.disturbances._scalable import ScalableDisturbance
 
 
 @register
-class GaussianNoise(Disturbance):
+class GaussianNoise(ScalableDisturbance):
     """``o + std · z`` with ``z ~ N(0, 1)``, independent in every dimension and at every step.
+
+    Datasheet: RMS noise. From a noise density D (unit/√Hz) and a bandwidth B (Hz), ``std = D·√B``. A strength
+    multiplies ``std``.
 
     Args:
         std: standard deviation in raw sensor units: one number for all dimensions, or one per dimension;
@@ -38,40 +38,19 @@ class GaussianNoise(Disturbance):
     """
 
     name = "gaussian"
+    multiplied = "std"
 
-    def __init__(self, std: float | Sequence[float] | FloatArray = 1.0) -> None:
+    def __init__(self, std: PerDimension = 1.0) -> None:
         self.std = nonnegative("std", std)
 
     @property
     def parameters(self) -> dict[str, Any]:
         return {"std": self.std}
 
-    def scaled(self, strength: float) -> GaussianNoise:
-        return GaussianNoise(times(self.std, nonnegative_number("strength", strength)))
-
     def batch(self, n: int) -> DisturbanceBatch:
-        return _GaussianBatch(self, n)
+        return _GaussianBatch(self, n, "standard_normal")
 
 
-class _GaussianBatch(DisturbanceBatch):
-    def __init__(self, disturbance: GaussianNoise, n: int) -> None:
-        super().__init__(disturbance, n)
-        self._normals = Draws(self.n, "standard_normal")
-        self._std = np.tile(np.atleast_1d(disturbance.std), (self.n, 1))  # (n, 1) or (n, dim)
-        self._mark_active()
-
-    def _seed(self, index: int, sequence: np.random.SeedSequence) -> None:
-        self._normals.seed(index, sequence)
-
-    def _configure(self, index: int, parameters: dict[str, Any]) -> None:
-        self._std[index] = parameters["std"]
-        self._mark_active()
-
-    def _mark_active(self) -> None:
-        self._active = self._std > 0
-        self._all_active = bool(self._active.all())
-
-    def _apply(self, observations: FloatArray, rows: Rows) -> FloatArray:
-        # drawn at strength 0 too: a stream consumes the same draws at every strength
-        noise = self._std[rows] * self._normals.next(rows, observations.shape[1])
-        return add_noise(observations, noise, None if self._all_active else self._active[rows])
+class _GaussianBatch(AdditiveBatch):
+    def _unit(self, rows: Rows, dim: int) -> FloatArray:
+        return self._draws.next(rows, dim)

@@ -1,13 +1,10 @@
-"""What both wrappers accept: a disturbance, a seed for it, an observation space."""
+"""What all wrappers accept: a disturbance, a seed for it, a strength."""
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-from gymnasium import spaces
 
 from lipsrl.disturbances import Disturbance, disturbance_from_dict
 
@@ -37,27 +34,3 @@ def own_seed(seed: int | None) -> int | None:
     if isinstance(received, bool) or not isinstance(received, numbers.Integral) or received < 0:
         raise ValueError(f"seed must be None or an integer >= 0, received {received!r}.")
     return int(received)
-
-
-def restart_seed(own: int | None, reset: int | None) -> int | None:
-    """The seed from which a reset restarts a stream; None: it goes on with its draws.
-
-    An unseeded reset never restarts; a seeded one does from the stream's ``own`` seed, if it has one.
-    """
-    return reset if own is None or reset is None else own
-
-
-def disturbed_space(space: spaces.Space[Any], disturbance: Disturbance) -> spaces.Box:
-    """The space of disturbed observations: as ``space``, with every bound at infinity.
-
-    Raises:
-        ValueError: ``space`` is not a one-dimensional floating-point Box, or its length does not fit.
-    """
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype.kind != "f":
-        raise ValueError(
-            "A disturbance is in sensor units: it needs observations in a one-dimensional floating-point "
-            f"Box, not {space}. Flatten them first (gymnasium.wrappers.FlattenObservation) and convert "
-            "integers to floating point; images have no sensor units."
-        )
-    disturbance.check_dimension(space.shape[0])
-    return spaces.Box(-np.inf, np.inf, shape=space.shape, dtype=space.dtype.type)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import NormalizeObservation
 
 from lipsrl.disturbances import Disturbance
-from lipsrl.wrappers._checks import disturbed_space, fresh_disturbance, own_seed, restart_seed
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+from lipsrl.wrappers._channels import Channels, Values
+from lipsrl.wrappers._checks import fresh_disturbance
+from lipsrl.wrappers._layers import refuse, tell_below
+from lipsrl.wrappers._streams import EpisodeStreams, recorded
+from lipsrl.wrappers._strength import Strength
 
 
 class ObservationDisturbance(
@@ -25,20 +27,30 @@ class ObservationDisturbance(
     The environment does not notice: its generator, its start states and its trajectory for given actions are
     the same with and without the wrapper. What it really emitted is in ``info["clean_observation"]``.
 
-    The observation space becomes the whole real line in every dimension, because noise leaves any bounds. The
-    dtype stays.
+    Floating-point observations: the space becomes the whole real line in every dimension, because noise leaves
+    any bounds; the dtype stays. Integer observations (images): disturbed in float64, rounded to the nearest
+    integer and clipped to the space, which stays.
 
     Args:
-        env: observations in a one-dimensional floating-point Box, neither normalised nor disturbed already.
+        env: observations in a Box of any shape, or a Dict; neither normalised nor disturbed already. Values
+            per dimension follow the flattened observation (C order).
         disturbance: a :class:`~lipsrl.disturbances.Disturbance`, or its ``to_dict()``. The wrapper takes a
             fresh copy: the one given is never advanced.
         seed: seed of the disturbance alone, >= 0. A seeded reset restarts the disturbance: from ``seed`` if
             it was given (the same noise whatever the environment's seed), otherwise from the seed of the
             reset. An unseeded reset starts an episode and goes on with the draws.
+        strength: multiplies the disturbance: a number; a range (low, high), drawn from uniformly for every
+            episode; or a callable of the progress of training, 0 … 1, that gives one of them and is asked at
+            the start of every episode (``StrengthScheduleCallback`` tells the progress). A callable keeps
+            ``env.spec`` from being written as JSON.
+        keys: for Dict observations: which entries are disturbed, as one vector in this order.
+
+    Attributes:
+        streams: ``streams.strengths`` are those of the current episodes.
 
     Raises:
-        ValueError: another observation space, a disturbance of another length, a bad seed, an environment
-            that normalises or disturbs its observations below this wrapper.
+        ValueError: another observation space, a disturbance of another length, a bad seed or strength, an
+            environment that normalises or disturbs its observations below this wrapper.
 
     Example:
         >>> import gymnasium as gym
@@ -57,49 +69,37 @@ class ObservationDisturbance(
         env: gym.Env[Any, Any],
         disturbance: Disturbance | Mapping[str, Any],
         seed: int | None = None,
+        strength: Strength = 1.0,
+        keys: Sequence[str] | None = None,
     ) -> None:
         fresh = fresh_disturbance(disturbance)
-        # as a dictionary the constructor's arguments survive EnvSpec.to_json
-        RecordConstructorArgs.__init__(self, disturbance=fresh.to_dict(), seed=seed)
+        RecordConstructorArgs.__init__(self, **recorded(fresh, seed=seed, strength=strength, keys=keys))
         gym.Wrapper.__init__(self, env)
-        _refuse_below(env)
-        self.observation_space = disturbed_space(env.observation_space, fresh)
+        refuse(ObservationDisturbance, env, NormalizeObservation)
+        self._channels = Channels(env.observation_space, fresh, keys)
+        self.observation_space = self._channels.space
         self.disturbance = fresh
-        self._seed = own_seed(seed)
-        fresh.reset(self._seed)
+        self.streams = EpisodeStreams(fresh, 1, seed, strength)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
+    ) -> tuple[Values, dict[str, Any]]:
         """Reset the environment, start an episode of disturbance; returns (disturbed observation, info)."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self.disturbance.reset(restart_seed(self._seed, seed))
+        self.streams.begin(0, seed)
         return self._disturb(observation, info)
 
-    def step(self, action: Any) -> tuple[FloatArray, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Values, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment; returns (disturbed observation, reward, terminated, truncated, info)."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         observation, info = self._disturb(observation, info)
         return observation, reward, terminated, truncated, info
 
-    def _disturb(self, observation: FloatArray, info: dict[str, Any]) -> tuple[FloatArray, dict[str, Any]]:
-        # the copy: an environment may go on writing into the array that it returned
-        return self.disturbance(observation), {**info, "clean_observation": np.array(observation)}
+    def set_disturbance_progress(self, progress: float) -> None:
+        """Tell a schedule of the strength how far training is, 0 … 1; further disturbances inside hear it too."""
+        self.streams.progress = progress
+        tell_below(self, progress)
 
-
-def _refuse_below(env: gym.Env[Any, Any]) -> None:
-    layer = env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, NormalizeObservation):
-            raise ValueError(
-                "ObservationDisturbance acts in raw sensor units, but there is a NormalizeObservation below. "
-                "Put the disturbance inside: "
-                "NormalizeObservation(ObservationDisturbance(env, disturbance))."
-            )
-        if isinstance(layer, ObservationDisturbance):
-            # both would restart from the same seed of reset and add the same draws
-            raise ValueError(
-                f"The environment is disturbed already, by {layer.disturbance!r}. Use one wrapper with one "
-                "disturbance that says it all."
-            )
-        layer = layer.env
+    def _disturb(self, observation: Values, info: dict[str, Any]) -> tuple[Values, dict[str, Any]]:
+        disturbed = self._channels.disturb_one(observation, self.streams)
+        return disturbed, {**info, "clean_observation": copy.deepcopy(observation)}

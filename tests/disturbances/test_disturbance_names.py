@@ -8,19 +8,49 @@ import subprocess
 import sys
 
 import pytest
-from memory_families import Walk
 
 from lipsrl.disturbances import (
     DISTURBANCES,
+    AutoregressiveNoise,
+    Bias,
+    Compose,
+    Delay,
     Disturbance,
+    Drift,
+    Dropout,
     GaussianNoise,
+    Jitter,
+    Quantization,
+    Spikes,
+    UniformNoise,
     disturbance_from_dict,
     parse_disturbance,
     register,
 )
 
 
-@pytest.mark.parametrize("module", ["gaussian", "_registry"])
+class Loud(GaussianNoise):
+    name = "test-loud"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "_registry",
+        "autoregressive",
+        "bias",
+        "compose",
+        "delay",
+        "drift",
+        "dropout",
+        "gaussian",
+        "jitter",
+        "quantization",
+        "spikes",
+        "statistics",
+        "uniform",
+    ],
+)
 def test_examples_run(module):
     results = doctest.testmod(importlib.import_module(f"lipsrl.disturbances.{module}"))
     assert results.attempted > 0
@@ -50,6 +80,20 @@ class TestParse:
             ("gaussian:1e-3", GaussianNoise(0.001)),
             ("gaussian:std=0.2", GaussianNoise(0.2)),
             ("gaussian:0.1,0,.5", GaussianNoise([0.1, 0.0, 0.5])),
+            ("uniform:0.2", UniformNoise(0.2)),
+            ("ar1:0.1:0.9", AutoregressiveNoise(0.1, 0.9)),
+            ("ar1:0.1,0.2:correlation=-.5", AutoregressiveNoise([0.1, 0.2], -0.5)),
+            ("bias", Bias(1.0)),
+            ("drift:1e-3", Drift(0.001)),
+            ("quantization:0.01", Quantization(0.01)),
+            ("dropout:0.1", Dropout(0.1)),
+            ("dropout:0.1:zero:frame", Dropout(0.1, "zero", "frame")),
+            ("dropout:per=frame:probability=0.1", Dropout(0.1, per="frame")),
+            ("spikes:0.01:5,6", Spikes(0.01, [5, 6])),
+            ("delay:2", Delay(2)),
+            ("jitter:3:sensor", Jitter(3, "sensor")),
+            ("gaussian:1e+3+delay:2", Compose([GaussianNoise(1000.0), Delay(2)])),
+            ("bias + quantization:0.5 + jitter", Compose([Bias(), Quantization(0.5), Jitter()])),
         ],
     )
     def test_what_is_written_is_built(self, text, expected):
@@ -58,6 +102,15 @@ class TestParse:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
+            ("quantisation", "Did you mean 'quantization'"),
+            ("gaussian+delya:2", "disturbance='delya' is not known. Did you mean 'delay'"),
+            ("ar1:0.1", "'ar1' takes .*'correlation'"),
+            ("ar1:0.1:1.0", "correlation must be a number strictly between"),
+            ("dropout:0.1:held", "fill='held' is not known. Did you mean 'hold'"),
+            ("dropout:0.1:fill=", "fill='' is not known"),
+            ("compose", "'compose' takes"),
+            ("compose:0.1", "in text 'gaussian:0.1.delay:2'"),
+            ("gaussian:0.1+", "expected a number"),
             ("gausian:0.2", "disturbance='gausian' is not known. Did you mean 'gaussian'"),
             ("", "disturbance='' is not known.*Accepted: .*'gaussian'"),
             ("gaussian:loud", "expected a number or numbers separated by commas, received 'loud'"),
@@ -110,13 +163,13 @@ class TestDictionary:
 class TestRegister:
     def test_a_new_family_is_known_by_its_name(self, monkeypatch):
         monkeypatch.setattr("lipsrl.disturbances._registry.DISTURBANCES", registry := dict(DISTURBANCES))
-        assert register(Walk) is Walk
-        assert register(Walk) is Walk
-        assert registry["test-walk"] is Walk
-        assert parse_disturbance("test-walk:0.5") == Walk(0.5)
+        assert register(Loud) is Loud
+        assert register(Loud) is Loud
+        assert registry["test-loud"] is Loud
+        assert parse_disturbance("test-loud:0.5") == Loud(0.5)
 
     def test_a_name_belongs_to_one_class(self):
-        class Impostor(Walk):
+        class Impostor(Loud):
             name = "gaussian"
 
         with pytest.raises(ValueError, match=r"name='gaussian' already belongs to .*GaussianNoise"):
