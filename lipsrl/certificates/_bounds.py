@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from lipsrl.layers import max_slope, operator_norm
 from lipsrl.layers._activation_modules import Grouped, Householder
+from lipsrl.layers._convolution import conv2d_norm
 from lipsrl.layers._linalg import EPS64
-from lipsrl.layers._plain import Residual
+from lipsrl.layers._plain import Parallel, Residual, Scale
 
 
 def product_bound(
@@ -35,8 +36,10 @@ def product_bound(
     Raises:
         ValueError: a module whose Lipschitz constant is not known in ``norm``; names it.
     """
-    modules = [m for m in network if not isinstance(m, (nn.Flatten, nn.Identity))]
-    mixing = [i for i, m in enumerate(modules) if isinstance(m, (nn.Linear, Residual, Grouped))]
+    modules = [m for m in network if not isinstance(m, (nn.Flatten, nn.Unflatten, nn.Identity))]
+    mixing = [
+        i for i, m in enumerate(modules) if isinstance(m, (nn.Linear, nn.Conv2d, Residual, Grouped, Parallel))
+    ]
     last = max(mixing, default=0)
     bound = 1.0
     if input_weight is not None and not (modules and isinstance(modules[0], nn.Linear)):
@@ -59,6 +62,12 @@ def _lipschitz_constant(module: nn.Module, norm: str) -> float:
     """Of a module between linear layers."""
     if isinstance(module, Residual):
         return product_bound([module.skip], norm=norm) + product_bound(module.branch, norm=norm)
+    if isinstance(module, Scale):
+        return abs(module.factor)
+    if isinstance(module, nn.Conv2d):
+        return conv2d_norm(module) if norm == "l2" else _convolution_sum(module, norm)
+    if isinstance(module, Parallel):  # side by side: the steepest branch
+        return max(product_bound(branch, norm=norm) for branch in module.branches)  # type: ignore[arg-type]
     slope = max_slope(module)
     if slope is None or (norm != "l2" and isinstance(module, Householder)):
         raise ValueError(
@@ -66,6 +75,16 @@ def _lipschitz_constant(module: nn.Module, norm: str) -> float:
             "cannot be certified. Use one of the activations of lipsrl.layers.ACTIVATIONS."
         )
     return slope
+
+
+@torch.no_grad()
+def _convolution_sum(conv: nn.Conv2d, norm: str) -> float:
+    """l-inf: each output is a sum over its kernel. l1: each input reaches every output channel through every tap."""
+    weight = conv.weight.double().abs()
+    sums = weight.sum(dim=(1, 2, 3)) if norm == "linf" else weight.sum(dim=(0, 2, 3))
+    if conv.groups > 1 and norm == "l1":
+        sums = sums * conv.groups  # loose: channels of different groups are summed together
+    return float(sums.max()) * (1.0 + 8 * EPS64 * weight[0].numel())
 
 
 @torch.no_grad()

@@ -56,9 +56,9 @@ class Chain:
             weights[-1] = weights[-1] * output_gain.double().unsqueeze(1)
         return Chain(tuple(weights), self.low, self.high)
 
-    def of_input(self, index: int) -> Chain:
-        """Of one input alone, the others held."""
-        return Chain((self.weights[0][:, index : index + 1], *self.weights[1:]), self.low, self.high)
+    def of_inputs(self, index: Tensor) -> Chain:
+        """Of some inputs alone, the others held."""
+        return Chain((self.weights[0][:, index], *self.weights[1:]), self.low, self.high)
 
 
 def slope_range(module: nn.Module) -> tuple[float, float] | None:

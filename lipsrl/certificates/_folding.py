@@ -84,10 +84,14 @@ def output_bound(pipeline: Pipeline, rows: Tensor, norm: str, network_bound: Bou
         raise unknown_name("norm", norm, NORMS)
     gain = torch.as_tensor(pipeline.gain)
     ones = torch.ones_like(gain)
-    candidates = [network_bound(folded(pipeline.network, gain, rows))]
+    front = pipeline.front
+    candidates = [network_bound(folded(front.tail, front.gain(gain, "l2"), rows))]
     if norm == "linf":
         candidates[0] *= float(ones.norm())
-        candidates.append(network_bound(folded(pipeline.network, ones, rows)) * float(gain.norm()))
+        candidates.append(
+            network_bound(folded(front.tail, front.gain(ones, "l2"), rows)) * float(gain.norm())
+        )
+    stacked = pipeline.frame_gain[norm]
     constrained = pipeline.parts.constrained
     if constrained is not None:
         inner = gain / torch.as_tensor(pipeline.input_scale)
@@ -97,4 +101,4 @@ def output_bound(pipeline: Pipeline, rows: Tensor, norm: str, network_bound: Bou
             factor = float(inner.max() if norm == "l2" else inner.norm()) * spectral_norm(rows)
         candidates.append(constrained.lipschitz_bound() * factor)
     # the products of gains, weights and rows are rounded
-    return min(candidates) * (1.0 + 8 * EPS64 * (len(gain) + rows.shape[1]))
+    return min(candidates) * stacked * (1.0 + 8 * EPS64 * (len(gain) + rows.shape[1]))

@@ -69,7 +69,7 @@ def _value_range(
 
 def _modules(pipeline: Pipeline) -> list[nn.Module]:
     """The network with what follows it as layers: their slopes may be small near a state too."""
-    modules: list[nn.Module] = list(pipeline.network)
+    modules: list[nn.Module] = list(pipeline.front.tail)
     parts = pipeline.parts
     if parts.squash:
         modules.append(nn.Tanh())
@@ -99,6 +99,10 @@ def local_bounds(pipeline: Pipeline, states: Tensor, radius: float, fallback: fl
     modules = _modules(pipeline)
     clips = [module for module in modules if isinstance(module, Clip)]
     chain = chain_of([nn.Hardtanh() if isinstance(m, Clip) else m for m in modules])
+    if not pipeline.front.diagonal:
+        raise ValueError(
+            "states and radius need vector observations: local bounds of images are not available."
+        )
     bounds = torch.full((len(states),), fallback, dtype=torch.float64)
     if chain is None or len(clips) > 1:
         return bounds
@@ -115,15 +119,17 @@ def _narrow(
     pipeline: Pipeline, modules: list[nn.Module], chain: Chain, state: Tensor, radius: float, scale: Tensor
 ) -> Chain | None:
     """The chain with the slope ranges of the ball around ``state``."""
-    gain = torch.as_tensor(pipeline.gain) * scale  # normalised units per unit of the ball
-    centre = (state - torch.as_tensor(pipeline.mean)) * torch.as_tensor(pipeline.gain)
+    front = pipeline.front.gain(torch.ones_like(state), "l2")  # scales single coordinates only
+    own = torch.as_tensor(pipeline.gain) * front
+    gain = own * scale  # features per unit of the ball
+    centre = (state - torch.as_tensor(pipeline.mean)) * own
     reach = radius * gain * (1 + 1e-12)
-    clip = pipeline.clip_obs
-    low, high = (centre - reach).clamp(-clip, clip), (centre + reach).clamp(-clip, clip)
+    clip = torch.as_tensor(pipeline.limit) * front
+    low, high = ((centre + side * reach).clamp(-clip, clip) for side in (-1, 1))
     first_low, first_high = chain.low, chain.high
     lows: list[Tensor] = []
     highs: list[Tensor] = []
-    middle = pipeline.normalise(state.unsqueeze(0)).squeeze(0)
+    middle = pipeline.normalise(state.unsqueeze(0)).squeeze(0) * front
     size = radius * spectral_norm(torch.diag(gain))  # l2 distance of the layer's input from its middle
     ball: Tensor | None = gain  # the first layer sees an ellipsoid, which is smaller than its box
     for module in modules:

@@ -3,71 +3,110 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
+from lipsrl.certificates._front import Front
 from lipsrl.policies import ActorParts, actor_parts
+from lipsrl.policies._front import entries
 from lipsrl.policies._rounding import rounding_error
-from lipsrl.policies.normalization import check_dimension, observation_gains
+from lipsrl.policies.normalization import ObservationChain, entry_gains
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """raw observation → VecNormalize → network → squash → action, as certified.
+    """raw observation → normalisation → stack → network → squash → action, as certified.
+
+    The raw observation is flattened, and stacked where frames are.
 
     Attributes:
         parts: the actor; its network is kept as it acts (float32).
         network: the same network in float64.
-        mean, gain, clip_obs: of the observation normalisation; gain is (obs,), in 1/raw unit.
+        front: what of it stands before the first linear layer.
+        mean, gain, limit: (obs,) of the observation normalisation ``clip((raw - mean)·gain, ±limit)``.
         input_scale: (obs,) scale inside the policy that the promise is stated in; ones if there is none.
         low, high: (obs,) Box of raw observations; infinite where the space is.
+        normalised: there is a VecNormalize.
+        chain: the normalisation and the stack.
+        sensors: (obs,) index of the raw sensor behind each coordinate.
+        names: of the sensors.
+        spaces: of the observation's entries.
     """
 
     parts: ActorParts
     network: nn.Sequential
+    front: Front
     mean: np.ndarray
     gain: np.ndarray
-    clip_obs: float
+    limit: np.ndarray
     input_scale: np.ndarray
     low: np.ndarray
     high: np.ndarray
     normalised: bool
+    chain: ObservationChain
+    sensors: np.ndarray
+    names: tuple[str, ...]
+    spaces: tuple[spaces.Space[Any], ...]
 
     @classmethod
-    def of(cls, model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> Pipeline:
+    def of(cls, model: BaseAlgorithm, chain: ObservationChain | VecNormalize | None) -> Pipeline:
         """Read ``model``.
 
         Raises:
             ValueError: a part of the actor has no plain form, the weights are not finite, or the normalisation
                 is of another size.
         """
+        if not isinstance(chain, ObservationChain):
+            chain = ObservationChain(chain)
         parts = actor_parts(model)
-        space = model.observation_space
-        assert isinstance(space, spaces.Box)  # actor_parts refuses all others
-        dim = int(np.prod(space.shape))
-        if vec_normalize is not None:
-            check_dimension(vec_normalize, dim, "the model")
-        mean, gain, clip = observation_gains(vec_normalize, dim)
         for name, parameter in parts.network.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise ValueError(
                     f"The actor's weights {name} hold NaN or infinite values, so nothing can be certified. "
                     "Load a checkpoint from before the training diverged."
                 )
-        constrained = parts.constrained
-        scale = np.ones(dim)
-        if constrained is not None and constrained.input_scale is not None:
-            scale = constrained.input_scale.double().cpu().numpy()
+        found = entries(model.observation_space)
+        gains = [
+            entry_gains(chain.vec_normalize, key, get_flattened_obs_dim(space), chain.frames)
+            for key, space in found.items()
+        ]
+        mean, gain, limit = (np.concatenate(arrays) for arrays in zip(*gains, strict=True))
+        if chain.inner is not None:
+            mean, gain = _compose(chain, mean, gain)
+        scale = np.ones(len(gain)) if parts.constrained is None else parts.constrained.input_scale
         network = nn.Sequential(*[_double(module) for module in parts.network])
-        low, high = (np.asarray(b, dtype=np.float64).reshape(-1) for b in (space.low, space.high))
-        normalised = vec_normalize is not None and vec_normalize.norm_obs
-        return cls(parts, network, mean, gain, clip, scale, low, high, normalised)
+        low, high = (np.concatenate(bounds) for bounds in zip(*map(_range, found.values()), strict=True))
+        sensors, names = _sensors(found, chain.frames)
+        normalised = chain.vec_normalize is not None and chain.vec_normalize.norm_obs
+        return cls(
+            parts, network, Front.of(network), mean, gain, limit, scale, low, high, normalised, chain, sensors, names,
+            tuple(found.values()),
+        )  # fmt: skip
+
+    @property
+    def frame_gain(self) -> dict[str, float]:
+        """By norm, the largest norm of a stack of k frames each of which is off by one unit."""
+        return {"l2": math.sqrt(self.chain.frames), "linf": 1.0, "l1": float(self.chain.frames)}
+
+    def frame_sizes(self, change: np.ndarray, norm: str) -> float:
+        """Norm of ``change`` (obs,) as a stack: the largest of a frame's, where each coordinate has its frame."""
+        order = {"l2": 2, "linf": np.inf, "l1": 1}[norm]
+        frame = np.zeros(len(change), dtype=int)
+        for sensor in range(len(self.names)):
+            at = np.flatnonzero(self.sensors == sensor)
+            if len(at) != self.chain.frames:  # an image, or nothing stacked: all of it counts as one frame
+                return float(np.linalg.norm(change, ord=order))
+            frame[at] = np.arange(len(at))
+        return max(float(np.linalg.norm(change[frame == i], ord=order)) for i in range(self.chain.frames))
 
     @property
     def action_gain(self) -> float:
@@ -78,7 +117,8 @@ class Pipeline:
     def normalise(self, raw: Tensor) -> Tensor:
         """(n, obs) raw observations → what the policy receives."""
         centred = (raw - torch.as_tensor(self.mean)) * torch.as_tensor(self.gain)
-        return centred.clamp(-self.clip_obs, self.clip_obs)
+        limit = torch.as_tensor(self.limit)
+        return torch.minimum(torch.maximum(centred, -limit), limit)
 
     def rounding(self, policy_input: Tensor, error: Tensor) -> Tensor:
         """(n,) bound of ‖float64 rounding error‖ of the action, for an input (n, obs) that has ``error`` (n, obs)."""
@@ -111,6 +151,45 @@ class Pipeline:
             low, high = self.parts.clip
             out = out.clamp(torch.as_tensor(low), torch.as_tensor(high))
         return out
+
+
+def _compose(chain: ObservationChain, mean: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``((raw - m)·g - mean)·gain`` as one affine map, for every frame."""
+    assert chain.inner is not None
+    inner_mean, inner_gain = (np.tile(array, chain.frames) for array in chain.inner)
+    if inner_mean.size != mean.size:
+        raise ValueError(
+            f"NormalizeObservation inside the environment normalises {inner_mean.size // chain.frames} values, but the "
+            f"model receives {mean.size} of {chain.frames} frame(s). Use VecNormalize around the environment instead."
+        )
+    return inner_mean + mean / inner_gain, inner_gain * gain
+
+
+def _range(space: spaces.Space[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of each coordinate of the flattened entry."""
+    if isinstance(space, spaces.Box):
+        return space.low.astype(np.float64).reshape(-1), space.high.astype(np.float64).reshape(-1)
+    size = get_flattened_obs_dim(space)
+    return np.zeros(size), np.ones(size)
+
+
+def _sensors(found: dict[str, spaces.Space[Any]], frames: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Which raw sensor stands behind each coordinate: an image counts as one, a stack of vectors as one vector."""
+    index: list[np.ndarray] = []
+    names: list[str] = []
+    for key, space in found.items():
+        size, title = get_flattened_obs_dim(space), key or "observation"
+        if is_image_space(space):
+            index.append(np.full(size, len(names)))
+            names.append(f"{title} (image)")
+            continue
+        stacked = (
+            frames > 1 and isinstance(space, spaces.Box) and len(space.shape) == 1 and size % frames == 0
+        )
+        single = size // frames if stacked else size
+        index.append(len(names) + np.tile(np.arange(single), size // single))
+        names += [f"{title}[{i}]" for i in range(single)]
+    return np.concatenate(index), tuple(names)
 
 
 def _double(module: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from lipsrl.certificates._bounds import product_bound
 from lipsrl.certificates._chain import Chain, chain_of
 from lipsrl.certificates._lipsdp import EllipsoidBound, eclipse_fast_bound, lipsdp_bound
 from lipsrl.certificates._pipeline import Pipeline
-from lipsrl.networks import LipschitzMLP
+from lipsrl.policies import Promise
 
 #: Relative gap of the semidefinite programs for single sensors.
 SENSOR_GAP = 1e-2
@@ -39,8 +39,8 @@ class Bound:
     ellipsoid: EllipsoidBound | None = None
 
 
-def promising(pipeline: Pipeline, norm: str) -> LipschitzMLP | None:
-    """The constrained network, if its promise is in ``norm``."""
+def promising(pipeline: Pipeline, norm: str) -> Promise | None:
+    """What the actor promises, if it is in ``norm``."""
     constrained = pipeline.parts.constrained
     return constrained if constrained is not None and constrained.norm == norm else None
 
@@ -60,7 +60,8 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
     output = None if half is None else torch.as_tensor(half)
     raw_gain = torch.as_tensor(pipeline.gain) * unit
     own_gain = torch.as_tensor(pipeline.input_scale)
-    chain = chain_of(pipeline.network) if norm == "l2" else None
+    front = pipeline.front
+    chain = chain_of(front.tail) if norm == "l2" else None
     wanted_sdp = method in ("auto", "lipsdp", "eclipse-fast")
     if method in ("lipsdp", "eclipse-fast") and (chain is None or chain.size > LARGEST_PROBLEM):
         raise ValueError(
@@ -76,8 +77,10 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
             value = constrained.lipschitz_bound() * _scale_rounding(constrained, half) * largest
             bounds.append(Bound(value, "construction"))
         if method in ("auto", "product"):
-            bounds.append(Bound(product_bound(pipeline.network, output, gain, norm=norm), "product"))
-        folded = None if chain is None else chain.scaled(gain, output)
+            bounds.append(
+                Bound(product_bound(front.tail, output, front.gain(gain, norm), norm=norm), "product")
+            )
+        folded = None if chain is None else chain.scaled(front.gain(gain, norm), output)
         if folded is not None and wanted_sdp and folded.size <= LARGEST_PROBLEM:
             if method == "eclipse-fast":
                 ellipsoid = eclipse_fast_bound(folded)
@@ -102,9 +105,9 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
     return raw, own
 
 
-def _scale_rounding(constrained: LipschitzMLP, half: Any) -> float:
+def _scale_rounding(constrained: Promise, half: Any) -> float:
     """What the float32 copy of the action's half range, which the network divides by, is too small by."""
     if half is None or constrained.output_scale is None:
         return 1.0
-    ratio = np.asarray(half) / constrained.output_scale.double().cpu().numpy()
+    ratio = np.asarray(half) / constrained.output_scale
     return float(ratio.max()) * (1 + 1e-15)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
     VecCheckNan,
     VecEnvWrapper,
+    VecFrameStack,
     VecMonitor,
     VecNormalize,
     VecTransposeImage,
     VecVideoRecorder,
 )
 
+from lipsrl._validation import positive_int
+
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
 
-#: Wrappers that hand a vector observation on as it is (VecNormalize: one that normalises rewards only).
-_PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize)
+#: Wrappers that hand a vector observation on as it is, or several (VecNormalize: one that normalises rewards only).
+_PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize, VecFrameStack)
 
 
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
@@ -81,6 +88,81 @@ def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
     return model.get_vec_normalize_env() if found is None else found
 
 
+@dataclass(frozen=True)
+class ObservationChain:
+    """What happens to a raw observation before the policy receives it.
+
+    Attributes:
+        vec_normalize: or ``None``.
+        frames: observations stacked in what the policy receives; 1 without a stack.
+        inner: (mean, gain) of gymnasium's NormalizeObservation inside the environment, or ``None``.
+        notes: what could not be followed, in words.
+    """
+
+    vec_normalize: VecNormalize | None
+    frames: int = 1
+    inner: tuple[np.ndarray, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def observation_chain(
+    model: BaseAlgorithm, given: NormalizeLike = None, frame_stack: int | None = None
+) -> ObservationChain:
+    """Follow the model's own environment from the policy down; ``given`` and ``frame_stack`` speak for a zip without.
+
+    Raises:
+        ValueError: the environment normalises twice, changes observations in a way that is not known, or contradicts
+            ``frame_stack``.
+    """
+    frames = 1
+    layer = model.get_env()
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, VecFrameStack):
+            frames *= int(layer.stacked_obs.n_stack)
+        layer = layer.venv
+    if frame_stack is not None:
+        positive_int("frame_stack", frame_stack)
+        if frames not in (1, frame_stack):
+            raise ValueError(
+                f"frame_stack={frame_stack}, but the model's environment stacks {frames} frames."
+            )
+        frames = frame_stack
+    inner, notes = _inner_normalisation(model)
+    return ObservationChain(normalization_of(model, given), frames, inner, notes)
+
+
+def _inner_normalisation(
+    model: BaseAlgorithm,
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, tuple[str, ...]]:
+    """(mean, gain) of NormalizeObservation around the environment, if it is the same in all and nothing hides it."""
+    env = model.get_env()
+    if env is None or not any(env.env_is_wrapped(NormalizeObservation)):
+        return None, ()
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    why = "cannot be read from the environment"
+    base = env.unwrapped
+    for inner in base.envs if isinstance(base, DummyVecEnv) else ():
+        layer: Any = inner
+        while isinstance(layer, gym.Wrapper) and not isinstance(layer, NormalizeObservation):
+            if isinstance(layer, gym.ObservationWrapper):
+                why = f"lies inside {type(layer).__name__}, which changes observations too"
+                layer = None
+                break
+            layer = layer.env
+        if isinstance(layer, NormalizeObservation):
+            gain = 1.0 / np.sqrt(np.asarray(layer.obs_rms.var, dtype=np.float64) + layer.epsilon)
+            found.append((np.asarray(layer.obs_rms.mean, dtype=np.float64).reshape(-1), gain.reshape(-1)))
+    if found and len(found) == env.num_envs:
+        mean, gain = found[0]
+        if all(np.array_equal(mean, m) and np.array_equal(gain, g) for m, g in found[1:]):
+            return (mean, gain), ()
+        why = f"has other statistics in each of the {env.num_envs} environments"
+    return None, (
+        f"gymnasium's NormalizeObservation {why}: 'raw' means what comes out of it, and its gain is not counted. Use "
+        "VecNormalize instead to have raw sensor units certified.",
+    )
+
+
 def check_dimension(vec_normalize: VecNormalize, dim: int, owner: str) -> None:
     """``ValueError`` unless the statistics are those of observations ``(dim,)``."""
     statistics = vec_normalize.obs_rms if vec_normalize.norm_obs else None
@@ -97,16 +179,61 @@ def observation_gains(vec_normalize: VecNormalize | None, dim: int) -> tuple[np.
     Identity (0, 1, ∞) without a VecNormalize, or with one that normalises rewards only.
 
     Raises:
-        ValueError: statistics that are not finite.
+        ValueError: statistics that are not finite, or those of a Dict observation.
     """
     if vec_normalize is None or not vec_normalize.norm_obs:
         return np.zeros(dim), np.ones(dim), float("inf")
     statistics = vec_normalize.obs_rms
-    assert isinstance(statistics, RunningMeanStd)
+    if not isinstance(statistics, RunningMeanStd):
+        raise ValueError(
+            f"vec_normalize normalises the Dict entries {sorted(statistics)}, but a vector is expected here."
+        )
+    return *_mean_and_gain(statistics, vec_normalize.epsilon), float(vec_normalize.clip_obs)
+
+
+def _mean_and_gain(statistics: RunningMeanStd, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
     mean = np.asarray(statistics.mean, dtype=np.float64).reshape(-1)
-    gain = 1.0 / np.sqrt(np.asarray(statistics.var, dtype=np.float64).reshape(-1) + vec_normalize.epsilon)
+    gain = 1.0 / np.sqrt(np.asarray(statistics.var, dtype=np.float64).reshape(-1) + epsilon)
     if not (np.isfinite(mean).all() and np.isfinite(gain).all()):
         raise ValueError(
             "vec_normalize holds NaN or infinite statistics. Check the environment's observations."
         )
-    return mean, gain, float(vec_normalize.clip_obs)
+    return mean, gain
+
+
+def entry_gains(
+    vec_normalize: VecNormalize | None, key: str, dim: int, frames: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`observation_gains` of one entry of an observation, the clip as (dim,).
+
+    ``key`` is ``""`` where the observation is no Dict.
+
+    Statistics of ``dim / frames`` values belong to single vectors, which were stacked afterwards.
+
+    Raises:
+        ValueError: statistics of another size.
+    """
+    if vec_normalize is None or not vec_normalize.norm_obs:
+        return np.zeros(dim), np.ones(dim), np.full(dim, np.inf)
+    found = vec_normalize.obs_rms
+    if isinstance(found, RunningMeanStd) != (key == ""):
+        raise ValueError(
+            f"vec_normalize normalises {'one vector' if key else 'Dict entries'}, but the model's observation is "
+            f"{'a Dict' if key else 'a vector'}. It belongs to another task."
+        )
+    statistics = found if isinstance(found, RunningMeanStd) else found.get(key)
+    if statistics is None:  # type: ignore[redundant-expr]  # not among norm_obs_keys
+        return np.zeros(dim), np.ones(dim), np.full(dim, np.inf)
+    mean, gain = _mean_and_gain(statistics, vec_normalize.epsilon)
+    if mean.size * frames == dim and frames > 1 and statistics.mean.ndim == 1:
+        mean, gain = np.tile(mean, frames), np.tile(gain, frames)
+    if mean.size != dim:
+        hint = ""
+        if dim % mean.size == 0:
+            hint = f" If {dim // mean.size} frames are stacked after it, pass frame_stack={dim // mean.size}."
+        where = f"entry {key!r}" if key else "observations"
+        raise ValueError(
+            f"vec_normalize of the model normalises {where} of shape {statistics.mean.shape}, but the environment's "
+            f"have {dim} values. It belongs to another task.{hint}"
+        )
+    return mean, gain, np.full(dim, float(vec_normalize.clip_obs))
