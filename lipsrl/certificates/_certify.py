@@ -158,7 +158,7 @@ def _stack_share(pipeline: Pipeline, change: np.ndarray, norm: str) -> float:
 
 
 #: Coordinates times starts, and times ascended pairs, of one search.
-STARTS, ASCENDED = 2_000_000, 100_000
+STARTS, ASCENDED = 2_000_000, 20_000
 
 
 def _effort(dim: int) -> dict[str, int]:

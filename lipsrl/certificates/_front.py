@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class Front:
 
     modules: tuple[nn.Module, ...]
     tail: nn.Sequential
+    _known: dict[tuple[int, str], float] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, network: nn.Sequential) -> Front:
@@ -45,7 +46,7 @@ class Front:
         A coordinate that is only scaled keeps its own gain; the features of an image share the Lipschitz constant of
         what they go through times the largest gain of a pixel. Side by side, ``Σ_k ‖u_k‖² ≤ Σ_k ‖Δx_k‖²``.
         """
-        return _gain(self.modules, gain.double(), norm)
+        return _gain(self.modules, gain.double(), norm, self._known)
 
     def owners(self, index: Tensor) -> Tensor:
         """(features,) ``index`` (obs,) of the coordinate that a feature comes from; -1 where it comes from several."""
@@ -60,8 +61,13 @@ def _owners(modules: tuple[nn.Module, ...], index: Tensor) -> Tensor:
             index = torch.cat([_owners(tuple(_branch(branch)), part) for branch, part in pairs])
     if _diagonal(modules) or any(isinstance(m, Parallel) for m in modules):
         return index
-    features = len(_gain(modules, torch.zeros(len(index)).double(), "linf"))
-    return torch.full((features,), int(index[0]) if bool((index == index[0]).all()) else -1)
+    alike = bool((index == index[0]).all())
+    return torch.full((_features(modules, len(index)),), int(index[0]) if alike else -1)
+
+
+@torch.no_grad()
+def _features(modules: tuple[nn.Module, ...], inputs: int) -> int:
+    return int(nn.Sequential(*modules)(torch.zeros(1, inputs, dtype=torch.float64)).shape[1])
 
 
 def _diagonal(modules: tuple[nn.Module, ...]) -> bool:
@@ -77,16 +83,20 @@ def _branch(module: nn.Module) -> list[nn.Module]:
     return list(module)
 
 
-def _gain(modules: tuple[nn.Module, ...], gain: Tensor, norm: str) -> Tensor:
+def _gain(
+    modules: tuple[nn.Module, ...], gain: Tensor, norm: str, known: dict[tuple[int, str], float]
+) -> Tensor:
     if not _diagonal(modules) and not any(isinstance(m, Parallel) for m in modules):
-        with torch.no_grad():
-            features = nn.Sequential(*modules)(torch.zeros(1, len(gain), dtype=torch.float64)).shape[1]
-        return (float(gain.max()) * product_bound(modules, norm=norm) * torch.ones(features)).double()
+        features = _features(modules, len(gain))
+        key = (id(modules[0]), norm)  # the norm of a convolution takes a while
+        if key not in known:
+            known[key] = product_bound(modules, norm=norm)
+        return torch.full((features,), float(gain.max()) * known[key] * (1 + 1e-15), dtype=torch.float64)
     for module in modules:
         if isinstance(module, Scale):
             gain = gain * abs(module.factor) * (1 + 4e-16)
         elif isinstance(module, Parallel):
             slices = torch.split(gain, list(module.sizes))
             pairs = zip(module.branches, slices, strict=True)
-            gain = torch.cat([_gain(tuple(_branch(branch)), part, norm) for branch, part in pairs])
+            gain = torch.cat([_gain(tuple(_branch(branch)), part, norm, known) for branch, part in pairs])
     return gain
