@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from envs import Task, get_task
@@ -37,18 +38,20 @@ class Recipe:
     Attributes:
         name: key in ``AGENTS``.
         algorithm: SB3 class.
-        policy: policy name or alias.
+        policy: policy name, alias or class.
         layer: constraint, or ``None`` for the plain twin.
         settings: task name → hyperparameters.
         lipschitz_bound: task name → K, in units of what the policy receives.
+        disturbance: task name → what the sensors go through in training, as ``parse_disturbance`` reads it.
     """
 
     name: str
     algorithm: type[BaseAlgorithm]
-    policy: str
+    policy: str | type[BasePolicy]
     layer: str | None
     settings: dict[str, Settings]
     lipschitz_bound: dict[str, float] = field(default_factory=dict)
+    disturbance: dict[str, str] = field(default_factory=dict)
 
     def for_task(self, task: str) -> Settings:
         """Hyperparameters on ``task``; ``ValueError`` if this agent has none for it."""
