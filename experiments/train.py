@@ -30,8 +30,16 @@ from envs import TASKS, Task, get_task
 from experiments._console import command_line, fail, parse, versions
 from experiments._progress import ProgressCallback
 from lipsrl._validation import positive_int
-from lipsrl.certificates import certify
+from lipsrl.certificates import (
+    FeasibilityFloor,
+    certify,
+    feasibility_floor,
+    feasibility_warnings,
+    policy_units,
+)
+from lipsrl.disturbances import parse_disturbance
 from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
+from lipsrl.wrappers import VecObservationDisturbance
 
 
 @dataclass
@@ -65,9 +73,11 @@ class Args:
 
 
 def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
-    """Environments side by side, monitored, normalised as the task says."""
+    """Environments side by side, monitored, disturbed as the recipe and normalised as the task says."""
     settings = recipe.for_task(task.name)
     venv: VecEnv = DummyVecEnv([lambda: Monitor(task.make())] * settings.n_envs)
+    if task.name in recipe.disturbance:
+        venv = VecObservationDisturbance(venv, parse_disturbance(recipe.disturbance[task.name]))
     if task.normalize_observation or task.normalize_reward:
         venv = VecNormalize(
             venv,
@@ -121,9 +131,23 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def learn(model: BaseAlgorithm, timesteps: int, label: str, progress: bool) -> bool:
+def floor_of(task: Task) -> FeasibilityFloor | None:
+    """What a policy needs to hold the task's equilibrium, in raw units; ``None`` if the task names none."""
+    if task.equilibrium is None:
+        return None
+    env = task.make()
+    env.reset(seed=0)
+    try:
+        return feasibility_floor(env, *task.equilibrium)
+    finally:
+        env.close()
+
+
+def learn(
+    model: BaseAlgorithm, timesteps: int, label: str, progress: bool, floor: FeasibilityFloor | None
+) -> bool:
     """Train; ``False`` if the user interrupted it."""
-    callbacks = [SmoothnessCallback(), ProgressCallback(timesteps, label, progress)]
+    callbacks = [SmoothnessCallback(feasibility=floor), ProgressCallback(timesteps, label, progress)]
     try:
         with keyboard_interrupt_on_terminate():
             model.learn(timesteps, callback=callbacks)
@@ -149,6 +173,7 @@ def train(args: Args) -> RunFolder:
             f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
         )
     torch.set_num_threads(positive_int("threads", args.threads))
+    floor = floor_of(task)
     venv = make_training_env(recipe, task)
     options = {"lipschitz_bound": args.lipschitz_bound, "budget": args.budget}
     model = recipe.build(venv, task, seed=args.seed, **options)
@@ -168,9 +193,11 @@ def train(args: Args) -> RunFolder:
             "seed": args.seed,
             "timesteps": timesteps,
             "algorithm": type(model).__name__,
-            "policy": recipe.policy,
+            "policy": recipe.policy if isinstance(recipe.policy, str) else recipe.policy.__name__,
+            "feasibility_floor": None if floor is None else floor.floor,
             "lipschitz_bound": getattr(getattr(model.policy, "options", None), "lipschitz_bound", None),
             "layer": recipe.layer,
+            "disturbance": recipe.disturbance.get(task.name),
             "vec_normalize": model.get_vec_normalize_env() is not None,
             "hyperparameters": {
                 "n_envs": settings.n_envs,
@@ -190,7 +217,7 @@ def train(args: Args) -> RunFolder:
         logger, wandb_writer = make_logger(folder, config, args)
         model.set_logger(logger)
         begun = time.perf_counter()
-        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress)
+        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress, floor)
         seconds = time.perf_counter() - begun
         with uninterrupted():
             folder.save_model(model)
@@ -224,6 +251,7 @@ def train(args: Args) -> RunFolder:
             "status": status,
         }
     )
+    unfit = () if floor is None else feasibility_warnings(floor, certificate, policy_units(model))
     logger.close()
     venv.close()
     rate = model.num_timesteps / max(seconds, 1e-9)
@@ -234,6 +262,8 @@ def train(args: Args) -> RunFolder:
         f"certified ≤ {certificate.upper_bound:.4g} per raw unit "
         f"(network {certificate.network.upper_bound:.4g}, tightness {certificate.network.tightness:.0%})"
     )
+    for text in unfit:
+        print(f"Feasibility: {text}")
     return folder
 
 

@@ -9,13 +9,21 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from lipsrl._commands.attack import AttackCommand
 from lipsrl._commands.certify import Certify
 from lipsrl._commands.evaluate import Evaluate
+from lipsrl._commands.export import Export
 from lipsrl._commands.report import Report
 
 TRUST = "SB3 zips and VecNormalize files are pickles: loading one runs the code in it. Open only files that you trust."
 
-COMMANDS: dict[str, Callable[..., Any]] = {"certify": Certify, "evaluate": Evaluate, "report": Report}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "attack": AttackCommand,
+    "certify": Certify,
+    "evaluate": Evaluate,
+    "export": Export,
+    "report": Report,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,13 +5,38 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import gymnasium as gym
+import numpy as np
 import tyro
+from gymnasium import spaces
+from numpy.typing import NDArray
 from rich.console import Console
 
-from lipsrl._commands._source import open_source
-from lipsrl.certificates import certify
+from lipsrl._commands._source import Source, open_source
+from lipsrl._files import write_text
+from lipsrl.certificates import (
+    ActionDivergence,
+    Certificate,
+    FeasibilityFloor,
+    MarginCertificate,
+    ReturnQuantileCertificate,
+    action_divergence,
+    certify,
+    feasibility_floor,
+    feasibility_warnings,
+    margin_certificate,
+    policy_units,
+    product_bound,
+    return_quantile_certificate,
+    tightest_bound,
+    visited_observations,
+)
+from lipsrl.certificates._rendering import labelled
+
+#: Clean episodes, if --episodes does not say: every return is one sample, but an episode has many states.
+RETURN_EPISODES, MARGIN_EPISODES = 200, 10
 
 
 def _one_or_many(values: list[float]) -> list[float] | float | None:
@@ -35,23 +60,205 @@ class Certify:
     """auto (the smallest), lipsdp, eclipse-fast, product or construction."""
     sensor_scale: list[float] = field(default_factory=list)
     """Unit of each sensor (its tolerance on the datasheet): one number per sensor, or one for all."""
+    frame_stack: int | None = None
+    """Number of stacked frames that a zip was trained on; the bound is per unit that each of them is off by."""
+    states: Path | None = None
+    """Raw observations, one per row (.npy, or .csv without a header), for --radius and for --epsilon."""
+    radius: float | None = None
+    """Also bound the slope within this l2 distance of each of --states."""
+    epsilon: float | None = None
+    """Also certify against sensors that are off by this much (raw units). Discrete actions: where the greedy action
+    cannot change. PPO and A2C with continuous actions: KL, total variation and W2 of the sampled action."""
+    env: str | None = None
+    """Gymnasium id to run clean episodes in, for --epsilon. Discrete actions: their states are certified.
+    PPO and A2C with continuous actions: how probable their returns stay under attack."""
+    episodes: int | None = None
+    """Clean episodes: 200 for returns, 10 for states, if not given."""
+    horizon: int | None = None
+    """Most steps of an episode, where the environment has no time limit."""
+    seed: int = 0
+    """Of the clean episodes."""
+    equilibrium: list[float] = field(default_factory=list)
+    """State of --env (MuJoCo: qpos and qvel) that the policy should hold: prints the smallest gain that can."""
+    equilibrium_action: list[float] = field(default_factory=list)
+    """Action that holds it; zeros if not given."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON instead of text."""
     output: Path | None = None
     """Write the JSON there as well."""
 
     def run(self, console: Console) -> None:
-        source = open_source(self.path, self.vec_normalize)
+        self._check()
+        states = None if self.states is None else _read_states(self.states)
+        source = _opened(self.path, self.vec_normalize)
         certificate = certify(
             source.model,
             norm=self.norm,
             method=self.method,
             vec_normalize=source.vec_normalize,
             sensor_scale=_one_or_many(self.sensor_scale),
+            frame_stack=self.frame_stack,
+            states=states if self.radius is not None else None,
+            radius=self.radius,
         )
+        more: dict[str, Any] = {}
+        if self.epsilon is not None and isinstance(source.model.action_space, spaces.Box):
+            more |= self._sampled(source, self.epsilon)
+        elif self.epsilon is not None:
+            more["margin"] = self._margin(source, states)
+        if self.equilibrium:
+            more["feasibility"] = self._feasibility(source, certificate)
+        data = certificate.to_dict() | {name: found.to_dict() for name, found in more.items()}
+        text = json.dumps(data, indent=2, sort_keys=True)
         if self.output is not None:
-            certificate.save(self.output)
+            write_text(self.output, text + "\n")
         if self.as_json:
-            print(json.dumps(certificate.to_dict(), indent=2, sort_keys=True))
+            print(text)
+            return
+        console.print(certificate, highlight=False)
+        for found in more.values():
+            console.print()
+            console.print(labelled(str(found)), highlight=False)
+        if "margin" in more:
+            console.print(labelled(self._share(more["margin"])), highlight=False)
+
+    def _check(self) -> None:
+        """Refuse options that would be ignored or misread.
+
+        Raises:
+            ValueError: says which.
+        """
+        if self.radius is not None and self.states is None:
+            raise ValueError("radius needs states: pass --states FILE with the raw observations.")
+        if self.states is not None and self.radius is None and self.epsilon is None:
+            raise ValueError(
+                "states alone say nothing: pass --radius R (local bounds) or --epsilon E (margins)."
+            )
+        if self.env is not None and self.epsilon is None and not self.equilibrium:
+            raise ValueError("env alone says nothing: pass --epsilon E, by how much the sensors may be off.")
+        if self.equilibrium_action and not self.equilibrium:
+            raise ValueError("equilibrium_action needs equilibrium: pass --equilibrium STATE.")
+        if self.sensor_scale and (self.epsilon is not None or self.equilibrium):
+            raise ValueError(
+                "sensor_scale does not go with epsilon or equilibrium, whose certificates are in raw units. Leave it "
+                "out, or ask twice."
+            )
+
+    def _sampled(
+        self, source: Source, epsilon: float
+    ) -> dict[str, ActionDivergence | ReturnQuantileCertificate]:
+        bound = product_bound if self.method == "product" else tightest_bound
+        divergence = action_divergence(
+            source.model,
+            epsilon,
+            source.vec_normalize,
+            norm=self.norm,
+            frame_stack=self.frame_stack,
+            network_bound=bound,
+        )
+        found: dict[str, ActionDivergence | ReturnQuantileCertificate] = {"divergence": divergence}
+        if self.env is not None:
+            found["return_quantile"] = return_quantile_certificate(
+                source.model,
+                self.env,
+                epsilon=epsilon,
+                n_episodes=RETURN_EPISODES if self.episodes is None else self.episodes,
+                horizon=self.horizon,
+                vec_normalize=source.vec_normalize,
+                frame_stack=self.frame_stack,
+                norm=self.norm,
+                network_bound=bound,
+                seed=self.seed,
+            )
+        return found
+
+    def _margin(self, source: Source, states: NDArray[Any] | None) -> MarginCertificate:
+        if states is None:
+            if self.env is None:
+                raise ValueError(
+                    "The margins of discrete actions are at observations: pass --env ID to visit some, or "
+                    "--states FILE."
+                )
+            states = visited_observations(
+                source.model,
+                self.env,
+                source.vec_normalize,
+                n_episodes=MARGIN_EPISODES if self.episodes is None else self.episodes,
+                horizon=self.horizon,
+                seed=self.seed,
+            )
+        return margin_certificate(
+            source.model,
+            states,
+            norm=self.norm,
+            vec_normalize=source.vec_normalize,
+            frame_stack=self.frame_stack,
+            network_bound=product_bound if self.method == "product" else tightest_bound,
+        )
+
+    def _share(self, margin: Any) -> str:
+        share = float(margin.certified_fraction(self.epsilon))
+        return f"  certified    {np.floor(1000 * share) / 10:.1f} % of them at epsilon = {self.epsilon:g}"
+
+    def _feasibility(self, source: Source, certificate: Certificate) -> _Feasibility:
+        env_id = self.env or source.env_id
+        if env_id is None:
+            raise ValueError("equilibrium needs env: pass --env ID, whose state it is.")
+        try:
+            env = gym.make(env_id)
+        except gym.error.Error as error:
+            raise ValueError(f"env={env_id!r} cannot be made: {error}") from error
+        try:
+            env.reset(seed=self.seed)
+            action = self.equilibrium_action or np.zeros(env.action_space.shape or (1,))
+            floor = feasibility_floor(env, self.equilibrium, action)
+        finally:
+            env.close()
+        units = policy_units(source.model, source.vec_normalize)
+        return _Feasibility(floor, feasibility_warnings(floor, certificate, units))
+
+
+@dataclass(frozen=True)
+class _Feasibility:
+    """A floor in raw units, and what it says about the policy."""
+
+    floor: FeasibilityFloor
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.floor.to_dict(), "warnings": list(self.warnings)}
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.floor), *(f"  WARNING      {text}" for text in self.warnings)])
+
+
+def _opened(path: Path, vec_normalize: Path | None) -> Source:
+    """As :func:`open_source`, frozen."""
+    source = open_source(path, vec_normalize)
+    if source.vec_normalize is not None:
+        source.vec_normalize.training = False
+    return source
+
+
+def _read_states(path: Path) -> NDArray[np.float64]:
+    """(n, obs) raw observations.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another format, or no numbers.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"states={str(path)!r} is not a file.")
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        elif path.suffix == ".csv":
+            values = np.loadtxt(path, delimiter=",", ndmin=2)
         else:
-            console.print(str(certificate), highlight=False, soft_wrap=True, markup=False)
+            raise ValueError("expected the ending .npy or .csv")
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"states={str(path)!r} cannot be read: {error}. Expected raw observations, one per row: what numpy.save "
+            "wrote, or numbers separated by commas without a header."
+        ) from error

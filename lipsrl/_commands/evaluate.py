@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
 
 from lipsrl._commands._source import Source, open_source, unique_keys
 from lipsrl.disturbances import parse_disturbance
-from lipsrl.evaluation import Evaluation, evaluate
+from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate
 from lipsrl.reporting import comparison_table
 
 
 @dataclass
-class Measurement:
-    """What is measured: models, disturbance, strengths, episodes."""
+class Episodes:
+    """Which models are measured, and in which episodes."""
 
     path: tyro.conf.Positional[list[Path]]
     """Run folders or SB3 zips; several are measured in the same episodes."""
@@ -25,10 +26,8 @@ class Measurement:
     """Gymnasium id; needed for zips."""
     vec_normalize: Path | None = None
     """VecNormalize file that belongs to a zip (a run folder has its own)."""
-    disturbance: str = "gaussian:1.0"
-    """NAME:PARAMETER; the strengths multiply it."""
     strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.4])
-    """Multipliers of the disturbance; with gaussian:1.0 the noise's standard deviation in raw sensor units."""
+    """Multipliers of the disturbance; with gaussian the noise's standard deviation in raw sensor units."""
     episodes: int = 50
     """Episodes per model and strength; the same ones for all."""
     seed: int = 0
@@ -57,32 +56,75 @@ class Measurement:
             source.env_id = str(next(iter(ids)))
         return sources
 
-    def measure(self, sources: list[Source]) -> Evaluation:
-        """The table of all sources."""
+    def evaluated(self, sources: list[Source], disturbances: Any, **options: Any) -> Evaluation:
+        """The table of all sources; ``options`` are further arguments of `lipsrl.evaluate`."""
         keys = [agent if seed is None else (agent, seed) for agent, seed in unique_keys(sources)]
         return evaluate(
             {key: source.model for key, source in zip(keys, sources, strict=True)},
             str(sources[0].env_id),
-            disturbances=parse_disturbance(self.disturbance),
+            disturbances=disturbances,
             strengths=self.strengths,
             n_episodes=self.episodes,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
             progress=sys.stderr.isatty(),
+            **options,
         )
 
 
 @dataclass
-class Evaluate(Measurement):
-    """Measure return and smoothness as sensor noise grows."""
+class Measurement(Episodes):
+    """What is measured: models, one disturbance, strengths, episodes."""
 
+    disturbance: str = "gaussian:1.0"
+    """NAME:PARAMETER; the strengths multiply it."""
+
+    def measure(self, sources: list[Source]) -> Evaluation:
+        """The table of all sources."""
+        return self.evaluated(sources, parse_disturbance(self.disturbance))
+
+
+@dataclass
+class Evaluate(Episodes):
+    """Measure return and smoothness as sensor faults grow."""
+
+    disturbance: list[str] = field(default_factory=lambda: ["gaussian"])
+    """One or more, each NAME[:PARAMETER...]; the strengths multiply it."""
+    workers: int = 1
+    """Processes; for slow simulators as many as there are cores. The table does not depend on it."""
+    envs: int = 64
+    """Environments side by side in each process."""
+    frame_stack: int | None = None
+    """How many observations the policies see at once, if they were trained behind a VecFrameStack."""
+    floor: float | None = None
+    """The return that counts as nothing, recorded for the share of the return that survives."""
+    resume: Path | None = None
+    """Folder in which finished episodes are kept; give it again to go on after an interruption."""
     output: Path | None = None
     """Write the table there (.parquet, with a .json beside it)."""
 
     def run(self, console: Console) -> None:
         if self.output is not None:
             Evaluation.check_path(self.output)
-        evaluation = self.measure(self.sources())
+        try:
+            evaluation = self.evaluated(
+                self.sources(),
+                self.disturbance,
+                n_workers=self.workers,
+                n_envs=self.envs,
+                frame_stack=self.frame_stack,
+                floor=self.floor,
+                resume=self.resume,
+            )
+        except NonFiniteError as error:
+            raise ValueError(f"{error}{self._kept(error.evaluation)}") from error
         if self.output is not None:
             evaluation.save(self.output)
         console.print(comparison_table(evaluation, []))
+
+    def _kept(self, evaluation: Evaluation | None) -> str:
+        """Save what had ended before an error, and say so."""
+        if evaluation is None or self.output is None:
+            return ""
+        path = evaluation.save(self.output.with_stem(f"{self.output.stem}-incomplete"))
+        return f" The {len(evaluation.frame)} episodes before it are in {str(path)!r}."

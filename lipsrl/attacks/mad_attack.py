@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lipsrl.attacks._actor import Actor
@@ -12,20 +13,28 @@ from lipsrl.policies.normalization import NormalizeLike
 
 
 class MADAttack(GradientAttack):
-    """Raises ``Σ ((μ(ŝ) - μ(s)) / σ)²`` over the action, ŝ in the ball around s.
+    """Moves the action distribution as far as it can, ŝ in the ball around s.
 
     Zhang et al. 2020, "Robust deep reinforcement learning against adversarial perturbations on state observations"
-    (arXiv:2003.08938): for a Gaussian policy this is twice the KL divergence of the attacked policy
-    from the clean one. μ is the deterministic action before the clip and σ the policy's standard deviation at s.
-    For squashed policies (SAC, TD3) μ is taken after the tanh and σ = 1: their Gaussian lives before it, where a
-    saturated action can move far and change nothing.
+    (arXiv:2003.08938). What is raised:
+
+    ========================  ==============================================================================
+    Gaussian policies         ``Σ ((μ(ŝ) - μ(s)) / σ)²`` over the action, twice the KL divergence of the
+                              attacked policy from the clean one; μ is the deterministic action before the clip,
+                              σ the policy's standard deviation at s
+    squashed (SAC, TD3, TQC)  the same with μ after the tanh and σ = 1: their Gaussian lives before it, where a
+                              saturated action can move far and change nothing
+    discrete, with logits     KL(π(·|s) ‖ π(·|ŝ)), summed over the components of a MultiDiscrete action
+    DQN, QR-DQN               the margin ``max_{a≠a*} Q(ŝ, a) - Q(ŝ, a*)``, a* the greedy action at s; once it is
+                              positive, the action is another
+    ========================  ==============================================================================
 
     White box, but greedy: it does not look ahead, so it is a lower bound of the harm that is possible.
 
     Args:
         model, epsilon, norm, vec_normalize, units: as in :class:`~lipsrl.attacks.Attack`; the model's actor must
-            be a plain feed-forward network with continuous actions.
-        steps: as in :class:`~lipsrl.attacks.GradientAttack`.
+            be a plain feed-forward network.
+        steps, step_size, restarts: as in :class:`~lipsrl.attacks.GradientAttack`.
 
     Example:
         >>> import numpy as np
@@ -42,9 +51,30 @@ class MADAttack(GradientAttack):
 
     def objective(self, clean: Tensor) -> Objective:
         actor = self._actor
-        mean, deviation = actor.mean(clean), actor.deviation(clean)
-        return lambda seen: (((actor.mean(seen) - mean) / deviation) ** 2).sum(dim=1)
+        mean = actor.mean(clean)
+        if actor.choices is None:
+            deviation = actor.deviation(clean)
+            return lambda seen: (((actor.mean(seen) - mean) / deviation) ** 2).sum(dim=1)
+        if actor.logits:
+            sizes = list(actor.choices)
+            return lambda seen: _divergence(mean, actor.mean(seen), sizes)
+        greedy = torch.nn.functional.one_hot(mean.argmax(dim=1), mean.shape[1]).bool()
+        return lambda seen: _margin(actor.mean(seen), greedy)
 
     def _aim(self, model: Any, vec_normalize: NormalizeLike) -> None:
         super()._aim(model, vec_normalize)
         self._actor = Actor.of(model)
+
+
+def _divergence(clean: Tensor, seen: Tensor, sizes: list[int]) -> Tensor:
+    """(n,) Σ KL(softmax(clean) ‖ softmax(seen)) over components of these sizes; both (n, Σ sizes)."""
+    total = clean.new_zeros(len(clean))
+    for p, q in zip(torch.split(clean, sizes, dim=1), torch.split(seen, sizes, dim=1), strict=True):
+        log_p, log_q = torch.log_softmax(p, dim=1), torch.log_softmax(q, dim=1)
+        total = total + (log_p.exp() * (log_p - log_q)).sum(dim=1)
+    return total
+
+
+def _margin(values: Tensor, greedy: Tensor) -> Tensor:
+    """(n,) the best of the other actions minus the one that ``greedy`` (n, act) marks."""
+    return values.masked_fill(greedy, -torch.inf).amax(dim=1) - values[greedy]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from lipsrl.certificates._bounds import product_bound
 from lipsrl.certificates._certify import certify
+from lipsrl.certificates._clean_episodes import visited_observations
+from lipsrl.certificates._folding import tightest_bound
+from lipsrl.certificates._policy_feasibility import feasibility_warnings, policy_units
 from lipsrl.certificates._search import jacobians, steepest_pair
 from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
 from lipsrl.certificates.feasibility import FeasibilityFloor, feasibility_floor
@@ -23,9 +26,13 @@ __all__ = [
     "action_divergence",
     "certify",
     "feasibility_floor",
+    "feasibility_warnings",
     "jacobians",
     "margin_certificate",
+    "policy_units",
     "product_bound",
     "return_quantile_certificate",
     "steepest_pair",
+    "tightest_bound",
+    "visited_observations",
 ]

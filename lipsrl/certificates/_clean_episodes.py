@@ -1,4 +1,4 @@
-"""Clean episodes with sampled actions, and how long they can be."""
+"""Clean episodes, sampled or greedy, and how long they can be."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from lipsrl._validation import positive_int
 Env: TypeAlias = gym.Env[Any, Any]
 EnvLike: TypeAlias = str | Callable[[], Env] | Env
 
+#: Episodes that are run side by side where the environment can be made more than once.
+SLOTS = 16
+
 
 @contextlib.contextmanager
 def environments(env: EnvLike, slots: int, model: BaseAlgorithm) -> Iterator[list[Env]]:
@@ -26,7 +29,7 @@ def environments(env: EnvLike, slots: int, model: BaseAlgorithm) -> Iterator[lis
 
     Raises:
         TypeError: neither an id, nor a factory, nor an environment.
-        ValueError: its spaces are not the model's.
+        ValueError: an id that is not registered; its spaces are not the model's.
     """
     if not (isinstance(env, (str, gym.Env)) or callable(env)):
         hint = " A VecEnv is not needed." if hasattr(env, "num_envs") else ""
@@ -36,7 +39,7 @@ def environments(env: EnvLike, slots: int, model: BaseAlgorithm) -> Iterator[lis
     made: list[Env] = [env] if isinstance(env, gym.Env) else []
     try:
         while len(made) < slots and not isinstance(env, gym.Env):
-            made.append(gym.make(env) if isinstance(env, str) else env())
+            made.append(_made(env) if isinstance(env, str) else env())
         for name in ("observation_space", "action_space"):
             found, expected = getattr(made[0], name), getattr(model, name)
             if found != expected:
@@ -46,6 +49,13 @@ def environments(env: EnvLike, slots: int, model: BaseAlgorithm) -> Iterator[lis
         for own in made:
             if own is not env:
                 own.close()
+
+
+def _made(name: str) -> Env:
+    try:
+        return gym.make(name)
+    except gym.error.Error as error:
+        raise ValueError(f"env={name!r} cannot be made: {error}") from error
 
 
 def _wrappers(env: Env) -> list[Env]:
@@ -87,25 +97,68 @@ def sampled_returns(
     seed: int,
 ) -> NDArray[np.float64]:
     """(n_episodes,) returns of clean episodes with sampled actions; torch's own generator is left as it was."""
-    seeds = np.random.SeedSequence(seed).generate_state(n_episodes + 1) >> 1
     totals = np.zeros(n_episodes)
     with torch.random.fork_rng():
-        torch.manual_seed(int(seeds[-1]))
-        for first in range(0, n_episodes, len(made)):
-            running = {
-                episode: made[episode - first].reset(seed=int(seeds[episode]))[0]
-                for episode in range(first, min(first + len(made), n_episodes))
-            }
-            for _ in range(steps):
-                raw = np.stack(list(running.values()))
-                seen = raw if statistics is None else statistics.normalize_obs(raw)
-                actions, _ = model.predict(seen, deterministic=False)
-                for episode, action in zip(list(running), actions, strict=True):
-                    observation, reward, terminated, truncated, _ = made[episode - first].step(action)
-                    totals[episode] += float(reward)
-                    running[episode] = observation
-                    if terminated or truncated:
-                        del running[episode]
-                if not running:
-                    break
+        torch.manual_seed(_seeds(n_episodes, seed)[-1])
+        for episodes, _, rewards in _steps(model, made, statistics, steps, n_episodes, seed, greedy=False):
+            totals[episodes] += rewards
     return totals
+
+
+def visited_observations(
+    model: BaseAlgorithm,
+    env: EnvLike,
+    statistics: VecNormalize | None,
+    *,
+    n_episodes: int,
+    horizon: int | None = None,
+    seed: int = 0,
+) -> NDArray[Any]:
+    """(n, *observation shape) raw observations that clean greedy episodes act on.
+
+    Raises:
+        TypeError, ValueError: as :func:`environments` and :func:`step_limit`.
+    """
+    positive_int("n_episodes", n_episodes)
+    with environments(env, SLOTS, model) as made:
+        steps = step_limit(made, horizon)
+        seen = [raw for _, raw, _ in _steps(model, made, statistics, steps, n_episodes, seed, greedy=True)]
+    return np.concatenate(seen)
+
+
+def _seeds(n_episodes: int, seed: int) -> list[int]:
+    """One per episode, and one for the sampling of actions."""
+    generated = np.random.SeedSequence(seed).generate_state(n_episodes + 1) >> 1
+    return [int(value) for value in generated]
+
+
+def _steps(
+    model: BaseAlgorithm,
+    made: list[Env],
+    statistics: VecNormalize | None,
+    steps: int,
+    n_episodes: int,
+    seed: int,
+    *,
+    greedy: bool,
+) -> Iterator[tuple[list[int], NDArray[Any], list[float]]]:
+    """Of each step the episodes that run, their raw observations (running, *shape) and their rewards."""
+    seeds = _seeds(n_episodes, seed)
+    for first in range(0, n_episodes, len(made)):
+        running = {
+            episode: made[episode - first].reset(seed=seeds[episode])[0]
+            for episode in range(first, min(first + len(made), n_episodes))
+        }
+        for _ in range(steps):
+            raw, episodes, rewards = np.stack(list(running.values())), list(running), []
+            seen = raw if statistics is None else statistics.normalize_obs(raw)
+            actions, _ = model.predict(seen, deterministic=greedy)
+            for episode, action in zip(episodes, actions, strict=True):
+                observation, reward, terminated, truncated, _ = made[episode - first].step(action)
+                rewards.append(float(reward))
+                running[episode] = observation
+                if terminated or truncated:
+                    del running[episode]
+            yield episodes, raw, rewards
+            if not running:
+                break

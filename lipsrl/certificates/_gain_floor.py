@@ -99,13 +99,18 @@ def _real_floor(a: Array, b: Array, c: Array) -> float:
     ``det(rI - a - tbGc)`` changes its sign on the way from t = 0 to 1, so ``‖G‖ ≥ 1/‖c (rI - a)⁻¹ b‖`` for each
     such r.
     """
-    eye, best = np.eye(len(a)), 0.0
     largest = np.abs(np.linalg.eigvals(a)).max()
-    for r in np.linspace(1, largest, 401)[:-1]:
-        for z in (r, -r):
-            if np.linalg.slogdet(z * eye - a)[0] == -(np.sign(z) ** len(a)):
-                best = max(best, 1 / float(np.linalg.norm(c @ np.linalg.solve(z * eye - a, b), 2)))
-    return best
+    radii = np.linspace(1, largest, 401)[:-1]
+    z = np.concatenate([radii, -radii])
+    shifted = z[:, None, None] * np.eye(len(a)) - a
+    odd = np.linalg.slogdet(shifted)[0] == -(np.sign(z) ** len(a))
+    if not odd.any():
+        return 0.0
+    transfers = c @ np.linalg.solve(shifted[odd], np.broadcast_to(b, (int(odd.sum()), *b.shape)))
+    with np.errstate(
+        divide="ignore"
+    ):  # where nothing passes from action to observation, no gain moves the root
+        return float(1 / np.linalg.norm(transfers, 2, axis=(1, 2)).min())
 
 
 def _circle_floor(a: Array, b: Array, c: Array) -> float:
@@ -115,15 +120,14 @@ def _circle_floor(a: Array, b: Array, c: Array) -> float:
     eigenvalue; the maximum over the circle that looks best is bounded from above, arc by arc.
     """
     moduli = np.abs(np.linalg.eigvals(a))
-    angles = np.linspace(0, np.pi, 65)
-    peaks = {
-        radius: max(_transfer(a, b, c, radius * np.exp(1j * angle), 0.0) for angle in angles)
-        for radius in np.linspace(1, moduli.max(), 33)[:-1]
-        if np.abs(moduli - radius).min() > 1e-9
-    }
-    if not peaks:
+    radii = np.linspace(1, moduli.max(), 33)[:-1]
+    radii = radii[np.abs(moduli - radii[:, None]).min(axis=1) > 1e-9]
+    if not len(radii):
         return 0.0
-    return 1 / _peak(a, b, c, min(peaks, key=peaks.__getitem__))
+    z = radii[:, None] * np.exp(1j * np.linspace(0, np.pi, 65))
+    resolvents = np.linalg.inv(z[..., None, None] * np.eye(len(a)) - a)
+    peaks = np.linalg.norm(c @ resolvents @ b, 2, axis=(2, 3)).max(axis=1)
+    return 1 / _peak(a, b, c, float(radii[peaks.argmin()]))
 
 
 def _peak(a: Array, b: Array, c: Array, radius: float) -> float:

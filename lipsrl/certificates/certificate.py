@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Self
 
-from lipsrl._files import write_text
+from rich.console import Group
 
-SCHEMA_VERSION = 2
+from lipsrl.certificates._digits import rounded_down, rounded_up
+from lipsrl.certificates._rendering import rendered
+from lipsrl.certificates._saved import Saved
+
+#: With more sensors than this (images, stacked frames) only the steepest few are printed.
+MOST_SENSORS_SHOWN, STEEPEST_SHOWN = 40, 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class LocalBounds:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Saved):
     """How far the deterministic action can move per unit of the raw observation.
 
     Attributes:
@@ -73,13 +77,18 @@ class Certificate:
         lower_bound: the steepest pair found through the whole pipeline, clip included.
         factors: named gains, whose product is ``upper_bound``.
         network: bounds of the network alone, in policy units.
-        per_sensor: for each observation coordinate the bound on ‖Δaction‖₂ per unit of that coordinate alone.
+        per_sensor: for each sensor the bound on ‖Δaction‖ per unit of that sensor alone (an image is one sensor, in the
+            norm of its pixels; of a stack all frames move).
+        sensors: their names.
         promise: the K that the policy was built with, or ``None`` for a stock policy.
         witness: the pair behind ``lower_bound``; anyone can replay it.
         warnings: what a user should look at, in words.
         sensor_scale: unit of each sensor that the numbers are per, or ``None`` for the raw units.
         local: bounds near given states, or ``None``.
     """
+
+    title: ClassVar[str] = "certificate"
+    schema_version: ClassVar[int] = 2
 
     upper_bound: float
     lower_bound: float
@@ -98,19 +107,44 @@ class Certificate:
     versions: dict[str, str] = field(default_factory=dict)
     sensor_scale: tuple[float, ...] | None = None
     local: LocalBounds | None = None
+    sensors: tuple[str, ...] = ()
 
     @property
     def tightness(self) -> float:
         """lower / upper, end to end in raw units, in [0, 1]."""
         return _ratio(self.lower_bound, self.upper_bound)
 
+    @property
+    def unit(self) -> str:
+        """What the bounds in raw units are per unit of, in words."""
+        stages = {factor.name for factor in self.factors}
+        unit = (
+            "raw observation"
+            if stages & {"vec_normalize", "normalize_observation"}
+            else "observation as the model receives it (no VecNormalize given)"
+        )
+        if "frame_stack" in stages:
+            unit += " in each stacked frame"
+        return unit if self.sensor_scale is None else f"sensor_scale of the {unit}"
+
+    def sensor_name(self, index: int) -> str:
+        """Of one sensor."""
+        return self.sensors[index] if self.sensors else f"observation[{index}]"
+
+    def sensors_shown(self) -> list[tuple[int, float]]:
+        """(index, bound) of the sensors to print: all of them, or the steepest ten of very many, steepest first."""
+        numbered = list(enumerate(self.per_sensor))
+        if len(numbered) <= MOST_SENSORS_SHOWN:
+            return numbered
+        return sorted(numbered, key=lambda pair: pair[1], reverse=True)[:STEEPEST_SHOWN]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; :meth:`from_dict` reads it back."""
         data = asdict(self)
-        data["schema_version"] = SCHEMA_VERSION
+        data["schema_version"] = self.schema_version
         data["tightness"] = self.tightness
         data["network"]["tightness"] = self.network.tightness
-        for key in ("factors", "per_sensor", "assumptions", "warnings"):
+        for key in ("factors", "per_sensor", "assumptions", "warnings", "sensors"):
             data[key] = list(data[key])
         if self.sensor_scale is not None:
             data["sensor_scale"] = list(self.sensor_scale)
@@ -119,67 +153,51 @@ class Certificate:
         return data
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Certificate:
-        """Inverse of :meth:`to_dict`.
-
-        Raises:
-            ValueError: another schema version.
-        """
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"certificate has schema_version={data.get('schema_version')!r}, expected {SCHEMA_VERSION}. "
-                "Certify the model again."
-            )
-        fields = {key: data[key] for key in cls.__dataclass_fields__}
-        fields["factors"] = tuple(Factor(**factor) for factor in data["factors"])
+    def _from_checked(cls, data: Mapping[str, Any]) -> Self:
+        values = {item.name: data[item.name] for item in fields(cls) if item.name != "sensors"}
+        values["factors"] = tuple(Factor(**factor) for factor in data["factors"])
         network = data["network"]
-        fields["network"] = NetworkBound(network["upper_bound"], network["lower_bound"])
+        values["network"] = NetworkBound(network["upper_bound"], network["lower_bound"])
         for key in ("per_sensor", "assumptions", "warnings"):
-            fields[key] = tuple(data[key])
+            values[key] = tuple(data[key])
+        values["sensors"] = tuple(data.get("sensors", ()))  # had no names once
         if data["sensor_scale"] is not None:
-            fields["sensor_scale"] = tuple(data["sensor_scale"])
+            values["sensor_scale"] = tuple(data["sensor_scale"])
         if data["local"] is not None:
-            fields["local"] = LocalBounds(data["local"]["radius"], tuple(data["local"]["upper_bounds"]))
-        return cls(**fields)
+            values["local"] = LocalBounds(data["local"]["radius"], tuple(data["local"]["upper_bounds"]))
+        return cls(**values)
 
-    def save(self, path: str | Path) -> Path:
-        """Write JSON to ``path`` (whole or not at all) and return the path."""
-        return write_text(path, json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Certificate:
-        """Read what :meth:`save` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    def __rich__(self) -> Group:
+        return rendered(self)
 
     def __str__(self) -> str:
-        normalised = any(factor.name == "vec_normalize" for factor in self.factors)
-        unit = (
-            "raw observation"
-            if normalised
-            else "observation as the model receives it (no VecNormalize given)"
-        )
-        if self.sensor_scale is not None:
-            unit = f"sensor_scale of the {unit}"
         lines = [
             f"Lipschitz certificate of a {self.algorithm} policy ({self.policy}), {self.norm} norm",
-            f"  upper bound  {self.upper_bound:.6g}   action moves at most this much per unit of {unit}",
-            f"  lower bound  {self.lower_bound:.6g}   steepest pair found (tightness {self.tightness:.1%})",
-            f"  network      {self.network.lower_bound:.6g} … {self.network.upper_bound:.6g} in the policy's own "
-            f"units (tightness {self.network.tightness:.1%}, method {self.method!r})",
+            f"  upper bound  {rounded_up(self.upper_bound)}   action moves at most this much per unit of {self.unit}",
+            f"  lower bound  {rounded_down(self.lower_bound)}   steepest pair found (tightness {self.tightness:.1%})",
+            f"  network      {rounded_down(self.network.lower_bound)} … {rounded_up(self.network.upper_bound)} in the "
+            f"policy's own units (tightness {self.network.tightness:.1%}, method {self.method!r})",
         ]
         if self.promise is not None:
             lines.append(f"  promised     lipschitz_bound={self.promise:g} in the policy's own units")
-        lines.append("  factors      " + " × ".join(f"{f.name} {f.gain:.6g}" for f in self.factors))
+        lines.append("  factors      " + " × ".join(f"{f.name} {rounded_up(f.gain)}" for f in self.factors))
         lines += [f"    {f.name}: {f.detail}" for f in self.factors]
-        lines.append("  per sensor   " + ", ".join(f"{value:.4g}" for value in self.per_sensor))
+        lines.append("  per sensor   " + self._sensors_in_a_line())
         if self.local is not None:
             lines.append(
-                f"  locally      ≤ {self.local.largest:.6g} within {self.local.radius:g} of each of "
-                f"{len(self.local.upper_bounds)} states (smallest {min(self.local.upper_bounds):.6g})"
+                f"  locally      ≤ {rounded_up(self.local.largest)} within {self.local.radius:g} of each of "
+                f"{len(self.local.upper_bounds)} states (smallest {rounded_up(min(self.local.upper_bounds))})"
             )
         lines += [f"  assumes      {text}" for text in self.assumptions]
         lines += [f"  WARNING      {text}" for text in self.warnings]
         return "\n".join(lines)
+
+    def _sensors_in_a_line(self) -> str:
+        shown = self.sensors_shown()
+        if len(shown) == len(self.per_sensor):
+            return ", ".join(rounded_up(value, 4) for _, value in shown)
+        listed = ", ".join(f"{self.sensor_name(index)} {rounded_up(value, 4)}" for index, value in shown)
+        return f"the steepest {len(shown)} of {len(self.per_sensor)}: {listed}"
 
 
 def _ratio(lower: float, upper: float) -> float:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import ArrayLike
 
 from lipsrl._validation import positive_finite
+from lipsrl.certificates._feasibility_arguments import (
+    check_action,
+    check_spaces,
+    check_state,
+    observation_gains,
+    spread,
+)
 from lipsrl.certificates._gain_floor import gain_floor
 from lipsrl.certificates._gain_search import lqr_gain, smallest_gain, spectral_radius
 from lipsrl.certificates._linearise import Linearisation, linearise
 from lipsrl.certificates._modes import Complex, hautus, movable_part
-from lipsrl.certificates._plant import Array, GetState, Plant, SetState, borrowed, plant_of
+from lipsrl.certificates._plant import Array, GetState, SetState, borrowed, plant_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class FeasibilityFloor:
         left_out: eigenvalues on the unit circle that no action reaches or no observation shows, such as the
             position along a floor; ``linearisation`` is without them.
         linearisation: ``δx⁺ = a δx + b δu``, ``δo = c δx`` in raw units.
+        observation_gain: (observation,) units of the observation that the gains above are stated in, per raw unit.
     """
 
     floor: float
@@ -52,12 +59,37 @@ class FeasibilityFloor:
     controllability: tuple[float, ...]
     left_out: Complex
     linearisation: Linearisation
+    observation_gain: Array
 
     def floor_for(self, observation_gain: ArrayLike) -> float:
         """``floor`` for other units of the observation (see :func:`feasibility_floor`); milliseconds for one action."""
         system = self.linearisation
-        gain = _observation_gain(observation_gain, len(system.c))
+        gain = observation_gains(observation_gain, len(system.c))
         return gain_floor(system.a, system.b, gain[:, None] * system.c, system.eigenvalue_accuracy)[0]
+
+    def in_units(self, observation_gain: ArrayLike) -> FeasibilityFloor:
+        """The same for other units of the observation, without the environment; seconds where the search is long."""
+        system = self.linearisation
+        gain = observation_gains(observation_gain, len(system.c))
+        seen = gain[:, None] * system.c
+        inverse = np.linalg.pinv(seen, rcond=system.eigenvalue_accuracy)
+        regulator = None
+        if self.lqr_gain is not None:  # the smallest gain that acts on the state as this one does
+            state_gain = self.lqr_gain @ (self.observation_gain[:, None] * system.c)
+            regulator = _stabilising(state_gain @ inverse, system.a, system.b, seen)
+        floor, method = gain_floor(system.a, system.b, seen, system.eigenvalue_accuracy)
+        known = [g * self.observation_gain / gain for g in (self.found_gain, self.lqr_gain) if g is not None]
+        smallest = self.found_gain if method == "stable" else _smallest(system.a, system.b, seen, known)
+        return replace(
+            self,
+            floor=floor,
+            method=method,
+            found=_norm(smallest),
+            found_gain=smallest,
+            lqr=_norm(regulator),
+            lqr_gain=regulator,
+            observation_gain=gain,
+        )
 
     def warning(self, lipschitz_bound: float) -> str | None:
         """What to tell whoever trains a policy with this bound in the same units; ``None`` if it may do."""
@@ -75,6 +107,21 @@ class FeasibilityFloor:
                 "stabilise this equilibrium is not known."
             )
         return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; ``None`` for infinity, complex numbers as [real, imaginary]."""
+        numbers = {"floor": self.floor, "found": self.found, "lqr": self.lqr}
+        return {
+            **{name: value if np.isfinite(value) else None for name, value in numbers.items()},
+            "method": self.method,
+            "found_gain": None if self.found_gain is None else self.found_gain.tolist(),
+            "lqr_gain": None if self.lqr_gain is None else self.lqr_gain.tolist(),
+            "unstable": [[value.real, value.imag] for value in self.unstable.tolist()],
+            "controllability": list(self.controllability),
+            "left_out": [[value.real, value.imag] for value in self.left_out.tolist()],
+            "observation_gain": self.observation_gain.tolist(),
+            "accuracy": self.linearisation.accuracy,
+        }
 
     def __str__(self) -> str:
         proof = {
@@ -152,14 +199,14 @@ def feasibility_floor(
         >>> upright.warning(10.0) is None
         True
     """
-    _check_spaces(env)
+    check_spaces(env)
     plant = plant_of(env, get_state, set_state, observe)
     step, tolerance = positive_finite("step", step), positive_finite("tolerance", tolerance)
     with borrowed(plant, restore=set_state is not None):
-        at = _check_state(plant, state)
-        system = linearise(plant, at, _check_action(env, action), step, tolerance)
-    gain = _observation_gain(observation_gain, len(system.c))
-    cost = _spread("observation_cost", observation_cost, len(system.c))
+        at = check_state(plant, state)
+        system = linearise(plant, at, check_action(env, action), step, tolerance)
+    gain = observation_gains(observation_gain, len(system.c))
+    cost = spread("observation_cost", observation_cost, len(system.c))
 
     blur = system.eigenvalue_accuracy
     a, b, c, left_out = movable_part(system.a, system.b, system.c, blur)
@@ -184,6 +231,7 @@ def feasibility_floor(
         controllability=tuple(hautus(a, b, value)[0] for value in unstable),
         left_out=left_out,
         linearisation=Linearisation(a, b, c, system.accuracy),
+        observation_gain=gain,
     )
 
 
@@ -212,65 +260,3 @@ def _stabilising(gain: Array | None, a: Array, b: Array, c: Array) -> Array | No
 
 def _norm(gain: Array | None) -> float:
     return float("inf") if gain is None else float(np.linalg.norm(gain, 2))
-
-
-def _check_spaces(env: Any) -> None:
-    if not isinstance(env, gym.Env):
-        hint = " Pass one of its environments, such as venv.envs[0]." if hasattr(env, "num_envs") else ""
-        raise TypeError(f"env must be a gymnasium.Env, received {type(env).__name__}.{hint}")
-    if not isinstance(env.action_space, spaces.Box):
-        raise ValueError(
-            f"the feasibility floor is a gain from observation to action, but the actions of {env} are "
-            f"{env.action_space}. It exists for continuous (Box) actions only."
-        )
-    if not isinstance(env.observation_space, spaces.Box):
-        raise ValueError(
-            f"the observations of {env} must be a Box, received {env.observation_space}. Flatten them first "
-            "(gymnasium.wrappers.FlattenObservation)."
-        )
-
-
-def _check_state(plant: Plant, state: ArrayLike) -> Array:
-    at = np.array(state, dtype=np.float64).reshape(-1)
-    size = plant.get().size
-    if at.size != size or not np.isfinite(at).all():
-        raise ValueError(f"state must be {size} finite numbers, received {at.tolist()}.")
-    plant.put(at)
-    if not np.allclose(plant.get(), at, rtol=1e-6, atol=1e-6):
-        raise ValueError(
-            f"state={at.tolist()} was set, but the environment says that it is in {plant.get().tolist()}. Make "
-            "get_state and set_state each other's inverse."
-        )
-    return at
-
-
-def _check_action(env: gym.Env[Any, Any], action: ArrayLike) -> Array:
-    space = env.action_space
-    assert isinstance(space, spaces.Box)
-    at = np.array(action, dtype=np.float64).reshape(-1)
-    low, high = space.low.reshape(-1), space.high.reshape(-1)
-    if at.shape != low.shape or not np.isfinite(at).all():
-        raise ValueError(f"action must be {low.size} finite numbers, received {at.tolist()}.")
-    if not ((low < at) & (at < high)).all():
-        raise ValueError(
-            f"action={at.tolist()} is not strictly inside its limits {low.tolist()} to {high.tolist()}: there the "
-            "actuator gives in one direction only, and nothing can be linearised."
-        )
-    return at
-
-
-def _observation_gain(given: ArrayLike, size: int) -> Array:
-    gain = _spread("observation_gain", given, size)
-    if not (gain > 0).all():
-        raise ValueError(f"observation_gain must be > 0, received {gain.tolist()}.")
-    return gain
-
-
-def _spread(argument: str, given: ArrayLike, size: int) -> Array:
-    """(size,) ``given``, repeated if it is a scalar."""
-    values = np.array(given, dtype=np.float64).reshape(-1)
-    if values.size not in (1, size) or not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError(
-            f"{argument} must be one number ≥ 0 or one for each of {size}, received {values.tolist()}."
-        )
-    return np.broadcast_to(values, (size,))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,17 +16,20 @@ from torch import Tensor
 
 from lipsrl._validation import unknown_name
 from lipsrl.certificates._bounds import weights_sha256
+from lipsrl.certificates._digits import rounded_down
+from lipsrl.certificates._entry import entry_chain, entry_in_words
 from lipsrl.certificates._folding import NORMS, BoundFunction, output_bound, tightest_bound
 from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.certificates._saved import Saved, finite_or_none
 from lipsrl.layers._linalg import EPS64
 from lipsrl.policies._rounding import rounding_error
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
+from lipsrl.policies.normalization import NormalizeLike
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class MarginCertificate:
+class MarginCertificate(Saved):
     """For each observation the radius inside which the greedy action is the same.
 
     Attributes:
@@ -41,6 +45,9 @@ class MarginCertificate:
         algorithm, weights_sha256: whose actions these are.
         assumptions: in words.
     """
+
+    title: ClassVar[str] = "margin certificate"
+    schema_version: ClassVar[int] = 1
 
     radii: Array
     actions: NDArray[np.int64]
@@ -72,7 +79,8 @@ class MarginCertificate:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; an infinite radius is ``None``."""
         return {
-            "radii": [float(r) if np.isfinite(r) else None for r in self.radii],
+            "schema_version": self.schema_version,
+            "radii": finite_or_none(self.radii),
             "actions": self.actions.tolist(),
             "norm": self.norm,
             "pairs": [list(pair) for pair in self.pairs],
@@ -82,12 +90,27 @@ class MarginCertificate:
             "assumptions": list(self.assumptions),
         }
 
+    @classmethod
+    def _from_checked(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            radii=np.array([np.inf if r is None else r for r in data["radii"]], dtype=np.float64),
+            actions=np.array(data["actions"], dtype=np.int64),
+            norm=data["norm"],
+            pairs=tuple((i, j) for i, j in data["pairs"]),
+            pair_bounds=np.array(data["pair_bounds"], dtype=np.float64),
+            algorithm=data["algorithm"],
+            weights_sha256=data["weights_sha256"],
+            assumptions=tuple(data["assumptions"]),
+        )
+
     def __str__(self) -> str:
-        low, median, high = np.quantile(self.radii, [0.1, 0.5, 0.9], method="lower")
+        low, median, high = (
+            rounded_down(r, 4) for r in np.quantile(self.radii, [0.1, 0.5, 0.9], method="lower")
+        )
         lines = [
             f"Margin certificate of a {self.algorithm} policy, {self.norm} norm, {len(self.radii)} observations",
-            f"  the greedy action stays for all disturbances of the raw observation up to {median:.4g} at the median "
-            f"observation ({low:.4g} at the 10th, {high:.4g} at the 90th percentile)",
+            f"  the greedy action stays for all disturbances of the raw observation up to {median} at the median "
+            f"observation ({low} at the 10th, {high} at the 90th percentile)",
             f"  ties         {int((self.radii == 0).sum())}",
         ]
         return "\n".join(lines + [f"  assumes      {text}" for text in self.assumptions])
@@ -99,6 +122,7 @@ def margin_certificate(
     *,
     norm: str = "l2",
     vec_normalize: NormalizeLike = None,
+    frame_stack: int | None = None,
     network_bound: BoundFunction = tightest_bound,
 ) -> MarginCertificate:
     """Certify the greedy action of ``model`` at each of ``observations``.
@@ -114,7 +138,7 @@ def margin_certificate(
         model: an SB3 model.
         observations: (n, *observation shape) raw observations, as the environment gives them.
         norm: ``"l2"`` or ``"linf"``, of the disturbance in raw units.
-        vec_normalize: as in :func:`lipsrl.certify`.
+        vec_normalize, frame_stack: as in :func:`lipsrl.certify`; stacked observations are given stacked.
         network_bound: a sound bound of the l2 Lipschitz constant of a plain float64 network; it is called with the
             difference of two outputs as a network of one output, the gains of VecNormalize in its first weights. By
             default the smaller of product and LipSDP; ``product_bound`` takes milliseconds where there are many pairs.
@@ -124,12 +148,11 @@ def margin_certificate(
         ValueError: actions that are not discrete, observations that do not fit or are not finite, a part of the
             actor that cannot be bounded.
     """
-    if not isinstance(model, BaseAlgorithm):
-        raise TypeError(f"model must be a Stable-Baselines3 model, received {type(model).__name__}.")
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
+    chain = entry_chain(model, vec_normalize, frame_stack)
     branches, choices = _branches(model.action_space)
-    pipeline = Pipeline.of(model, normalization_of(model, vec_normalize))
+    pipeline = Pipeline.of(model, chain)
     raw = _raw_rows(observations, model.observation_space)
     scores, error = _scores(pipeline, raw, choices)
     greedy = [branch.start + scores[:, branch.start : branch.stop].argmax(dim=1) for branch in branches]
@@ -209,10 +232,8 @@ def _scores(pipeline: Pipeline, raw: Tensor, choices: Tensor) -> tuple[Tensor, T
 
 
 def _assumptions(pipeline: Pipeline) -> tuple[str, ...]:
-    texts = [
+    return (
         "greedy actions (predict(..., deterministic=True), for DQN without exploration)",
         "real arithmetic over the weights that act (float32 rounding of the forward pass is not counted)",
-        "the disturbance is added to the observation as it enters "
-        + ("VecNormalize, whose statistics are frozen" if pipeline.normalised else "the model"),
-    ]
-    return tuple(texts)
+        f"the disturbance is added to the observation as it enters {entry_in_words(pipeline)}",
+    )

@@ -6,9 +6,10 @@ The derivation, with its assumptions, is docs/stochastic-certificates.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,17 +19,16 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.certificates._bounds import weights_sha256
-from lipsrl.certificates._clean_episodes import EnvLike, environments, sampled_returns, step_limit
+from lipsrl.certificates._clean_episodes import SLOTS, EnvLike, environments, sampled_returns, step_limit
+from lipsrl.certificates._entry import entry_chain, entry_in_words
 from lipsrl.certificates._folding import BoundFunction, tightest_bound
 from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.certificates._saved import Saved
 from lipsrl.certificates.stochastic import GaussianPolicy
 from lipsrl.layers._linalg import EPS64
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 Array = NDArray[np.float64]
-
-#: Episodes that are run side by side where the environment can be made more than once.
-_SLOTS = 16
 
 
 def attacked_probability(clean: ArrayLike, mu: float) -> Array:
@@ -58,7 +58,7 @@ def dkw_margin(n: int, confidence: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class ReturnQuantileCertificate:
+class ReturnQuantileCertificate(Saved):
     """How probable a return stays under any adversary at the sensors, as a function of the return.
 
     With probability ``confidence`` over the clean episodes, :meth:`probability` holds for all r at once, for every
@@ -74,6 +74,9 @@ class ReturnQuantileCertificate:
         algorithm, weights_sha256: whose actions these are.
         assumptions: in words.
     """
+
+    title: ClassVar[str] = "return quantile certificate"
+    schema_version: ClassVar[int] = 1
 
     epsilon: float
     norm: str
@@ -141,6 +144,7 @@ class ReturnQuantileCertificate:
         """Plain JSON types."""
         seen, certified = self.curve()
         return {
+            "schema_version": self.schema_version,
             "epsilon": self.epsilon,
             "norm": self.norm,
             "horizon": self.horizon,
@@ -158,6 +162,21 @@ class ReturnQuantileCertificate:
             "weights_sha256": self.weights_sha256,
             "assumptions": list(self.assumptions),
         }
+
+    @classmethod
+    def _from_checked(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            epsilon=data["epsilon"],
+            norm=data["norm"],
+            horizon=data["horizon"],
+            whitened_bound=data["whitened_bound"],
+            sigma=tuple(data["sigma"]),
+            confidence=data["confidence"],
+            returns=np.array(data["returns"], dtype=np.float64),
+            algorithm=data["algorithm"],
+            weights_sha256=data["weights_sha256"],
+            assumptions=tuple(data["assumptions"]),
+        )
 
     def __str__(self) -> str:
         lines = [
@@ -184,6 +203,7 @@ def return_quantile_certificate(
     horizon: int | None = None,
     confidence: float = 0.95,
     vec_normalize: NormalizeLike = None,
+    frame_stack: int | None = None,
     norm: str = "l2",
     network_bound: BoundFunction = tightest_bound,
     seed: int = 0,
@@ -204,6 +224,7 @@ def return_quantile_certificate(
         horizon: T. By default the environment's ``TimeLimit``; if smaller, R is the reward of the first T steps.
         confidence: 1 - α of the finite sample, in [0.5, 1).
         vec_normalize: as in :func:`lipsrl.certify`; no longer training.
+        frame_stack: as in :func:`lipsrl.certify`; ``epsilon`` is of each frame, and ``returns`` must be given.
         norm: of δ_t, ``"l2"`` or ``"linf"``.
         network_bound: a sound bound of the l2 Lipschitz constant of a plain float64 network.
         seed: of the episodes.
@@ -219,7 +240,7 @@ def return_quantile_certificate(
         raise ValueError(f"confidence must be in [0.5, 1), received {confidence!r}.")
     episodes = positive_int("n_episodes", n_episodes)
     statistics = _frozen(normalization_of(model, vec_normalize), vec_normalize)
-    policy = GaussianPolicy.of(model, statistics)
+    policy = GaussianPolicy.of(model, entry_chain(model, vec_normalize, frame_stack))
     if env is None:
         if returns is None:
             raise ValueError(
@@ -227,7 +248,7 @@ def return_quantile_certificate(
             )
         limit = step_limit([], horizon)
     else:
-        with environments(env, _SLOTS if returns is None else 1, model) as made:
+        with environments(env, SLOTS if returns is None else 1, model) as made:
             limit = step_limit(made, horizon)
             if returns is None:
                 returns = sampled_returns(model, made, statistics, limit, episodes, seed)
@@ -273,10 +294,9 @@ def _frozen(statistics: VecNormalize | None, given: NormalizeLike) -> VecNormali
 def _assumptions(pipeline: Pipeline, horizon: int) -> tuple[str, ...]:
     return (
         "actions are sampled (predict(..., deterministic=False)); deterministic execution is not covered",
-        "the adversary adds δ_t to the observation as it enters "
-        + ("VecNormalize, whose statistics are frozen" if pipeline.normalised else "the model")
-        + "; it knows everything up to that step and the environment's future, but not the policy's coming noise, and "
-        "changes neither the state nor the action",
+        f"the adversary adds δ_t to the observation as it enters {entry_in_words(pipeline)}; it knows everything up "
+        "to that step and the environment's future, but not the policy's coming noise, and changes neither the state "
+        "nor the action",
         f"an episode has at most {horizon} steps, under attack too",
         "the clean episodes are independent, and of the environment that is attacked",
         "real arithmetic over the weights that act; the sampled noise is Gaussian",

@@ -6,25 +6,28 @@ The formulas, with their assumptions, are in docs/stochastic-certificates.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from lipsrl._validation import positive_finite
+from lipsrl.certificates._digits import rounded_up
+from lipsrl.certificates._entry import entry_chain
 from lipsrl.certificates._folding import BoundFunction, output_bound, tightest_bound
 from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.certificates._saved import Saved
 from lipsrl.layers._linalg import EPS64
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
+from lipsrl.policies.normalization import NormalizeLike, ObservationChain
 
 
 @dataclass(frozen=True)
-class ActionDivergence:
+class ActionDivergence(Saved):
     """How far the distribution of the sampled action moves when the observation moves by at most ``epsilon``.
 
     Holds for the Gaussian before the clip to the action space and for the clipped action: clipping is the same map
@@ -37,6 +40,9 @@ class ActionDivergence:
         mean_bound: of the mean action μ, l2 in the environment's units.
         sigma: (act,) the policy's standard deviations.
     """
+
+    title: ClassVar[str] = "action divergence"
+    schema_version: ClassVar[int] = 1
 
     epsilon: float
     norm: str
@@ -63,6 +69,7 @@ class ActionDivergence:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {
+            "schema_version": self.schema_version,
             "epsilon": self.epsilon,
             "norm": self.norm,
             "whitened_bound": self.whitened_bound,
@@ -73,13 +80,19 @@ class ActionDivergence:
             "wasserstein": self.wasserstein,
         }
 
+    @classmethod
+    def _from_checked(cls, data: Mapping[str, Any]) -> Self:
+        sigma = tuple(data["sigma"])
+        return cls(data["epsilon"], data["norm"], data["whitened_bound"], data["mean_bound"], sigma)
+
     def __str__(self) -> str:
         return (
             f"Sampled actions when the raw observation moves by at most {self.epsilon:g} ({self.norm} norm)\n"
-            f"  KL divergence    ≤ {self.kl:.6g} nats\n"
-            f"  total variation  ≤ {self.total_variation:.6g}\n"
-            f"  2-Wasserstein    ≤ {self.wasserstein:.6g} action units\n"
-            f"  because Σ^(-1/2)μ moves by at most {self.whitened_bound:.6g}, μ by {self.mean_bound:.6g} per unit; "
+            f"  KL divergence    ≤ {rounded_up(self.kl)} nats\n"
+            f"  total variation  ≤ {rounded_up(self.total_variation)}\n"
+            f"  2-Wasserstein    ≤ {rounded_up(self.wasserstein)} action units\n"
+            f"  because Σ^(-1/2)μ moves by at most {rounded_up(self.whitened_bound)}, μ by "
+            f"{rounded_up(self.mean_bound)} per unit; "
             f"σ = {', '.join(f'{s:.4g}' for s in self.sigma)}"
         )
 
@@ -90,6 +103,7 @@ def action_divergence(
     vec_normalize: NormalizeLike = None,
     *,
     norm: str = "l2",
+    frame_stack: int | None = None,
     network_bound: BoundFunction = tightest_bound,
 ) -> ActionDivergence:
     """Bound KL, total variation and W₂ between the action distributions of two observations ``epsilon`` apart.
@@ -102,6 +116,7 @@ def action_divergence(
         epsilon: largest distance of the observations, > 0, in raw units.
         vec_normalize: as in :func:`lipsrl.certify`.
         norm: of that distance, ``"l2"`` or ``"linf"``.
+        frame_stack: as in :func:`lipsrl.certify`; ``epsilon`` is of each frame.
         network_bound: a sound bound of the l2 Lipschitz constant of a plain float64 network.
 
     Raises:
@@ -110,7 +125,7 @@ def action_divergence(
             that cannot be bounded.
     """
     size = positive_finite("epsilon", epsilon)
-    policy = GaussianPolicy.of(model, normalization_of(model, vec_normalize))
+    policy = GaussianPolicy.of(model, entry_chain(model, vec_normalize, frame_stack))
     mean = policy.mean_bound(norm, network_bound)
     whitened = policy.whitened_bound(norm, network_bound)
     return ActionDivergence(size, norm, whitened, mean, tuple(policy.sigma.tolist()))
@@ -124,14 +139,14 @@ class GaussianPolicy:
     sigma: Tensor
 
     @classmethod
-    def of(cls, model: BaseAlgorithm, statistics: VecNormalize | None) -> GaussianPolicy:
+    def of(cls, model: BaseAlgorithm, chain: ObservationChain) -> GaussianPolicy:
         """Read ``model``.
 
         Raises:
             TypeError, ValueError: as :func:`action_divergence`.
         """
         sigma = _state_independent_sigma(model)
-        return cls(Pipeline.of(model, statistics), sigma)
+        return cls(Pipeline.of(model, chain), sigma)
 
     def mean_bound(self, norm: str, network_bound: BoundFunction) -> float:
         """Upper bound of the Lipschitz constant of μ (l2) per unit of the raw observation (``norm``)."""
@@ -148,8 +163,6 @@ def _state_independent_sigma(model: BaseAlgorithm) -> Tensor:
     Raises:
         TypeError, ValueError: as :func:`action_divergence`.
     """
-    if not isinstance(model, BaseAlgorithm):
-        raise TypeError(f"model must be a Stable-Baselines3 model, received {type(model).__name__}.")
     policy: Any = model.policy
     name = type(model).__name__
     if not isinstance(policy, ActorCriticPolicy):

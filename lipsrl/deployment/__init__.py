@@ -1,10 +1,11 @@
 """Ship a policy: one safe file out of any SB3 model, and a loader that needs NumPy alone.
 
-Only :func:`export` needs torch, so it is imported when it is first used: a robot installs neither.
+:func:`export` and :func:`verify_onnx` are imported when they are first used: a robot installs neither torch nor onnx.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from lipsrl.deployment._load import load_policy
@@ -12,13 +13,14 @@ from lipsrl.deployment.numpy_policy import NumpyPolicy
 
 if TYPE_CHECKING:
     from lipsrl.deployment._export import export
+    from lipsrl.deployment._onnx import verify_onnx
 
-__all__ = ["NumpyPolicy", "export", "load_policy"]
+__all__ = ["NumpyPolicy", "export", "load_policy", "verify_onnx"]
+
+_LAZY = {"export": "_export", "verify_onnx": "_onnx"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "export":
-        from lipsrl.deployment._export import export
-
-        return export
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"lipsrl.deployment.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'lipsrl.deployment' has no attribute {name!r}")

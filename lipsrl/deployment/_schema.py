@@ -9,7 +9,7 @@ from typing import Any
 
 from lipsrl.deployment._safetensors import Tensors, read_safetensors, write_safetensors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Keys of the safetensors metadata: the JSON, and the digest of the JSON and all tensors.
 POLICY, DIGEST = "lipsrl.policy", "sha256"
 
@@ -24,9 +24,14 @@ def digest(text: str, tensors: Tensors) -> str:
     return result.hexdigest()
 
 
+def describe(description: dict[str, Any]) -> str:
+    """The JSON that a file carries."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, **description}, allow_nan=False)
+
+
 def write_policy_file(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
     """Write ``description`` (JSON types) and ``tensors`` as one file, whole or not at all."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **description}, allow_nan=False)
+    text = describe(description)
     write_safetensors(path, tensors, {POLICY: text, DIGEST: digest(text, tensors)})
 
 

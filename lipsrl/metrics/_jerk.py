@@ -11,6 +11,7 @@ def jerk(actions: ArrayLike, *, dt: float = 1.0) -> float:
     """Mean third derivative of the action, ``1/(T-3) · Σ_t ‖Δ³a_t‖₂ / dt³``.
 
     ``Δ³a_t = a_t − 3a_{t−1} + 3a_{t−2} − a_{t−3}``. Zero for an action that is quadratic in time.
+    White noise of standard deviation s on one channel has the expectation s·√(40/π)/dt³.
 
     Args:
         actions: ``(T, channels)`` or ``(T,)``, in the environment's action units.

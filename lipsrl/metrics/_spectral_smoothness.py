@@ -24,8 +24,9 @@ def spectral_smoothness(actions: ArrayLike, *, scaling: Literal["normalized", "r
     - ``"raw"``: ``M_k = |Y_k|`` and ``f_k = k/T`` cycles per step for ``k = 0 … T // 2``, n = T and f_s = 1:
       ``Sm = 2/T · Σ_k |Y_k| f_k``. Usual values about 1. The same sine gives A·k/T.
 
-    A constant action has Sm = 0 in both. In the first scaling the value still depends on T (white noise: as
-    T^(-1/2)), so compare episodes of one length.
+    A constant action has Sm = 0 in both. Gaussian white noise of standard deviation s has the expectation
+    s/2·√(π/T) in the first scaling, so compare episodes of one length; in the second, with odd T,
+    s·√(π/T)·(T² − 1)/(8T).
 
     Args:
         actions: ``(T, channels)`` or ``(T,)``, in the environment's action units.

@@ -9,7 +9,8 @@ from lipsrl.metrics._arrays import as_rows
 def total_variation(actions: ArrayLike) -> float:
     """Distance that the actuators travel in the episode, ``Σ_t ‖a_t − a_{t−1}‖₁``, summed over channels.
 
-    A sum, so it grows with the length of the episode; `action_fluctuation` is the rate.
+    A sum, so it grows with the length of the episode; `action_fluctuation` is the rate. White noise of standard
+    deviation s on every channel has the expectation (T − 1)·channels·2s/√π.
 
     Args:
         actions: ``(T, channels)`` or ``(T,)``, in the environment's action units.

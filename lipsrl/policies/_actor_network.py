@@ -34,10 +34,12 @@ class Promise:
     Attributes:
         network: the constrained network, behind the features extractor.
         found: what stands before it.
+        out_features: how many of its outputs, from the first, are the actor's; the others are log σ.
     """
 
     network: LipschitzMLP
     found: tuple[Part, ...]
+    out_features: int
 
     @property
     def bound(self) -> float:
@@ -60,7 +62,7 @@ class Promise:
     def output_scale(self) -> np.ndarray | None:
         """(out,) float64, or ``None`` where all are one."""
         scale = self.network.output_scale
-        return None if scale is None else scale.double().cpu().numpy()
+        return None if scale is None else scale.double().cpu().numpy()[: self.out_features]
 
     def lipschitz_bound(self) -> float:
         """Sound upper bound of the weights as they are now, computed in float64."""
@@ -176,11 +178,13 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     foreign = actor.foreign_method()
     if foreign is not None:
         raise _refuse(policy, f"{foreign} is not SB3's own and may compute anything")
-    body: list[nn.Module] = list(constrained.merge()) if constrained is not None else actor.body
+    body, promise = actor.body, None
+    if constrained is not None:
+        body = list(constrained.merge())
+        promise = Promise(constrained, tuple(found), actor.outputs(constrained))
+        body[-1] = first_rows(body[-1], promise.out_features)
     network = nn.Sequential(*_plain(policy, [*front, *body, *actor.tail]))
     network.requires_grad_(False).eval()
-
-    promise = None if constrained is None else Promise(constrained, tuple(found))
     result = _with_head(
         network, actor.squash or policy.squash_output, actor.squash, model.action_space, promise
     )

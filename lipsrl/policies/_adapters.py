@@ -23,18 +23,22 @@ class LatentNetwork(nn.Module):
 
 
 class OutputLayer(nn.Module):
-    """latent → mean action (or logits). Refers to the network without registering it a second time."""
+    """latent → mean action (or logits), or a slice of the outputs.
 
-    def __init__(self, network: LipschitzMLP) -> None:
+    Refers to the network without registering it a second time.
+    """
+
+    def __init__(self, network: LipschitzMLP, start: int = 0, stop: int | None = None) -> None:
         super().__init__()
         self._network = (network,)  # a tuple hides it from nn.Module: its parameters are counted once
+        self.start, self.stop = start, network.out_features if stop is None else stop
 
     @property
     def out_features(self) -> int:
-        return self._network[0].out_features
+        return self.stop - self.start
 
     def forward(self, latent: Tensor) -> Tensor:
-        return self._network[0].output(latent)
+        return self._network[0].output(latent)[..., self.start : self.stop]
 
 
 class CopyableDistribution(nn.Module):

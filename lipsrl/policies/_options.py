@@ -36,6 +36,7 @@ class LipschitzOptions:
     observation_scale: Any
     activation: str
     critic_lipschitz_bound: float | None = None
+    log_std_lipschitz_bound: float | None = None
 
     @classmethod
     def check(
@@ -49,6 +50,7 @@ class LipschitzOptions:
         activation: Any,
         activation_fn: type[nn.Module] | None,
         critic_lipschitz_bound: Any,
+        log_std_lipschitz_bound: Any = None,
     ) -> LipschitzOptions:
         """Validate what the user wrote.
 
@@ -74,12 +76,17 @@ class LipschitzOptions:
                     f"activation={name!r} and activation_fn={activation_fn.__name__} ({given!r}) contradict each "
                     "other: pass one of them."
                 )
-        if critic_lipschitz_bound is not None:
-            positive_finite("critic_lipschitz_bound", critic_lipschitz_bound)
+        others = {
+            "critic_lipschitz_bound": critic_lipschitz_bound,
+            "log_std_lipschitz_bound": log_std_lipschitz_bound,
+        }
+        for name, value in others.items():
+            if value is None:
+                continue
+            positive_finite(name, value)
             if _is_infinite(lipschitz_bound):
                 raise ValueError(
-                    f"critic_lipschitz_bound={critic_lipschitz_bound!r} needs a finite lipschitz_bound: with "
-                    "lipschitz_bound=inf the policy is SB3's own."
+                    f"{name}={value!r} needs a finite lipschitz_bound: with lipschitz_bound=inf the policy is SB3's own."
                 )
         chosen = activation if activation is not None else activation_fn
         return cls(
@@ -89,7 +96,7 @@ class LipschitzOptions:
             budget=budget,
             observation_scale=observation_scale,
             activation=activation_name("relu" if chosen is None else chosen),
-            critic_lipschitz_bound=None if critic_lipschitz_bound is None else float(critic_lipschitz_bound),
+            **{name: None if value is None else float(value) for name, value in others.items()},
         )
 
     @property
@@ -124,6 +131,7 @@ class LipschitzOptions:
         Raises:
             ValueError: ``observation_scale`` or ``norm`` does not fit the observation.
         """
+        check_measured(found)
         unit = feature_scale(found, self.observation_scale, self.norm)
         return self._mlp(
             sum(part.features for part in found),
@@ -165,7 +173,7 @@ class LipschitzOptions:
         )  # fmt: skip
 
     def constructor_parameters(self) -> dict[str, Any]:
-        """What ``policy.save`` must remember."""
+        """What ``policy.save`` must remember beside SB3's own."""
         return {
             "lipschitz_bound": self.lipschitz_bound,
             "layer": self.layer,
@@ -174,6 +182,7 @@ class LipschitzOptions:
             "observation_scale": self.observation_scale,
             "activation": self.activation,
             "critic_lipschitz_bound": self.critic_lipschitz_bound,
+            "log_std_lipschitz_bound": self.log_std_lipschitz_bound,
         }
 
 
@@ -195,6 +204,17 @@ def check_features_extractor(features_extractor_class: Any) -> None:
             "LipschitzNatureCNN, LipschitzCombinedExtractor, or a class with an attribute `bound` and a method "
             "`lipschitz_bound()`."
         )
+
+
+def check_measured(found: list[Part]) -> None:
+    """Refuse an extractor that is steeper than it says before it has learned anything."""
+    for part in found:
+        extractor: Any = part.extractor
+        if extractor is not None and extractor.lipschitz_bound() > positive_finite("bound", extractor.bound):
+            raise ValueError(
+                f"{type(extractor).__name__} states bound={extractor.bound!r}, but its lipschitz_bound() is "
+                f"{extractor.lipschitz_bound()!r}. It must keep its bound at all times: build it of lipsrl.layers."
+            )
 
 
 def check_net_arch(net_arch: Any, critic: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +17,7 @@ from stable_baselines3.common.torch_layers import (
 from torch import nn
 
 from lipsrl.layers import LipschitzLayer, project_after_step
+from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import Part, parts
 from lipsrl.policies._options import (
     LipschitzOptions,
@@ -40,6 +43,9 @@ class LipschitzPolicy(nn.Module):
         extractor: the features extractor where the user names none, as in SB3.
         critic_key: SB3's name of the critic in ``net_arch``; ``""`` where there is none.
         image_arch: ``net_arch`` where images are the observation and the user gives none, as in SB3.
+        takes_extractor: whether SB3's class has a features extractor to choose.
+        has_critic: whether there is a critic that can be constrained.
+        has_log_std: whether the standard deviation is a network's output that can be constrained.
     """
 
     extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -47,6 +53,7 @@ class LipschitzPolicy(nn.Module):
     image_arch: ClassVar[tuple[int, ...]] = ()
     takes_extractor: ClassVar[bool] = True
     has_critic: ClassVar[bool] = True
+    has_log_std: ClassVar[bool] = False
     options: LipschitzOptions
 
     def __init__(
@@ -59,6 +66,7 @@ class LipschitzPolicy(nn.Module):
         observation_scale: Any = None,
         activation: str | None = None,
         critic_lipschitz_bound: float | None = None,
+        log_std_lipschitz_bound: float | None = None,
         **kwargs: Any,
     ) -> None:
         if len(args) > 4:  # SB3's order: spaces, learning rate, net_arch, activation_fn
@@ -74,11 +82,17 @@ class LipschitzPolicy(nn.Module):
             activation=activation,
             activation_fn=kwargs.get("activation_fn"),
             critic_lipschitz_bound=critic_lipschitz_bound,
+            log_std_lipschitz_bound=log_std_lipschitz_bound,
         )
         if critic_lipschitz_bound is not None and not self.has_critic:
             raise ValueError(
                 f"critic_lipschitz_bound={critic_lipschitz_bound!r} is not supported by {type(self).__module__}: there "
                 "is no critic beside the network that lipschitz_bound speaks of, or it has normalisation layers."
+            )
+        if log_std_lipschitz_bound is not None and not (self.has_log_std and not kwargs.get("use_sde")):
+            raise ValueError(
+                f"log_std_lipschitz_bound={log_std_lipschitz_bound!r} is not supported here: the standard deviation is "
+                "no function of the observation alone. It is for SAC, TQC and CrossQ without gSDE (use_sde=False)."
             )
         check_net_arch(kwargs.get("net_arch"), self.critic_key)
         if self.options.unconstrained:
@@ -87,6 +101,9 @@ class LipschitzPolicy(nn.Module):
         else:
             self._constrain(kwargs)
         super().__init__(*args, **kwargs)
+        if not self.options.unconstrained:
+            self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
 
     def _constrain(self, kwargs: dict[str, Any]) -> None:
         """SB3's arguments for the constrained policy, in place."""
@@ -98,6 +115,11 @@ class LipschitzPolicy(nn.Module):
                 kwargs["features_extractor_class"] = chosen
             if chosen is LipschitzNatureCNN and kwargs.get("net_arch") is None:
                 kwargs["net_arch"] = list(self.image_arch)
+            if kwargs.get("normalize_images") is False and chosen in _CONSTRAINED.values():
+                # as SB3 does for its own: images may then be of any dtype and range
+                given = kwargs.get("features_extractor_kwargs") or {}
+                if chosen is not FlattenExtractor:
+                    kwargs["features_extractor_kwargs"] = {**given, "normalized_image": True}
         if kwargs.get("ortho_init") is not None:
             warn_ortho_init()
 
@@ -105,6 +127,45 @@ class LipschitzPolicy(nn.Module):
         """How this policy's observation becomes features."""
         policy: Any = self
         return parts(extractor, policy.observation_space, policy.normalize_images)
+
+    def lipschitz_targets(self) -> list[LipschitzMLP]:
+        """The target networks that keep the promise of ``lipschitz_network``."""
+        return []
+
+    def set_lipschitz_bound(self, bound: float) -> None:
+        """Change K, of the network that acts and of its targets; where it shrinks they are projected at once.
+
+        What ``save`` writes knows the new K; SB3's ``model.save`` takes it from ``model.policy_kwargs``, which
+        :class:`~lipsrl.policies.LipschitzSchedule` keeps up to date.
+
+        Raises:
+            ValueError: out of range, or the policy is not constrained.
+        """
+        policy: Any = self
+        if self.options.unconstrained:
+            raise ValueError("lipschitz_bound=inf cannot be changed: the policy is SB3's own. Start from a finite K.")
+        for network in (policy.lipschitz_network, *self.lipschitz_targets()):
+            network.set_bound(bound)
+        options = dataclasses.replace(self.options, lipschitz_bound=float(bound))
+        for module in self.modules():
+            if getattr(module, "options", None) is not None:
+                module.options = options  # type: ignore[assignment]
+
+    def set_training_mode(self, mode: bool) -> None:
+        """SB3's, which also projects what does not project itself."""
+        if not mode and self.training:
+            for layer in _lone_layers(self):
+                layer.project()
+        super().set_training_mode(mode)  # type: ignore[misc]
+
+    def load_from_vector(self, vector: Any) -> None:
+        """SB3's, then the exact projection: it writes where no optimizer and no version counter sees it."""
+        super().load_from_vector(vector)  # type: ignore[misc]
+        for module in self.modules():
+            if isinstance(module, (LipschitzMLP, LipschitzNatureCNN)):
+                module.project()
+        for layer in _lone_layers(self):
+            layer.project()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
@@ -127,6 +188,28 @@ def hold(
     if any(isinstance(m, LipschitzLayer) for m in module.modules()):
         return project_after_step(optimizer, module, exact=exact)
     return optimizer
+
+
+def _lone_layers(module: nn.Module) -> Iterator[LipschitzLayer]:
+    if isinstance(module, LipschitzLayer):
+        yield module
+    elif not isinstance(module, (LipschitzMLP, LipschitzNatureCNN)):
+        for child in module.children():
+            yield from _lone_layers(child)
+
+
+def _before_save(module: LipschitzPolicy, prefix: str, keep_vars: bool) -> None:
+    """Saved weights keep the bound, also in the middle of a training phase; networks see to it themselves."""
+    for layer in _lone_layers(module):
+        layer.project()
+
+
+def _after_load(module: LipschitzPolicy, _: Any) -> None:
+    """Loaded weights that break their bound are projected, and that is said; networks see to it themselves."""
+    if any([layer.project() for layer in _lone_layers(module)]):
+        warnings.warn(
+            "Loaded weights of the features extractor were outside their set and were projected back.", stacklevel=2
+        )
 
 
 def hidden_of(net_arch: Any, key: str) -> list[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
+import numpy as np
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
@@ -17,8 +19,16 @@ from lipsrl.policies._policy import LipschitzPolicy, hold
 from lipsrl.policies._spaces import action_half_range
 
 
+#: SB3 and sb3-contrib clamp log σ to [-20, 2].
+LARGEST_STD = math.exp(2)
+
+
 class LipschitzSquashedActor(CopyableDistribution):
-    """Mixin before SB3's ``Actor``; ``log_std`` stays a free head on the latent."""
+    """Mixin before SB3's ``Actor``.
+
+    ``log_std`` stays a free head on the latent, or with ``log_std_lipschitz_bound`` is further outputs of the
+    constrained network.
+    """
 
     def __init__(self, *args: Any, options: LipschitzOptions, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,20 +38,54 @@ class LipschitzSquashedActor(CopyableDistribution):
         # divided by the half range, so that the end-to-end gain of every action dimension is exactly one.
         half_range = action_half_range(actor.action_space)
         found = parts(actor.features_extractor, actor.observation_space, actor.normalize_images)
-        network = options.network(found, half_range.size, actor.net_arch, half_range)
+        n_actions, scale = half_range.size, half_range
+        if options.log_std_lipschitz_bound is not None:
+            share = options.lipschitz_bound / options.log_std_lipschitz_bound
+            scale = np.concatenate([half_range, np.full(n_actions, share)])
+        network = options.network(found, scale.size, actor.net_arch, scale)
         network.cache_in_eval = True
         actor.latent_pi = LatentNetwork(network)
-        if isinstance(actor.mu, nn.Sequential):  # gSDE: Linear, then Hardtanh, which is 1-Lipschitz
-            actor.mu = nn.Sequential(OutputLayer(network), *list(actor.mu)[1:])
-        else:
-            actor.mu = OutputLayer(network)
+        if options.log_std_lipschitz_bound is not None:
+            actor.log_std = OutputLayer(network, n_actions)
+        mean = OutputLayer(network, 0, n_actions)
+        # gSDE: Linear, then Hardtanh, which is 1-Lipschitz
+        actor.mu = nn.Sequential(mean, *list(actor.mu)[1:]) if isinstance(actor.mu, nn.Sequential) else mean
 
     @property
     def lipschitz_network(self) -> LipschitzMLP:
-        """The constrained network: observation features → mean before tanh."""
+        """The constrained network: observation features → mean before tanh (and log σ, where it is constrained)."""
         actor: Any = self
         network: LipschitzMLP = actor.latent_pi.network
         return network
+
+    def sampled_action_bound(self, noise: Any) -> float:
+        """Lipschitz constant of the *sampled* action for a fixed draw ``noise`` ξ (act,) of the standard normal.
+
+        The sample is ``a = h·tanh(μ + σξ) + c`` with half range h. With L = ``log_std_lipschitz_bound`` and s = K / L the
+        network promises ``‖(h·Δμ, s·Δ log σ)‖ ≤ K·‖Δo / observation_scale‖``. Differentiating at fixed ξ,
+
+            da_i = sech²(·)·(h_i dμ_i + (h_i σ_i ξ_i / s)·(s d log σ_i)),
+
+        and sech² ≤ 1, σ ≤ e² give, by Cauchy–Schwarz for each i,
+        ``‖Δa‖₂ ≤ max_i √(K² + (L·h_i·e²·|ξ_i|)²) · ‖Δo / observation_scale‖₂``; in l-inf the sum K + L·h_i·e²·|ξ_i|.
+
+        Raises:
+            ValueError: ``log_std_lipschitz_bound`` is not set, or ``noise`` does not have one entry per action.
+        """
+        actor: Any = self
+        if self.options.log_std_lipschitz_bound is None:
+            raise ValueError(
+                "The sampled action has no Lipschitz constant here: its standard deviation is a free function of the "
+                "observation. Train with policy_kwargs=dict(log_std_lipschitz_bound=…)."
+            )
+        half_range = action_half_range(actor.action_space)
+        draw = np.abs(np.asarray(noise, dtype=np.float64)).reshape(-1)
+        if draw.shape != half_range.shape or not np.isfinite(draw).all():
+            raise ValueError(f"noise must be {half_range.size} finite numbers, one per action, received {noise!r}.")
+        spread = self.options.log_std_lipschitz_bound * LARGEST_STD * float((half_range * draw).max())
+        bound = self.options.lipschitz_bound
+        total = math.hypot(bound, spread) if self.options.norm == "l2" else bound + spread
+        return total * (1 + 1e-14)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "options": self.options}  # type: ignore[misc]
@@ -69,6 +113,7 @@ class LipschitzSquashedPolicy(LipschitzPolicy):
     """Mixin before ``SACPolicy``, ``TQCPolicy`` and ``CrossQPolicy``."""
 
     image_arch = (256, 256)
+    has_log_std = True
     #: The constrained actor.
     actor_class: ClassVar[type[nn.Module]]
     #: The constrained critic.
@@ -99,6 +144,8 @@ class LipschitzSquashedPolicy(LipschitzPolicy):
         if self.options.unconstrained:
             return
         policy: Any = self
-        hold(policy.actor.optimizer, policy.actor)
-        # its target is averaged from it right after each step, inside train()
-        hold(policy.critic.optimizer, policy.critic, exact=self.options.critic_lipschitz_bound is not None)
+        # the critic's target is averaged from it right after each step, inside train(); the actor's optimizer steps a
+        # shared features extractor
+        exact = self.options.critic_lipschitz_bound is not None
+        hold(policy.actor.optimizer, policy.actor, exact=exact and policy.share_features_extractor)
+        hold(policy.critic.optimizer, policy.critic, exact=exact)

@@ -22,11 +22,13 @@ class MlpPolicy(LipschitzPolicy, ARSPolicy):
     takes_extractor = False
     has_critic = False
 
-    def __init__(self, *args: Any, squash_output: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, squash_output=squash_output, **kwargs)
+    def __init__(self, *args: Any, squash_output: bool = True, with_bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, squash_output=squash_output, with_bias=with_bias, **kwargs)
+        self._squash_argument, self._with_bias = squash_output, with_bias
         if self.options.unconstrained:
             return
-        self._squash_argument = squash_output
+        if not with_bias:
+            raise ValueError("with_bias=False is not supported: a constrained layer has a bias. Leave it out.")
         half_range = action_half_range(self.action_space) if self.squash_output else None
         network = self.options.network(
             self.found_parts(self.features_extractor),
@@ -42,9 +44,15 @@ class MlpPolicy(LipschitzPolicy, ARSPolicy):
         network = self.action_net[0]
         return network if isinstance(network, LipschitzMLP) else None
 
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        # SB3 forgets these: a policy saved without tanh would be loaded with it
+        own = {"squash_output": self._squash_argument, "with_bias": self._with_bias}
+        return {**super()._get_constructor_parameters(), **own}
+
 
 class LinearPolicy(MlpPolicy):
-    """:class:`MlpPolicy` without hidden layers."""
+    """:class:`MlpPolicy` without hidden layers; unlike sb3-contrib's it has a bias."""
 
     def __init__(self, *args: Any, squash_output: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, net_arch=[], squash_output=squash_output, **kwargs)
+        kwargs["net_arch"] = []
+        super().__init__(*args, squash_output=squash_output, **kwargs)

@@ -50,6 +50,10 @@ class MlpPolicy(LipschitzPolicy, DQNPolicy):
         network: Any = self.q_net.q_net
         return network if isinstance(network, LipschitzMLP) else None
 
+    def lipschitz_targets(self) -> list[LipschitzMLP]:
+        network: Any = self.q_net_target.q_net
+        return [network] if isinstance(network, LipschitzMLP) else []
+
     def make_q_net(self) -> QNetwork:
         if self.options.unconstrained:
             return super().make_q_net()

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import textwrap
 import zipfile
 from pathlib import Path
 
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-# A key that an algorithm's saved data has and the others' have not, most telling first. DDPG is saved as TD3 is.
-_TELLTALE: tuple[tuple[str, type[BaseAlgorithm]], ...] = (
-    ("clip_range", PPO),
-    ("target_entropy", SAC),
-    ("policy_delay", TD3),
-    ("exploration_fraction", DQN),
-    ("gae_lambda", A2C),
+#: A key that an algorithm's saved data has and those below it in the list have not. DDPG is saved as TD3 is.
+_TELLTALE = (
+    ("delta_std_schedule", "ARS"),
+    ("cg_max_steps", "TRPO"),
+    ("top_quantiles_to_drop_per_net", "TQC"),
+    ("n_quantiles", "QRDQN"),
+    ("clip_range", "PPO"),
+    ("target_entropy", "SAC"),
+    ("policy_delay", "TD3"),
+    ("exploration_fraction", "DQN"),
+    ("gae_lambda", "A2C"),
 )
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {cls.__name__: cls for _, cls in _TELLTALE}
+#: In the module of the policy class: what is saved with the same keys as another algorithm.
+_BY_POLICY = (("maskable", "MaskablePPO"), ("recurrent", "RecurrentPPO"), ("crossq", "CrossQ"))
+
+#: name → SB3 class.
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {cls.__name__: cls for cls in (PPO, A2C, SAC, TD3, DQN)}
+
+
+def _class(name: str, path: Path) -> type[BaseAlgorithm]:
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    if importlib.util.find_spec("sb3_contrib") is None:
+        raise ValueError(
+            f"{str(path)!r} was saved by {name} of sb3-contrib, which is not installed. Install sb3-contrib."
+        )
+    cls: type[BaseAlgorithm] = getattr(importlib.import_module("sb3_contrib"), name)
+    return cls
 
 
 def algorithm_of(path: str | Path) -> type[BaseAlgorithm]:
-    """The SB3 class that saved the zip at ``path``, read from the names in it (nothing is unpickled).
+    """The SB3 (or sb3-contrib) class that saved the zip at ``path``, read from the names in it (nothing is unpickled).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no SB3 zip, damaged, or of an algorithm that is not known here.
+        ValueError: no SB3 zip, damaged, a web address, or of an algorithm that is not known here or not installed.
     """
+    if "://" in str(path):
+        raise ValueError(
+            f"{str(path)!r} is an address. Zips are loaded from files only: loading one runs code that it contains."
+        )
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(
@@ -35,17 +61,23 @@ def algorithm_of(path: str | Path) -> type[BaseAlgorithm]:
         )
     try:
         with zipfile.ZipFile(file) as archive:
-            keys = set(json.loads(archive.read("data")))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            data = json.loads(archive.read("data"))
+            keys, policy = set(data), data.get("policy_class")
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{str(path)!r} is not a readable Stable-Baselines3 zip ({error}). Expected what model.save() wrote; "
             "copy it again or load an earlier checkpoint."
         ) from error
-    for key, cls in _TELLTALE:
+    module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
+    for part, name in _BY_POLICY:
+        if part in module:
+            return _class(name, file)
+    for key, name in _TELLTALE:
         if key in keys:
-            return cls
+            return _class(name, file)
     raise ValueError(
-        f"{str(path)!r} was saved by an algorithm that is not known here. Known: {', '.join(ALGORITHMS)}."
+        f"{str(path)!r} was saved by an algorithm that is not known here. Known: {', '.join(ALGORITHMS)}, and those "
+        "of sb3-contrib."
     )
 
 
@@ -53,7 +85,16 @@ def load_model(path: str | Path) -> BaseAlgorithm:
     """Load an SB3 zip on the CPU. Loading runs code that the zip contains: open only files that you trust.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`algorithm_of`.
+        FileNotFoundError, ValueError: see :func:`algorithm_of`; or what is in the zip cannot be restored.
     """
-    model: BaseAlgorithm = algorithm_of(path).load(path, device="cpu")
+    cls = algorithm_of(path)
+    try:
+        model: BaseAlgorithm = cls.load(path, device="cpu")
+    except Exception as error:  # unpickling runs code of any library, which raises what it likes
+        reason = textwrap.shorten(str(error), 200)  # one line of torch's many
+        raise ValueError(
+            f"{str(path)!r} cannot be loaded as {cls.__name__} ({type(error).__name__}: {reason}). It is damaged, or "
+            "was saved by other versions of Stable-Baselines3, torch or NumPy: copy it again, or load and save it "
+            "where it was made."
+        ) from error
     return model

@@ -48,6 +48,10 @@ class MlpPolicy(LipschitzPolicy, QRDQNPolicy):
         network: Any = self.quantile_net.quantile_net
         return network if isinstance(network, LipschitzMLP) else None
 
+    def lipschitz_targets(self) -> list[LipschitzMLP]:
+        network: Any = self.quantile_net_target.quantile_net
+        return [network] if isinstance(network, LipschitzMLP) else []
+
     def make_quantile_net(self) -> QuantileNetwork:
         if self.options.unconstrained:
             return super().make_quantile_net()

@@ -58,6 +58,9 @@ class MlpPolicy(LipschitzPolicy, TD3Policy):
         """The constrained network of the actor. ``None`` with an infinite bound."""
         return self.actor.lipschitz_network if isinstance(self.actor, LipschitzActor) else None
 
+    def lipschitz_targets(self) -> list[LipschitzMLP]:
+        return [self.actor_target.lipschitz_network] if isinstance(self.actor_target, LipschitzActor) else []
+
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         if self.options.unconstrained:
             return super().make_actor(features_extractor)

@@ -33,9 +33,17 @@ _found = partial(number, rounding="down")
 _share = partial(percent, rounding="down")
 
 _FACTORS = {
+    "normalize_observation": (
+        "Gain of NormalizeObservation",
+        "1/std that the normalisation inside the environment multiplies the steepest sensor by.",
+    ),
     "vec_normalize": (
         "Gain of VecNormalize",
         "Largest 1/std that the observation normalisation multiplies a sensor by; noise passes with no more.",
+    ),
+    "frame_stack": (
+        "Gain of the frame stack",
+        "Every stacked frame may be off by a unit at once; for a single frame divide by this.",
     ),
     "observation_scale": (
         "Gain of the observation scale",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 
-from lipsrl.certificates import jacobians, product_bound
+from lipsrl.certificates import FeasibilityFloor, jacobians, policy_units, product_bound
 from lipsrl.metrics import action_fluctuation
-from lipsrl.policies import actor_parts
-from lipsrl.policies.normalization import normalization_of, observation_gains
+from lipsrl.policies import ActorParts, actor_parts
+from lipsrl.policies.normalization import normalization_of
 
 
 class SmoothnessCallback(BaseCallback):
@@ -23,21 +25,76 @@ class SmoothnessCallback(BaseCallback):
     ones), ``tightness`` (largest Jacobian norm over bound) and ``raw_lipschitz_bound`` (times the steepest
     VecNormalize gain). They go wherever SB3's logger goes: CSV, TensorBoard, W&B.
 
+    With ``feasibility`` also ``feasibility_floor``, the floor of the equilibrium in the policy's own units as
+    VecNormalize defines them by then; a ``UserWarning``, once, if the promise of the policy is below it. It comes
+    before the first step if the units are fixed.
+
     Args:
         every: environment steps between two records.
         n_states: most recent observations used.
+        feasibility: floor of the equilibrium that the policy is to hold, in raw units
+            (:func:`lipsrl.certificates.feasibility_floor`).
+
+    Raises:
+        ValueError: when training starts, a floor in other units, or of other observations than the model's.
     """
 
-    def __init__(self, every: int = 4096, n_states: int = 512, verbose: int = 0) -> None:
+    def __init__(
+        self,
+        every: int = 4096,
+        n_states: int = 512,
+        verbose: int = 0,
+        *,
+        feasibility: FeasibilityFloor | None = None,
+    ) -> None:
         super().__init__(verbose)
         self.every = every
+        self.feasibility = feasibility
+        self._warned = False
         self._recent: deque[np.ndarray] = deque(maxlen=n_states)
         self._ends: deque[bool] = deque(maxlen=n_states)
         self._last_record = 0
 
+    def _init_callback(self) -> None:
+        if self.feasibility is None:
+            return
+        expected, shape = self.feasibility.observation_gain, self.model.observation_space.shape
+        if shape != expected.shape or (expected != 1).any():
+            raise ValueError(
+                f"feasibility must be a floor in raw units (observation_gain=1) of observations {shape}, as the "
+                f"model receives them; received one of {expected.shape} with gains {expected.tolist()}."
+            )
+        statistics = normalization_of(self.model, None)
+        if statistics is None or not statistics.norm_obs:
+            self._feasible(self._parts())
+
+    def _on_training_end(self) -> None:
+        if self.feasibility is not None:
+            self._feasible(self._parts())
+
+    def _parts(self) -> ActorParts:
+        """The actor, which is left in the mode that it is in."""
+        training = self.model.policy.training
+        parts = actor_parts(self.model)
+        self.model.policy.set_training_mode(training)
+        return parts
+
+    def _feasible(self, parts: ActorParts) -> float:
+        """The floor in the policy's own units; warns, once, if the promise is below it."""
+        assert self.feasibility is not None
+        units = policy_units(self.model, parts=parts)
+        floor = self.feasibility.floor_for(units)
+        if parts.constrained is not None and parts.constrained.bound < floor and not self._warned:
+            self._warned = True
+            text = self.feasibility.in_units(units).warning(parts.constrained.bound)
+            warnings.warn(
+                f"after {self.num_timesteps} steps, in the policy's own units: {text}", stacklevel=2
+            )
+        return floor
+
     def _on_step(self) -> bool:
         observations = self.locals.get("new_obs")
-        if isinstance(observations, np.ndarray):
+        if isinstance(observations, np.ndarray) and isinstance(self.model.observation_space, spaces.Box):
             self._recent.append(observations[0].reshape(-1))
             self._ends.append(bool(np.asarray(self.locals["dones"])[0]))
         return True
@@ -48,14 +105,12 @@ class SmoothnessCallback(BaseCallback):
             self._record()
 
     def _record(self) -> None:
-        was_training = self.model.policy.training
-        parts = actor_parts(self.model)
-        self.model.policy.set_training_mode(was_training)
+        parts = self._parts()
         observations = torch.as_tensor(np.stack(self._recent), dtype=torch.float32)
         constrained = parts.constrained
         scale = torch.ones(1)
-        if constrained is not None and constrained.input_scale is not None:
-            scale = constrained.input_scale.cpu()  # the promise is per unit of observation / scale
+        if constrained is not None:  # the promise is per unit of observation / scale
+            scale = torch.as_tensor(constrained.input_scale, dtype=torch.float32)
         half_range = (
             None if parts.half_range is None else torch.as_tensor(parts.half_range, dtype=torch.float32)
         )
@@ -72,11 +127,12 @@ class SmoothnessCallback(BaseCallback):
         same_episode = ~np.array(self._ends)[1:]
         moves = [action_fluctuation(actions[i : i + 2]) for i in np.flatnonzero(same_episode)]
         bound = constrained.lipschitz_bound() if constrained else product_bound(parts.network, half_range)
-        _, gain, _ = observation_gains(normalization_of(self.model, None), observations.shape[1])
         record = self.logger.record
         record("smoothness/action_fluctuation", float(np.mean(moves)) if moves else float("nan"))
         record("smoothness/sensitivity", float(slopes.mean()))
         record("smoothness/max_sensitivity", float(slopes.max()))
         record("smoothness/lipschitz_bound", bound)
         record("smoothness/tightness", float(slopes.max()) / bound)
-        record("smoothness/raw_lipschitz_bound", bound * float((gain / scale.numpy()).max()))
+        record("smoothness/raw_lipschitz_bound", bound * float(policy_units(self.model, parts=parts).max()))
+        if self.feasibility is not None:
+            record("smoothness/feasibility_floor", self._feasible(parts))

@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import PPO, SAC, TD3
+from sb3_contrib import QRDQN, TQC, TRPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -67,6 +68,54 @@ def make_normalized():
     return make_ppo(venv)
 
 
+def make_tqc():
+    model = TQC(
+        "MlpPolicy", "Pendulum-v1", seed=0, device="cpu", buffer_size=10, policy_kwargs={"net_arch": [32]}
+    )
+    scale(model.actor.mu, 5.0)
+    return model
+
+
+def make_ddpg():
+    model = DDPG(
+        "MlpPolicy", "Pendulum-v1", seed=0, device="cpu", buffer_size=10, policy_kwargs={"net_arch": [32]}
+    )
+    scale(model.actor.mu[-2], 5.0)
+    return model
+
+
+def make_on_policy(algorithm, env="Pendulum-v1"):
+    model = algorithm("MlpPolicy", env, seed=0, device="cpu")
+    scale(model.policy.action_net, 100.0)
+    return model
+
+
+class Choosing(Stub):
+    """The same sensors, three actions."""
+
+    action_space = spaces.Discrete(3)
+
+
+class ChoosingTwice(Stub):
+    action_space = spaces.MultiDiscrete([3, 2])
+
+
+class Switching(Stub):
+    action_space = spaces.MultiBinary(2)
+
+
+def make_discrete(algorithm, **options):
+    return algorithm("MlpPolicy", DummyVecEnv([Choosing]), seed=0, device="cpu", buffer_size=10, **options)
+
+
+#: models with discrete actions
+DISCRETE_MAKERS = {
+    "ppo-discrete": lambda: make_on_policy(PPO, DummyVecEnv([Choosing])),
+    "ppo-multi-discrete": lambda: make_on_policy(PPO, DummyVecEnv([ChoosingTwice])),
+    "dqn": lambda: make_discrete(DQN),
+    "qrdqn": lambda: make_discrete(QRDQN),
+}
+
 MAKERS = {
     "ppo": make_ppo,
     "ppo-two-actions": lambda: make_ppo(DummyVecEnv([Stub])),
@@ -75,6 +124,10 @@ MAKERS = {
     "ppo-normalized": make_normalized,
     "sac": make_sac,
     "td3": make_td3,
+    "ddpg": make_ddpg,
+    "tqc": make_tqc,
+    "a2c": lambda: make_on_policy(A2C),
+    "trpo": lambda: make_on_policy(TRPO),
     "lipschitz-ppo": lambda: make_lipschitz(PPO),
     "lipschitz-sac": lambda: make_lipschitz(SAC, buffer_size=10),
 }

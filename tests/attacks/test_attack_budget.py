@@ -13,14 +13,36 @@ from scipy import stats
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from lipsrl.attacks import MADAttack, RandomAttack
+from lipsrl.attacks import CriticAttack, MADAttack, RandomAttack, RobustSarsaAttack
 from lipsrl.attacks._norms import NORMS
 from lipsrl.policies.normalization import observation_gains
+
+#: name -> what makes the attack, quickly
+ATTACKS = {
+    "random": RandomAttack,
+    "mad": MADAttack,
+    "mad-restarted": lambda *args, **kw: MADAttack(*args, **kw, steps=2, step_size=0.9, restarts=2),
+    "critic": CriticAttack,
+    "robust-sarsa": lambda *args, **kw: RobustSarsaAttack(
+        *args, **kw, steps=3, env="Pendulum-v1", rollout_steps=60, updates=5
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def prototypes():
+    """(attack, norm, units) -> an attack of radius 1 at no model; what it learns it learns once."""
+    return {
+        (name, norm, units): make(None, 1.0, norm, units=units)
+        for name, make in ATTACKS.items()
+        for norm in NORMS
+        for units in ("raw", "normalized")
+    }
 
 
 @st.composite
 def cases(draw):
-    """observations, epsilon, norm, attack class, seed."""
+    """observations, epsilon, norm, name of the attack, seed."""
     dtype = draw(st.sampled_from([np.float16, np.float32, np.float64]))
     rows = draw(st.integers(1, 4))
     width = 16 if dtype is np.float16 else 32
@@ -31,7 +53,7 @@ def cases(draw):
         observations,
         epsilon,
         draw(st.sampled_from(["linf", "l2"])),
-        draw(st.sampled_from([RandomAttack, MADAttack])),
+        draw(st.sampled_from(list(ATTACKS))),
         draw(st.integers(0, 2**32)),
     )
 
@@ -47,12 +69,13 @@ def sizes(displacements, norm):
 
 @settings(deadline=None, max_examples=150)
 @given(cases(), st.booleans())
-def test_raw_budgets_hold_to_2_to_the_minus_52(models, attacked, case, with_normalization):
+def test_raw_budgets_hold_to_2_to_the_minus_52(models, prototypes, attacked, case, with_normalization):
     """Also where float16 or float32 would round an observation out of the ball."""
-    observations, epsilon, norm, attack_class, seed = case
+    observations, epsilon, norm, name, seed = case
     model = models["ppo-normalized" if with_normalization else "ppo"]
     # without a normalisation the units are the same
-    attack = attack_class(model, epsilon, norm, units="raw" if with_normalization else "normalized")
+    prototype = prototypes[name, norm, "raw" if with_normalization else "normalized"]
+    attack = prototype.scaled(epsilon).against(model)
     result = attacked(attack, observations, seed)
     assert result.dtype == observations.dtype
     budget = Fraction(epsilon) * (1 + Fraction(2) ** -52)
@@ -62,9 +85,9 @@ def test_raw_budgets_hold_to_2_to_the_minus_52(models, attacked, case, with_norm
 
 @settings(deadline=None, max_examples=150)
 @given(cases(), st.floats(1e-3, 100), st.sampled_from([1.0, 10.0]))
-def test_normalized_budgets_hold_to_rounding(ppo, attacked, case, std, clip):
+def test_normalized_budgets_hold_to_rounding(ppo, prototypes, attacked, case, std, clip):
     """In exact arithmetic over the statistics; the slack is a few units in the last place of float64."""
-    observations, epsilon, norm, attack_class, seed = case
+    observations, epsilon, norm, name, seed = case
     vec_normalize = VecNormalize(DummyVecEnv([ppo.env.envs[0].unwrapped.__class__]), clip_obs=clip)
     vec_normalize.obs_rms = RunningMeanStd(shape=(3,))
     vec_normalize.obs_rms.mean = np.array([0.5, -30.0, 0.0])
@@ -75,7 +98,8 @@ def test_normalized_budgets_hold_to_rounding(ppo, attacked, case, std, clip):
         z = (exact(raw) - exact(mean)) * exact(gain)
         return np.clip(z, Fraction(-clip), Fraction(clip))
 
-    result = attacked(attack_class(ppo, epsilon, norm, vec_normalize), observations, seed)
+    attack = prototypes[name, norm, "normalized"].scaled(epsilon).against(ppo, vec_normalize)
+    result = attacked(attack, observations, seed)
     moved = sizes(seen(result) - seen(observations), norm)
     slack = 1e-12 * epsilon + 1e-15 * float(np.abs(mean) @ gain + clip)
     largest = float(max(moved)) if norm == "linf" else float(max(moved)) ** 0.5
@@ -83,14 +107,15 @@ def test_normalized_budgets_hold_to_rounding(ppo, attacked, case, std, clip):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("attack_class", [RandomAttack, MADAttack])
+@pytest.mark.parametrize("name", list(ATTACKS))
 def test_what_the_policy_receives_is_inside_the_budget(
-    normalized, observations, attacked, norm, attack_class
+    normalized, prototypes, observations, attacked, norm, name
 ):
     """Through SB3's own VecNormalize; float32 rounds both of its results by half a unit in the last place."""
     venv = normalized.get_vec_normalize_env()
     clean = venv.normalize_obs(observations).astype(np.float64)
-    shown = venv.normalize_obs(attacked(attack_class(normalized, 0.15, norm), observations))
+    attack = prototypes[name, norm, "normalized"].scaled(0.15).against(normalized)
+    shown = venv.normalize_obs(attacked(attack, observations))
     order = np.inf if norm == "linf" else 2
     distances = np.linalg.norm(shown - clean, ord=order, axis=1)
     assert distances.max() <= 0.15 + 3 * np.spacing(np.float32(3.0))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lipsrl.attacks
-from lipsrl.attacks import ATTACKS, MADAttack, RandomAttack
+from lipsrl.attacks import ATTACKS, CriticAttack, MADAttack, RandomAttack, RobustSarsaAttack
 
 STEPS = 80  # more than one block of draws
 DIM = 3
@@ -24,6 +24,15 @@ EXAMPLES = {
         lambda m: MADAttack(m, 0.2, steps=3),
         lambda m: MADAttack(m, 0.2, "l2", steps=3),
         lambda m: MADAttack(m, 0.2, "linf", units="raw", steps=3),
+        lambda m: MADAttack(m, 0.2, "l2", steps=2, step_size=0.7, restarts=2),
+    ],
+    "critic": [
+        lambda m: CriticAttack(m, 0.2, steps=3),
+        lambda m: CriticAttack(m, 0.2, "l2", units="raw", steps=3),
+    ],
+    "robust-sarsa": [
+        lambda m: RobustSarsaAttack(m, 0.2, steps=3, env="Pendulum-v1", rollout_steps=60, updates=5),
+        lambda m: RobustSarsaAttack(m, 0.2, "l2", units="raw", steps=3, rollout_steps=60, updates=5),
     ],
 }
 
@@ -219,7 +228,9 @@ class TestCopies:
     def test_the_repr_names_model_and_budget(self, ppo):
         text = repr(MADAttack(ppo, 0.1))
         assert text.startswith("MADAttack(<PPO ")
-        assert text.endswith(">, epsilon=0.1, norm='linf', units='normalized', steps=10)")
+        assert text.endswith(
+            ">, epsilon=0.1, norm='linf', units='normalized', steps=10, step_size=None, restarts=1)"
+        )
         assert (
             repr(RandomAttack(None, 1)) == "RandomAttack(None, epsilon=1.0, norm='linf', units='normalized')"
         )

@@ -75,3 +75,26 @@ def test_more_steps_are_smaller_steps(ppo, observations, attacked):
     rows = observations.astype(np.float64)
     delta = attacked(Downhill(ppo, 0.1, steps=50), rows) - rows
     assert (delta[:, 0] <= -0.098 + 1e-9).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_long_steps_are_projected(ppo, observations, attacked, norm):
+    """One step as long as the radius goes from anywhere to the best point of an l-inf ball, near it in l2."""
+    rows = observations.astype(np.float64)
+    delta = attacked(Downhill(ppo, 0.1, norm, steps=2, step_size=2.0), rows) - rows
+    order = np.inf if norm == "linf" else 2
+    assert (np.linalg.norm(delta, ord=order, axis=1) <= 0.1 + 1e-12).all()
+    assert (delta[:, 0] <= -0.095).all()
+
+
+def test_restarts_find_higher_hills(ppo, observations, attacked):
+    """The first walk is the same; the others begin anywhere in the ball."""
+    rows = observations.astype(np.float64)
+
+    def height(restarts):
+        attack = Ripples(ppo, 0.3, steps=3, step_size=0.02, restarts=restarts)
+        return np.sin(40 * (attacked(attack, rows) - rows)).sum(axis=1)
+
+    once, often = height(1), height(6)
+    assert (often >= once - 1e-12).all()
+    assert often.mean() > once.mean() + 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 
 import gymnasium as gym
 import numpy as np
@@ -11,11 +12,16 @@ import pytest
 from gymnasium import spaces, wrappers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
+import lipsrl
 from lipsrl.certificates._gain_floor import gain_floor
 from lipsrl.certificates._gain_search import lqr_gain, smallest_gain, spectral_radius
 from lipsrl.certificates._linearise import linearise
 from lipsrl.certificates._plant import MujocoPlant, borrowed
+from lipsrl.certificates._policy_feasibility import feasibility_warnings, policy_units
 from lipsrl.certificates.feasibility import feasibility_floor
 
 needs_mujoco = pytest.mark.skipif(
@@ -105,6 +111,23 @@ class TestPendulum:
         assert normalised.floor == pytest.approx(2.5, rel=1e-6)
         assert raw.floor_for(gains) == pytest.approx(normalised.floor, rel=1e-9)
         assert normalised.lqr_gain * gains == pytest.approx(raw.lqr_gain, abs=1e-6)
+
+    def test_units_without_the_environment(self):
+        env, gains = pendulum(), np.array([1.4, 2.0, 0.25])
+        expected = feasibility_floor(env, [0, 0], [0], observation_gain=gains)
+        found = feasibility_floor(env, [0, 0], [0]).in_units(gains)
+        assert found.floor == pytest.approx(expected.floor, rel=1e-9)
+        assert found.found == pytest.approx(expected.found, rel=1e-4)
+        np.testing.assert_allclose(found.lqr_gain, expected.lqr_gain, atol=1e-6)
+        np.testing.assert_array_equal(found.observation_gain, gains)
+        back = found.in_units(1.0)
+        assert (back.floor, back.found) == pytest.approx((5, 5), rel=1e-4)
+
+    def test_json(self):
+        data = feasibility_floor(pendulum(), [0, 0], [0]).to_dict()
+        assert json.loads(json.dumps(data, allow_nan=False)) == data
+        assert data["floor"] == pytest.approx(5, rel=1e-6)
+        assert data["unstable"] == [pytest.approx([1.2133, 0], abs=1e-4)]
 
     def test_observation_wrapper(self):
         env = wrappers.RescaleObservation(pendulum(), np.float32(-1), np.float32(1))
@@ -272,6 +295,56 @@ class TestWarning:
         text = str(feasibility_floor(pendulum(), [0, 0], [0]))
         assert "floor        5 " in text
         assert "λ = 1.2133" in text
+
+
+class TestPolicies:
+    """A promise is per unit of what the policy receives; the floor has to be in that unit too."""
+
+    def model(self, bound, scale=None, variance=None, algorithm=PPO):
+        env = make_vec_env("Pendulum-v1", n_envs=1)
+        if variance is not None:
+            env = VecNormalize(env)
+            env.obs_rms.var = np.array(variance)
+        size = {"n_steps": 8, "batch_size": 8} if algorithm is PPO else {"buffer_size": 10}
+        options = {"lipschitz_bound": bound, "observation_scale": scale, "net_arch": [8]}
+        return algorithm("LipschitzMlpPolicy", env, seed=0, device="cpu", policy_kwargs=options, **size)
+
+    def test_units(self):
+        model = self.model(5.0, scale=[1.0, 0.5, 8.0], variance=[1.0, 0.25, 64.0])
+        np.testing.assert_allclose(policy_units(model), [1, 4, 1 / 64], rtol=1e-6)
+        np.testing.assert_array_equal(policy_units(self.model(5.0)), 1)
+
+    @pytest.mark.parametrize("algorithm", [PPO, SAC])
+    @pytest.mark.parametrize(("bound", "below"), [(2.4, True), (2.6, False)])
+    def test_the_promise_is_judged_in_the_policys_units(self, algorithm, bound, below):
+        """sin θ is doubled by VecNormalize, so the floor of 5 per raw unit is one of 2.5."""
+        model = self.model(bound, variance=[1.0, 0.25, 64.0], algorithm=algorithm)
+        floor = feasibility_floor(pendulum(), [0, 0], [0])
+        assert floor.floor_for(policy_units(model)) == pytest.approx(2.5, rel=1e-6)
+        texts = feasibility_warnings(floor, lipsrl.certify(model), policy_units(model))
+        assert (
+            any(f"lipschitz_bound={bound:g} is below the feasibility floor 2.5" in t for t in texts) == below
+        )
+
+    def test_the_certified_bound_is_judged_in_raw_units(self):
+        """An untrained policy hardly moves; what it has been promised would do."""
+        model = self.model(100.0, variance=[1.0, 0.25, 64.0])
+        floor = feasibility_floor(pendulum(), [0, 0], [0])
+        certificate = lipsrl.certify(model)
+        assert certificate.upper_bound < 5
+        (text,) = feasibility_warnings(floor, certificate, policy_units(model))
+        assert "the policy as it is now cannot stabilise this equilibrium" in text
+
+    def test_other_units_are_refused(self):
+        model = self.model(5.0)
+        floor = feasibility_floor(pendulum(), [0, 0], [0])
+        for wrong_floor, certificate in (
+            (floor.in_units(2.0), lipsrl.certify(model)),
+            (floor, lipsrl.certify(model, norm="linf")),
+            (floor, lipsrl.certify(model, sensor_scale=2.0)),
+        ):
+            with pytest.raises(ValueError, match="must both be in l2 and raw units"):
+                feasibility_warnings(wrong_floor, certificate, policy_units(model))
 
 
 class TestErrors:
@@ -456,6 +529,51 @@ class TestMujoco:
         assert not falls(1.02 * found.found_gain)
         # the integrator of the cart position drifts slowly, so "falls" shows for clearly smaller gains only
         assert all(falls(gain) for gain in random_gains(rng, (1, 4), 0.9 * found.floor, 40))
+
+    def test_double_pendulum(self):
+        """Two unstable modes, one motor; sensors sin, cos, speeds and the constraint's force."""
+        env = gym.make("InvertedDoublePendulum-v5")
+        found = feasibility_floor(env, np.zeros(6), [0])
+        assert found.method == "polynomial"
+        assert found.unstable == pytest.approx([1.56045, 1.22784], abs=1e-4)
+        assert found.floor == pytest.approx(0.71820, abs=1e-4)
+        assert found.floor < found.found < 1.01 * found.floor
+        assert found.lqr == pytest.approx(4.5956, abs=1e-3)
+        assert found.linearisation.c.shape == (9, 6)
+
+        def falls(gain):
+            env.reset(seed=0)
+            env.unwrapped.set_state(np.array([0, 1e-4, 0]), np.zeros(3))
+            seen = env.unwrapped._get_obs()
+            level = env.unwrapped._get_obs() * 0
+            level[[3, 4]] = 1  # both cosines
+            for _ in range(1000):
+                seen, _, done, _, _ = env.unwrapped.step(np.clip(gain @ (seen - level), -1, 1))
+                if done:
+                    return True
+            return False
+
+        assert not falls(found.lqr_gain)
+        gains = random_gains(np.random.default_rng(0), (1, 9), 0.95 * found.floor, 20)
+        assert all(falls(gain) for gain in gains)
+
+    def test_standing_hopper(self):
+        """On its foot, held by a stiff servo until it rests; then three modes are unstable for a policy of torques."""
+        env = gym.make("Hopper-v5")
+        env.reset(seed=0)
+        base = env.unwrapped
+        base.set_state(base.init_qpos, np.zeros(6))
+        for _ in range(2000):
+            action = -2 * base.data.qpos[3:] - 0.1 * base.data.qvel[3:]
+            base.do_simulation(action, base.frame_skip)
+        state = np.concatenate([base.data.qpos, np.zeros(6)])
+        assert base.data.ncon == 2
+        found = feasibility_floor(env, state, action, step=1e-3)
+        assert len(found.unstable) == 3
+        assert len(found.left_out) == 1  # its place along the floor
+        assert 0.015 < found.floor < found.found < 0.05
+        with pytest.raises(ValueError, match="a contact, a limit"):  # a step of 0.1 lifts the foot
+            feasibility_floor(env, state, action)
 
     def test_environment_is_left_as_it_was(self):
         env, twin = gym.make("InvertedPendulum-v5"), gym.make("InvertedPendulum-v5")

@@ -17,7 +17,7 @@ from torch import nn
 import lipsrl
 from lipsrl.certificates import product_bound
 from lipsrl.certificates._pipeline import Pipeline
-from lipsrl.certificates.margins import margin_certificate
+from lipsrl.certificates.margins import MarginCertificate, margin_certificate
 from lipsrl.policies.normalization import normalization_of
 
 SPACES = {
@@ -304,6 +304,31 @@ def test_json_and_words():
     assert "linf" in str(certificate)
     constant = linear_model([[1.0, 0.0]] * 3, [1.0, 0.0, 0.0])
     assert margin_certificate(constant, [[0.0, 0.0]]).to_dict()["radii"] == [None]
+
+
+def test_stacked_frames_may_be_off_together():
+    model = linear_model([[1.0, 0.0] * 4, [0.0, 1.0] * 4, [0.0, 0.0] * 4], [1.0, 0.0, -9.0])
+    raw = np.full((1, 8), 0.1)
+    one, all_of_them = margin_certificate(model, raw), margin_certificate(model, raw, frame_stack=4)
+    np.testing.assert_allclose(all_of_them.radii, one.radii / 2, rtol=1e-9)
+    # the worst push, the same in every frame, changes the action just beyond that radius
+    push = np.array([[-1.0, 1.0] * 4]) / np.sqrt(2) * all_of_them.radii[0]
+    for factor, expected in ((0.999, 0), (1.001, 1)):
+        assert model.predict((raw + factor * push).astype(np.float32), deterministic=True)[0] == expected
+
+
+@pytest.mark.parametrize("space", ["discrete", "multi_discrete", "multi_binary"])
+def test_file_round_trip(tmp_path, space):
+    certificate = margin_certificate(make(PPO, space), observations(5), network_bound=product_bound)
+    certificate.radii[0] = np.inf
+    loaded = MarginCertificate.load(certificate.save(tmp_path / "margin.json"))
+    assert loaded.to_dict() == certificate.to_dict()
+    assert (loaded.radii.dtype, loaded.actions.dtype) == (certificate.radii.dtype, certificate.actions.dtype)
+    np.testing.assert_array_equal(loaded.radii, certificate.radii)
+    assert loaded.certified_fraction(1e9) == pytest.approx(0.2)
+    assert str(loaded) == str(certificate)
+    with pytest.raises(ValueError, match="margin certificate has schema_version=None"):
+        MarginCertificate.from_dict({})
 
 
 def test_errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 
@@ -13,18 +14,19 @@ from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation, TimeLimit
 from scipy.stats import beta, binom, norm
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from torch.distributions import Independent, Normal, kl_divergence
 
 from lipsrl.certificates import product_bound, steepest_pair
 from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates.return_quantile import (
+    ReturnQuantileCertificate,
     attacked_probability,
     clopper_pearson_lower,
     dkw_margin,
     return_quantile_certificate,
 )
-from lipsrl.certificates.stochastic import action_divergence
+from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
 from lipsrl.policies.normalization import normalization_of
 
 WEIGHT = torch.tensor([[0.8, -0.3, 0.0], [0.1, 0.5, 0.2]])
@@ -161,6 +163,27 @@ def test_vec_normalize_is_in_the_units():
     exact = np.linalg.svd(WEIGHT.double().numpy() * gain / SIGMA.double().numpy()[:, None])[1][0]
     assert action_divergence(model, 0.1).whitened_bound == pytest.approx(exact, rel=1e-6)
     assert action_divergence(model, 0.1, norm="linf").whitened_bound > exact
+
+
+def test_stacked_frames_may_be_off_together():
+    stack = VecFrameStack(DummyVecEnv([Push]), 4)
+    weight = torch.cat([WEIGHT] * 4, dim=1)  # the mean of the same push in every frame
+    model = linear_model(env=stack, weight=weight)
+    expected = 2 * np.linalg.svd((weight / SIGMA[:, None]).double().numpy())[1][0]
+    assert action_divergence(model, 0.1).whitened_bound == pytest.approx(expected, rel=1e-6)
+    shipped = PPO.load(_saved(model), device="cpu")
+    assert action_divergence(shipped, 0.1).whitened_bound == pytest.approx(expected / 2, rel=1e-6)
+    assert action_divergence(shipped, 0.1, frame_stack=4).whitened_bound == pytest.approx(expected, rel=1e-6)
+    certificate = certificate_of(None, shipped, returns=[1.0], frame_stack=4)
+    assert certificate.whitened_bound == pytest.approx(expected, rel=1e-6)
+    assert "each of the 4 stacked frames" in str(certificate)
+
+
+def _saved(model):
+    stream = io.BytesIO()
+    model.save(stream)
+    stream.seek(0)
+    return stream
 
 
 def test_divergences_saturate_and_speak():
@@ -392,6 +415,20 @@ def test_json_and_words():
     text = str(certificate)
     assert f"each of {STEPS} steps" in text
     assert "deterministic execution is not covered" in text
+
+
+def test_file_round_trip(tmp_path):
+    divergence = action_divergence(linear_model(), 0.1)
+    assert ActionDivergence.load(divergence.save(tmp_path / "divergence.json")) == divergence
+    certificate = certificate_of(None, linear_model(), returns=[3.0, 1.0, 2.0] * 30)
+    loaded = ReturnQuantileCertificate.load(certificate.save(tmp_path / "returns.json"))
+    assert loaded.to_dict() == certificate.to_dict()
+    assert loaded.quantile(0.5) == certificate.quantile(0.5)
+    for kind in (ActionDivergence, ReturnQuantileCertificate):
+        with pytest.raises(ValueError, match="schema_version=None"):
+            kind.from_dict({})
+        with pytest.raises(ValueError, match=r"has no '(sigma|epsilon)'"):
+            kind.from_dict({"schema_version": 1})
 
 
 # -- refusals ----------------------------------------------------------------------------------------------

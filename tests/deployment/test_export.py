@@ -6,13 +6,14 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 import lipsrl
 from lipsrl.certificates import Certificate
 from lipsrl.deployment._activations import ACTIVATIONS
-from lipsrl.deployment._export import _describe_network
+from lipsrl.deployment._describe import describe_network
 from lipsrl.layers import ACTIVATIONS as BY_NAME
 from lipsrl.layers import max_slope
 from lipsrl.layers._plain import Residual
@@ -119,11 +120,15 @@ def test_the_normalisation_of_the_models_environment_is_never_left_out(exported,
         raw = raw_observations(model, 100)
         np.testing.assert_array_equal(lipsrl.load_policy(again)(raw), policy(raw))
     assert policy.description["observation"] == {
+        "kind": "box",
         "shape": [3],
         "dtype": "float32",
+        "image": False,
+        "frames": 1,
         "normalised": True,
-        "clip": 10.0,
+        "folded": False,
     }
+    np.testing.assert_array_equal(policy._tensors["observation.clip"], np.full(3, 10.0))
     assert policy.certificate["factors"][0]["name"] == "vec_normalize"
 
 
@@ -180,7 +185,7 @@ def test_every_activation_that_can_be_certified_can_be_exported():
         make_activation(name, 3) for name, cls in BY_NAME.items() if cls.__module__.startswith("lipsrl")
     ]
     assert {type(module).__name__ for module in modules} == {*ACTIVATIONS, "Householder"}
-    layers, tensors = _describe_network(nn.Sequential(nn.Identity(), nn.Linear(2, 3, bias=False), *modules))
+    layers, tensors = describe_network(nn.Sequential(nn.Identity(), nn.Linear(2, 3, bias=False), *modules))
     assert [layer["kind"] for layer in layers] == ["Linear", *(type(module).__name__ for module in modules)]
     assert list(tensors) == ["network.1.weight", f"network.{len(modules) + 1}.angle"]
 
@@ -218,7 +223,7 @@ def test_residual_blocks_are_described_by_their_parts(exported):
 )
 def test_what_cannot_be_written_is_named(module, words):
     with pytest.raises(ValueError, match=words):
-        _describe_network(nn.Sequential(module))
+        describe_network(nn.Sequential(module))
 
 
 class Tenfold(Residual):
@@ -246,9 +251,9 @@ def test_residual_blocks_of_unknown_parts_are_refused(block, words, tmp_path):
         lipsrl.export(model, tmp_path / "p.safetensors")
 
 
-@pytest.mark.parametrize("name", ["policy.onnx", "policy.zip", "policy"])
+@pytest.mark.parametrize("name", ["policy.pkl", "policy.zip", "policy"])
 def test_another_suffix_is_refused(small_model, tmp_path, name):
-    with pytest.raises(ValueError, match=r"expected '\.safetensors'"):
+    with pytest.raises(ValueError, match=r"expected '\.safetensors' or '\.onnx'"):
         lipsrl.export(small_model, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -258,9 +263,16 @@ def test_what_is_no_model_is_refused(tmp_path):
         lipsrl.export("model.zip", tmp_path / "p.safetensors")
 
 
-def test_an_actor_without_a_plain_form_is_refused(spaces_env, tmp_path):
-    env = spaces_env(spaces.Box(0, 255, (36, 36, 1), np.uint8), spaces.Discrete(2))
-    model = PPO("CnnPolicy", env, device="cpu", n_steps=8, batch_size=8)
+class Squares(FlattenExtractor):
+    def forward(self, observations):
+        return super().forward(observations) ** 2
+
+
+def test_an_actor_without_a_plain_form_is_refused(tmp_path):
+    model = PPO(
+        "MlpPolicy", "Pendulum-v1", device="cpu", n_steps=8, batch_size=8,
+        policy_kwargs={"features_extractor_class": Squares},
+    )  # fmt: skip
     with pytest.raises(ValueError, match="plain feed-forward network"):
         lipsrl.export(model, tmp_path / "p.safetensors")
     assert not list(tmp_path.iterdir())

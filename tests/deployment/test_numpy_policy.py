@@ -14,8 +14,8 @@ from torch import nn
 
 import lipsrl
 from lipsrl.deployment._activations import ACTIVATIONS, activation
-from lipsrl.deployment._export import _describe_network
-from lipsrl.deployment.numpy_policy import _chain, _run
+from lipsrl.deployment._describe import describe_network
+from lipsrl.deployment._network import chain, run
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.layers import ACTIVATIONS as BY_NAME
 from lipsrl.layers._plain import plain_linear
@@ -174,18 +174,18 @@ def test_activations_of_the_layers_on_any_width(name, width):
             parameter.uniform_(-20, 20)
     x = (torch.randn(200, width) * torch.logspace(-3, 2, 200).unsqueeze(1)).numpy()
     network = nn.Sequential(plain_linear(torch.eye(width), None), module)
-    layers, outputs = _chain(*_describe_network(network), width)
-    assert outputs == width
+    layers, outputs = chain(*describe_network(network), (width,))
+    assert outputs == (width,)
     with torch.no_grad():
         expected = module(torch.as_tensor(x)).numpy()
     size = np.maximum(
         1.0, np.abs(x).max(axis=1, keepdims=True)
     )  # numbers of this size cancel in a reflection
-    for result in (_run(layers, x), np.stack([_run(layers, row) for row in x])):
+    for result in (run(layers, x), np.stack([run(layers, row) for row in x])):
         assert result.dtype == np.float32
         np.testing.assert_allclose(result / size, expected / size, rtol=0, atol=1e-6)
-    assert _run(layers, x[:0]).shape == (0, width)
-    assert not np.isfinite(_run(layers, np.full(width, np.nan, np.float32))).any(), (
+    assert run(layers, x[:0]).shape == (0, width)
+    assert not np.isfinite(run(layers, np.full(width, np.nan, np.float32))).any(), (
         "no action, not a wrong one"
     )
 

@@ -59,7 +59,7 @@ def test_shapes_and_values_survive(tmp_path):
 
 def test_the_description_is_complete(small_file):
     description, _ = read_policy_file(small_file)
-    assert description["schema_version"] == 1
+    assert description["schema_version"] == 2
     assert description["algorithm"] == "PPO"
     assert description["layers"] == [
         {"kind": "Linear", "weight": "network.0.weight", "bias": "network.0.bias"},
@@ -182,7 +182,7 @@ def test_endless_nesting_is_refused(small_file, tmp_path):
         (lambda d, t: t["network.0.weight"].__setitem__((0, 0), np.nan), "'network.0.weight' holds NaN or infinite"),
         (lambda d, t: t["network.2.bias"].__setitem__(0, np.inf), "'network.2.bias' holds NaN or infinite"),
         (lambda d, t: t["action.low"].__setitem__(0, np.nan), "action's limits hold NaN"),
-        (lambda d, t: d.update(schema_version=2), "schema_version=2, this lipsrl reads 1"),
+        (lambda d, t: d.update(schema_version=1), "schema_version=1, this lipsrl reads 2"),
         (lambda d, t: d.pop("certificate"), "no 'certificate'"),
         (lambda d, t: t.pop("network.2.weight"), "no 'network.2.weight'"),
         (lambda d, t: d["layers"][1].update(kind="Tan"), "Did you mean 'Tanh'"),
@@ -232,6 +232,9 @@ def test_other_files_are_refused(small_model, small_file, tmp_path):
     safetensors.numpy.save_file({"weight": np.zeros(3, np.int64)}, tmp_path / "integers.safetensors")
     with pytest.raises(ValueError, match="'weight' of dtype I64, expected F64 or F32"):
         lipsrl.load_policy(tmp_path / "integers.safetensors")
+    for url in ("https://example.org/policy.safetensors", "s3://bucket/policy.safetensors"):
+        with pytest.raises(ValueError, match=r"is a URL\. Download the file"):
+            lipsrl.load_policy(url)
     shutil.copy(small_file, tmp_path / "renamed.bin")
     assert same(lipsrl.load_policy(tmp_path / "renamed.bin"), lipsrl.load_policy(small_file))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ABSENT = ("torch", "stable_baselines3", "gymnasium", "pandas", "scipy", "safetensors", "wandb", "plotly")
+ABSENT = ("torch", "stable_baselines3", "gymnasium", "pandas", "scipy", "safetensors", "wandb", "onnx")
 ROOT = Path(__file__).resolve().parents[2]
 
 FORBID = f"""

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from lipsrl.metrics import (
     action_sensitivity,
     breakdown_strength,
+    jacobian_norm,
+    jacobians,
     normalized_auc,
     saturation,
     sensitivity_ratios,
+    sensor_sensitivity,
 )
 
 RNG = np.random.default_rng(0)
@@ -94,6 +98,98 @@ def test_bad_sensitivity_arguments(changes, match):
     arguments = {"policy": lambda s: s, "states": np.ones((4, 3)), "std": 0.1} | changes
     with pytest.raises(ValueError, match=match):
         action_sensitivity(arguments.pop("policy"), arguments.pop("states"), **arguments)
+
+
+def linear(weight):
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0]).double()
+    layer.weight.data.copy_(torch.from_numpy(weight))
+    return layer
+
+
+class TestJacobians:
+    WEIGHT = RNG.normal(size=(2, 3))
+    STATES = RNG.normal(size=(20, 3))
+
+    def test_of_a_linear_policy(self):
+        np.testing.assert_allclose(
+            jacobians(linear(self.WEIGHT), self.STATES), np.tile(self.WEIGHT, (20, 1, 1)), atol=1e-12
+        )
+        largest = np.linalg.svd(self.WEIGHT, compute_uv=False)[0]
+        np.testing.assert_allclose(jacobian_norm(linear(self.WEIGHT), self.STATES), largest, atol=1e-6)
+        rows = np.abs(self.WEIGHT).sum(axis=1).max()
+        np.testing.assert_allclose(
+            jacobian_norm(linear(self.WEIGHT), self.STATES, norm="linf"), rows, atol=1e-6
+        )
+
+    def test_of_a_sine(self):
+        """a = A·sin(ω·o) has the slope A·ω·cos(ω·o)."""
+
+        class Sine(torch.nn.Module):
+            def forward(self, x):
+                return 1.5 * torch.sin(4.0 * x)
+
+        points = np.linspace(-1, 1, 30)
+        np.testing.assert_allclose(
+            jacobian_norm(Sine(), points), np.abs(6.0 * np.cos(4.0 * points)), atol=1e-6
+        )
+
+    def test_through_the_normalization(self):
+        """Gains multiply columns; a sensor beyond the clip is not felt."""
+        mean, gain = np.array([1.0, 0.0, -2.0]), np.array([2.0, 0.5, 10.0])
+        states = np.array([[1.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+        slopes = jacobians(linear(self.WEIGHT), states, normalization=(mean, gain, 5.0))
+        np.testing.assert_allclose(slopes[0], self.WEIGHT * gain, atol=1e-12)
+        np.testing.assert_allclose(slopes[1], self.WEIGHT * gain * [1, 1, 0], atol=1e-12)
+
+    def test_through_the_clip_of_the_action(self):
+        network = linear(np.eye(2))
+        network.bias.data.zero_()
+        slopes = jacobians(network, [[0.5, 2.0], [-3.0, 0.0]], limits=([-1.0, -1.0], [1.0, 1.0]))
+        np.testing.assert_array_equal(slopes, [np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])
+
+    def test_equals_finite_differences_and_leaves_the_network_alone(self):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))
+        slopes = jacobians(network, self.STATES)
+        assert next(network.parameters()).dtype == torch.float32
+        assert next(network.parameters()).requires_grad
+        exact = network.double()
+        for sensor, step in enumerate(1e-6 * np.eye(3)):
+            with torch.no_grad():
+                above, below = (exact(torch.from_numpy(self.STATES + d)).numpy() for d in (step, -step))
+            np.testing.assert_allclose(slopes[:, :, sensor], (above - below) / 2e-6, atol=1e-6)
+
+    def test_bad_arguments(self):
+        with pytest.raises(ValueError, match="states must be finite"):
+            jacobians(linear(self.WEIGHT), [[np.nan, 0.0, 0.0]])
+        with pytest.raises(ValueError, match="norm='l1' is not known"):
+            jacobian_norm(linear(self.WEIGHT), self.STATES, norm="l1")
+
+
+class TestSensorSensitivity:
+    WEIGHT = RNG.normal(size=(2, 3))
+    STATES = RNG.normal(size=(40, 3))
+
+    def test_of_a_linear_policy_are_the_norms_of_the_columns(self):
+        for std in (0.1, [0.1, 5.0, 1e-3]):
+            np.testing.assert_allclose(
+                sensor_sensitivity(lambda s: s @ self.WEIGHT.T, self.STATES, std=std),
+                np.linalg.norm(self.WEIGHT, axis=0),
+                atol=1e-6,
+            )
+
+    def test_a_sensor_without_noise_is_not_measured(self):
+        found = sensor_sensitivity(lambda s: s @ self.WEIGHT.T, self.STATES, std=[0.1, 0.0, 0.1])
+        np.testing.assert_array_equal(np.isnan(found), [False, True, False])
+
+    @pytest.mark.parametrize(
+        ("std", "match"), [(0.0, "moves no state"), ([0.1, 0.1], "one per dimension"), (-0.1, "std must be")]
+    )
+    def test_bad_arguments(self, std, match):
+        with pytest.raises(ValueError, match=match):
+            sensor_sensitivity(lambda s: s, self.STATES, std=std)
+        with pytest.raises(ValueError, match="states must be"):
+            sensor_sensitivity(lambda s: s, np.zeros(3), std=0.1)
 
 
 def test_saturation_counts_entries():

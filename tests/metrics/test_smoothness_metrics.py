@@ -16,6 +16,8 @@ from lipsrl.metrics import (
     action_fluctuation,
     high_frequency_ratio,
     jerk,
+    per_channel,
+    saturation,
     spectral_smoothness,
     total_variation,
 )
@@ -53,6 +55,48 @@ def test_expectations_of_white_noise_over_all_sign_sequences():
     assert np.mean([total_variation(s) for s in sequences]) == pytest.approx(7.0, abs=1e-6)
     # |±1 ±3 ±3 ±1| is 8, 6, 6, 4, 2, 2, 0, 0 over the patterns up to sign
     assert np.mean([jerk(s) for s in sequences]) == pytest.approx(28 / 8, abs=1e-6)
+
+
+def gaussian_mean(metric, u, v, kink=0.0):
+    """E of metric(z₁u + z₂v), z standard normal, of a metric that is homogeneous and even: by polar coordinates.
+
+    E r = √(π/2), and over the angle Gauss–Legendre on the half circle that begins where the metric has its kink.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    angles = kink + (nodes + 1) * np.pi / 2
+    values = [metric(np.cos(angle) * u + np.sin(angle) * v) for angle in angles]
+    return np.sqrt(np.pi / 2) * np.dot(weights, values) / 2
+
+
+def test_expectations_of_gaussian_white_noise():
+    """2s/√π, (T − 1)·2s/√π and s·√(40/π), without a random number."""
+    first, second = 0.3 * np.eye(2)
+    assert gaussian_mean(action_fluctuation, first, second, np.pi / 4) == pytest.approx(
+        0.6 / np.sqrt(np.pi), abs=1e-9
+    )
+    assert gaussian_mean(total_variation, first, second, np.pi / 4) == pytest.approx(
+        0.6 / np.sqrt(np.pi), abs=1e-9
+    )
+    # the third difference sees one direction of the four only, and is zero in all that are orthogonal to it
+    seen, unseen = (
+        np.array([-1.0, 3.0, -3.0, 1.0]) / np.sqrt(20),
+        np.array([3.0, 1.0, 1.0, 3.0]) / np.sqrt(20),
+    )
+    assert jerk(unseen) == pytest.approx(0.0, abs=1e-12)
+    assert gaussian_mean(jerk, seen, unseen, np.pi / 2) == pytest.approx(np.sqrt(40 / np.pi), abs=1e-9)
+
+
+@pytest.mark.parametrize("steps", [50, 51])
+def test_spectral_smoothness_of_gaussian_white_noise(steps):
+    """The sum over bins of the expected amplitude of each: white noise is as large in every direction."""
+    phases = 2 * np.pi * np.outer(np.arange(1, (steps + 1) // 2), np.arange(steps)) / steps
+    planes = zip(np.sqrt(2 / steps) * np.cos(phases), np.sqrt(2 / steps) * np.sin(phases), strict=True)
+    bins = [(0.7 * u, 0.7 * v) for u, v in planes]
+    normalized = sum(gaussian_mean(spectral_smoothness, u, v) for u, v in bins)
+    assert normalized == pytest.approx(0.7 / 2 * np.sqrt(np.pi / steps), abs=1e-9)
+    if steps % 2:
+        raw = sum(gaussian_mean(lambda a: spectral_smoothness(a, scaling="raw"), u, v) for u, v in bins)
+        assert raw == pytest.approx(0.7 * np.sqrt(np.pi / steps) * (steps**2 - 1) / (8 * steps), abs=1e-9)
 
 
 def test_gaussian_white_noise_fluctuates_by_two_over_root_pi():
@@ -158,6 +202,22 @@ def test_bad_parameters():
         jerk([1.0], dt=0)
     with pytest.raises(ValueError, match="cutoff"):
         high_frequency_ratio([1.0, 2.0], cutoff=1.0)
+
+
+@pytest.mark.parametrize("metric", SEQUENCE_METRICS)
+def test_per_channel_is_the_metric_of_each_column(metric):
+    actions = np.column_stack([sine(5, 3.0), sine(90, 4.0), np.zeros(STEPS)])
+    expected = [metric(column) for column in actions.T]
+    assert per_channel(metric, actions).tolist() == expected
+    assert expected[0] != expected[1]
+
+
+def test_channels_have_limits_of_their_own():
+    actions = np.column_stack([TIME / STEPS, TIME / STEPS])
+    shares = per_channel(saturation, actions, [-1.0, -9.0], [0.75, 9.0], tolerance=0.0)
+    np.testing.assert_allclose(shares, [0.25, 0.0])
+    with pytest.raises(ValueError, match=r"limits must be numbers or one per channel \(2\)"):
+        per_channel(saturation, actions, [-1.0, -1.0, -1.0], 1.0)
 
 
 @settings(max_examples=50, deadline=None)

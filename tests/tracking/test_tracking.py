@@ -6,6 +6,7 @@ import csv
 import os
 import time
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import PPO, SAC
@@ -14,13 +15,14 @@ from stable_baselines3.common.logger import CSVOutputFormat, Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
 import lipsrl
+from lipsrl.certificates import feasibility_floor
 from lipsrl.policies.loading import ALGORITHMS, algorithm_of, load_model
 from lipsrl.tracking import RunFolder, SmoothnessCallback, WandbWriter
 
 
-def logged(tmp_path, model, timesteps, **kwargs):
+def logged(tmp_path, model, timesteps, *, feasibility=None):
     model.set_logger(Logger(str(tmp_path), [CSVOutputFormat(str(tmp_path / "progress.csv"))]))
-    model.learn(timesteps, callback=SmoothnessCallback(every=64), **kwargs)
+    model.learn(timesteps, callback=SmoothnessCallback(every=64, feasibility=feasibility))
     model.logger.close()
     with (tmp_path / "progress.csv").open() as file:
         return [row for row in csv.DictReader(file) if row.get("smoothness/lipschitz_bound")]
@@ -65,6 +67,52 @@ def test_observation_scale_is_part_of_the_logged_bound(tmp_path):
     assert float(row["smoothness/raw_lipschitz_bound"]) == pytest.approx(
         float(row["smoothness/lipschitz_bound"]), rel=1e-3
     )
+
+
+def pendulum_floor():
+    env = gym.make("Pendulum-v1")
+    env.reset(seed=0)
+    return feasibility_floor(env, [0, 0], [0])
+
+
+def lipschitz_ppo(bound, normalised, **policy):
+    venv = make_vec_env("Pendulum-v1", n_envs=2, seed=0)
+    return PPO("LipschitzMlpPolicy", VecNormalize(venv) if normalised else venv, n_steps=64, batch_size=128, seed=0,
+               device="cpu", policy_kwargs={"lipschitz_bound": bound, "net_arch": [8], **policy})  # fmt: skip
+
+
+def test_a_bound_below_the_floor_warns_once_in_the_policys_units(tmp_path):
+    model = lipschitz_ppo(1.0, normalised=True)
+    with pytest.warns(UserWarning, match="lipschitz_bound=1 is below the feasibility floor") as caught:
+        rows = logged(tmp_path, model, 512, feasibility=pendulum_floor())
+    assert len(caught) == 1
+    gain = 1 / np.sqrt(model.get_vec_normalize_env().obs_rms.var[1] + 1e-8)  # of sin θ
+    assert float(rows[-1]["smoothness/feasibility_floor"]) == pytest.approx(5 / gain, rel=0.1)
+
+
+def test_a_bound_above_the_floor_does_not_warn(tmp_path):
+    rows = logged(tmp_path, lipschitz_ppo(20.0, normalised=True), 256, feasibility=pendulum_floor())
+    assert 0 < float(rows[-1]["smoothness/feasibility_floor"]) < 20
+
+
+def test_where_the_units_are_fixed_the_warning_comes_before_training():
+    model = lipschitz_ppo(4.0, normalised=False, observation_scale=[1.0, 0.5, 8.0])  # 5 · 0.5 = 2.5 would do
+    callback = SmoothnessCallback(feasibility=pendulum_floor())
+    callback.init_callback(model)
+    model = lipschitz_ppo(2.4, normalised=False, observation_scale=[1.0, 0.5, 8.0])
+    with pytest.warns(
+        UserWarning, match=r"after 0 steps.*lipschitz_bound=2.4 is below the feasibility floor 2\.5"
+    ):
+        SmoothnessCallback(feasibility=pendulum_floor()).init_callback(model)
+
+
+def test_a_floor_of_other_observations_is_refused():
+    model = lipschitz_ppo(4.0, normalised=False)
+    with pytest.raises(ValueError, match="must be a floor in raw units"):
+        SmoothnessCallback(feasibility=pendulum_floor().in_units(2.0)).init_callback(model)
+    cart = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
+    with pytest.raises(ValueError, match=r"of observations \(4,\)"):
+        SmoothnessCallback(feasibility=pendulum_floor()).init_callback(cart)
 
 
 def test_wandb_offline_needs_no_account(tmp_path, monkeypatch):

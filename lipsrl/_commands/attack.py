@@ -1,0 +1,184 @@
+"""``lipsrl attack``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lipsrl._commands._source import Source, unique_keys
+from lipsrl._commands.evaluate import Measurement
+from lipsrl._validation import lookup
+from lipsrl.attacks import (
+    ATTACKS,
+    Attack,
+    GradientAttack,
+    MinimumOverAttacks,
+    RandomAttack,
+    RobustSarsaAttack,
+    minimum_rows,
+    robust_sarsa_scan,
+    worst_attacks,
+)
+from lipsrl.evaluation import Evaluation, evaluate
+from lipsrl.reporting.numbers import interval, number
+
+#: what the table calls the worst of all attacks, and that of the scan
+MINIMUM, SCAN = "minimum", "robust-sarsa scan"
+
+
+@dataclass
+class AttackCommand:
+    """Measure the return when the observations are moved, inside a budget, to the harm of the policy."""
+
+    path: tyro.conf.Positional[list[Path]]
+    """Run folders or SB3 zips; several are attacked in the same episodes."""
+    env: str | None = None
+    """Gymnasium id; needed for zips."""
+    vec_normalize: Path | None = None
+    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    attack: list[str] = field(default_factory=lambda: ["mad", "critic"])
+    """mad, critic, robust-sarsa; random is always there."""
+    epsilon: list[float] = field(default_factory=lambda: [0.05, 0.1])
+    """Radii of the ball."""
+    norm: str = "linf"
+    """linf or l2."""
+    units: str = "normalized"
+    """Of epsilon. normalized: what the policy receives, behind VecNormalize; raw: the sensors' own."""
+    steps: int = 10
+    """Gradient steps of an attack, each of epsilon/steps."""
+    restarts: int = 1
+    """Walks of an attack at every step of the environment."""
+    scan: bool = False
+    """Robust Sarsa with a grid of its training radius and weight; the minimum counts."""
+    episodes: int = 50
+    """Episodes per model, attack and epsilon; the same ones for all."""
+    seed: int = 0
+    """Of the episodes and the attacks."""
+    output: Path | None = None
+    """Write the table of all episodes there (.parquet, with a .json beside it)."""
+
+    def run(self, console: Console) -> None:
+        if self.output is not None:
+            Evaluation.check_path(self.output)
+        if not any(self.epsilon):
+            raise ValueError(f"epsilon must hold at least one radius > 0, received {self.epsilon}.")
+        sources = Measurement(self.path, self.env, self.vec_normalize).sources()
+        attacks = self.attacks(str(sources[0].env_id))
+        evaluation = self.measure(sources, attacks)
+        if self.output is not None:
+            evaluation.save(self.output)
+        ball = f"{self.norm}, {self.units} units"
+        for agent in evaluation.frame["agent"].unique():
+            console.print(attack_table(evaluation, agent, list(attacks), ball))
+
+    def attacks(self, env_id: str) -> MinimumOverAttacks:
+        """The chosen attacks with ε = 1, to be scaled by the strengths; random first.
+
+        Raises:
+            ValueError: an unknown attack, norm or unit, or one that is chosen twice.
+        """
+        budget = {"norm": self.norm, "units": self.units}
+        chosen: list[Attack | MinimumOverAttacks] = [RandomAttack(None, 1.0, **budget)]
+        walk: dict[str, Any] = {**budget, "steps": self.steps, "restarts": self.restarts}
+        for name in self.attack:
+            kind = lookup("attack", name, ATTACKS)
+            if kind is RobustSarsaAttack:
+                make = robust_sarsa_scan if self.scan else RobustSarsaAttack
+                chosen.append(make(None, 1.0, env=env_id, **walk))
+            elif issubclass(kind, GradientAttack):
+                chosen.append(kind(None, 1.0, **walk))
+        return MinimumOverAttacks(chosen)
+
+    def measure(self, sources: list[Source], attacks: MinimumOverAttacks) -> Evaluation:
+        """All episodes of all models."""
+        keys = [agent if seed is None else (agent, seed) for agent, seed in unique_keys(sources)]
+        return evaluate(
+            {key: source.model for key, source in zip(keys, sources, strict=True)},
+            str(sources[0].env_id),
+            disturbances=attacks,
+            strengths=[0.0, *(e for e in self.epsilon if e != 0)],
+            n_episodes=self.episodes,
+            seed=self.seed,
+            vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            progress=sys.stderr.isatty(),
+        )
+
+
+def attack_table(evaluation: Evaluation, agent: str, attacks: list[str], ball: str) -> Table:
+    """The return of one agent without attack, under each, and under the worst of them, with 95 % intervals.
+
+    Args:
+        evaluation: with strength 0 and the attacks as disturbances.
+        agent: a name in it.
+        attacks: names of disturbances, random first; members of a scan of robust Sarsa are shown as their minimum.
+        ball: norm and units of the budget, for the title.
+    """
+    frame = evaluation.frame[evaluation.frame["agent"] == agent]
+    scan = [name for name in attacks if name.startswith(f"{RobustSarsaAttack.name}(")]
+    shown = [name for name in attacks if name not in scan]
+    parts = [frame, minimum_rows(frame, attacks, name=MINIMUM)]
+    if scan:
+        parts.append(minimum_rows(frame, scan, name=SCAN))
+        shown.append(SCAN)
+    cells, resampled = _cells(pd.concat(parts), [*shown, MINIMUM])
+    worst = worst_attacks(frame, attacks)
+    strengths = sorted(worst["strength"].unique())
+    said = (
+        f"{frame['episode'].nunique()} episodes per model; 95 % intervals over {resampled}. Δ: difference to random in "
+        "the same episodes. The minimum is taken for each model over the whole episodes of an attack."
+    )
+    table = Table(
+        title=Text(f"{agent}: return under attack, ε in {ball}"),
+        caption=Text(said),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for strength in strengths:
+        table.add_column(f"ε = {strength:g}", justify="right")
+    table.add_row("no attack", *[cells[shown[0], 0.0]] * len(strengths))
+    for name in shown:
+        table.add_row(name, *(cells[name, strength] for strength in strengths))
+    table.add_section()
+    named = [_names(worst[worst["strength"] == strength]["attack"]) for strength in strengths]
+    minima = (f"{cells[MINIMUM, s]}\n{name}" for s, name in zip(strengths, named, strict=True))
+    table.add_row(MINIMUM, *minima, style="bold")
+    return table
+
+
+def _cells(frame: pd.DataFrame, attacks: list[str]) -> tuple[dict[tuple[str, float], str], str]:
+    """(attack, ε) → return and its difference to random, as text; and what was resampled."""
+    # attacks in the place of agents: what compares agents then compares attacks
+    table = Evaluation(frame.assign(agent=frame["disturbance"], disturbance="attack"))
+    cells = {}
+    summary = table.summary(["return"])
+    for _, row in summary.iterrows():
+        cells[row["agent"], row["strength"]] = _interval(row, "return")
+    for name in attacks:
+        if name != RandomAttack.name:
+            for _, row in table.compare(name, RandomAttack.name).iterrows():
+                if row["strength"] > 0:
+                    cells[name, row["strength"]] += f"\nΔ {_interval(row, 'difference')}"
+    return cells, f"{summary['n_seeds'].max()} training seeds" if "seeds" in set(
+        summary["resampled"]
+    ) else "episodes"
+
+
+def _interval(row: pd.Series, column: str) -> str:
+    return f"{number(row[column], 1)} {interval(row[f'{column}_low'], row[f'{column}_high'], 1)}"
+
+
+def _names(attacks: pd.Series) -> str:
+    """``mad``, or of several models ``mad ×3, critic ×1``."""
+    counts = Counter(attacks).most_common()
+    return counts[0][0] if len(counts) == 1 else ", ".join(f"{name} ×{count}" for name, count in counts)

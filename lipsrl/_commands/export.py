@@ -1,0 +1,80 @@
+"""``lipsrl export``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from lipsrl._commands._source import open_source
+from lipsrl.deployment import export, load_policy, verify_onnx
+from lipsrl.deployment._export import check_suffix
+from lipsrl.deployment._observations import shape_of
+
+
+@dataclass
+class Export:
+    """Write a model's deterministic policy, normalisation and certificate as one file that holds no code.
+
+    Loading the SB3 zip and its VecNormalize file runs the code in them: open only files that you trust, and hand on
+    the exported file instead.
+    """
+
+    path: tyro.conf.Positional[Path]
+    """Run folder, or any SB3 zip."""
+    vec_normalize: Path | None = None
+    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    frame_stack: int | None = None
+    """Stacked frames in what a zip's policy receives."""
+    output: Path = Path("policy.safetensors")
+    """What to write: .safetensors (NumPy alone runs it) or .onnx."""
+    folded: bool = False
+    """Merge VecNormalize into the first layer."""
+    overwrite: bool = False
+    """Replace the output if it is there."""
+
+    def run(self, console: Console) -> None:
+        check_suffix(self.output)
+        if self.output.exists() and not self.overwrite:
+            raise ValueError(
+                f"output={str(self.output)!r} is there already. Give another name, or --overwrite."
+            )
+        source = open_source(self.path, self.vec_normalize)
+        export(
+            source.model,
+            self.output,
+            vec_normalize=source.vec_normalize,
+            frame_stack=self.frame_stack,
+            folded=self.folded,
+        )
+        if self.output.suffix == ".onnx":
+            description = verify_onnx(self.output)
+        else:
+            description = load_policy(self.output).description
+        content = self.output.read_bytes()
+        console.print(
+            _summary(self.output, content, description), highlight=False, soft_wrap=True, markup=False
+        )
+
+
+def _summary(path: Path, content: bytes, description: dict[str, Any]) -> str:
+    """What was written, in words."""
+    observation, action, certificate = (description[key] for key in ("observation", "action", "certificate"))
+    normalisation = "not normalised"
+    if observation["normalised"]:
+        normalisation = f"normalisation {'in the first layer' if observation['folded'] else 'included'}"
+    promise = certificate["promise"]
+    lines = [
+        f"{path}: {len(content):,} bytes",
+        f"  SHA-256      {hashlib.sha256(content).hexdigest()}",
+        f"  observation  {shape_of(observation)} {observation['kind']}, {normalisation}",
+        f"  action       {tuple(action['shape'])} {action['kind']}, {description['algorithm']} policy, deterministic",
+        f"  certificate  ‖Δaction‖ ≤ {certificate['upper_bound']:.6g}·‖Δobservation‖ ({certificate['norm']}, "
+        f"steepest pair found {certificate['lower_bound']:.6g})"
+        + ("" if promise is None else f"; promised lipschitz_bound={promise:g} in the policy's units"),
+    ]
+    return "\n".join([*lines, *(f"  WARNING      {text}" for text in certificate["warnings"])])
