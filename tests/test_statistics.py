@@ -1,6 +1,8 @@
 """Statistics against SciPy, closed forms and coverage."""
 
 import doctest
+import importlib
+import pkgutil
 
 import numpy as np
 import pytest
@@ -23,8 +25,9 @@ from lipsrl.statistics import (
 RNG = np.random.default_rng(0)
 
 
-def test_docstring_examples():
-    assert doctest.testmod(lipsrl.statistics).failed == 0
+@pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules(lipsrl.statistics.__path__)])
+def test_docstring_examples(module):
+    assert doctest.testmod(importlib.import_module(f"lipsrl.statistics.{module}")).failed == 0
 
 
 @settings(max_examples=100, deadline=None)
@@ -88,7 +91,7 @@ def test_same_seed_same_interval_whatever_the_block(monkeypatch):
     first = bootstrap_ci(values, seed=3)
     assert first == bootstrap_ci(values, seed=3)
     assert first != bootstrap_ci(values, seed=4)
-    monkeypatch.setattr(lipsrl.statistics, "_BLOCK", 170)
+    monkeypatch.setattr(importlib.import_module("lipsrl.statistics._resampling"), "_BLOCK", 170)
     assert first == bootstrap_ci(values, seed=3)
 
 
@@ -107,6 +110,21 @@ def test_pairing_removes_what_is_common():
     assert paired.estimate == pytest.approx(np.mean(a) - np.mean(shared))
     shuffled = paired_difference(a, RNG.permutation(shared), np.mean)
     assert shuffled.high - shuffled.low > 10 * (paired.high - paired.low)
+
+
+def test_pairs_are_drawn_within_their_task():
+    """What tasks and runs have in common cancels; a difference within one task is not spread over others."""
+    shared = np.column_stack([RNG.normal(0, 5, 12), RNG.normal(1000, 5, 12)])
+    assert paired_difference(shared + 2.0, shared, np.mean) == pytest.approx((2.0, 2.0, 2.0))
+    uneven = shared + np.array([0.0, 4.0])
+    assert paired_difference(uneven, shared, np.mean) == pytest.approx((2.0, 2.0, 2.0))
+    assert paired_difference(list(uneven.T), list(shared.T), np.mean) == paired_difference(
+        uneven, shared, np.mean
+    )
+    pooled = paired_difference(uneven.ravel(), shared.ravel(), np.mean)
+    assert pooled.low < 1.5 < 2.5 < pooled.high
+    with pytest.raises(ValueError, match="measured on the same units"):
+        paired_difference(shared, shared[:5])
 
 
 def test_pairs_by_key_in_any_order():
@@ -156,6 +174,67 @@ def test_probability_of_improvement_redraws_both_sides():
     assert (interval.low, interval.high) == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.03)
 
 
+def test_profile_resamples_runs():
+    """The spread of the resamples is that of a profile drawn by hand."""
+    values = RNG.normal(size=(11, 2))
+    by_hand = [
+        np.mean([RNG.choice(task, 11) for task in values.T] > np.reshape([-0.5, 0.5], (2, 1, 1)), axis=(1, 2))
+        for _ in range(4000)
+    ]
+    profile = performance_profile(values, [-0.5, 0.5], n_resamples=4000)
+    np.testing.assert_allclose(
+        [profile.low, profile.high], np.quantile(by_hand, [0.025, 0.975], axis=0), atol=0.05
+    )
+
+
+def test_no_pair_of_runs_is_ever_listed():
+    """A table of runs by runs would hold 4·10¹⁰ entries."""
+    x, y = RNG.normal(0.1, size=200_000), RNG.normal(size=200_000)
+    interval = probability_of_improvement(x, y, n_resamples=20)
+    expected = scipy.stats.norm.cdf(0.1 / np.sqrt(2))
+    assert interval.low < expected < interval.high
+    assert interval.high - interval.low < 0.01
+
+
+class TestAgainstRliable:
+    """Optional: rliable 1.2 needs pandas 2 (``python -m venv V; V/bin/pip install rliable "pandas<3" pytest``)."""
+
+    X = np.round(np.random.default_rng(0).normal(1.0, 1, (10, 6)), 1)
+    Y = np.round(np.random.default_rng(1).normal(0.6, 1, (8, 6)), 1)
+
+    @pytest.fixture
+    def rliable(self):
+        try:
+            return importlib.import_module("rliable.library"), importlib.import_module("rliable.metrics")
+        except Exception as error:  # with pandas 3 it fails in its own imports
+            pytest.skip(f"rliable cannot be imported: {error}")
+
+    def test_estimates_are_the_same(self, rliable):
+        library, metrics = rliable
+        assert iqm(self.X) == metrics.aggregate_iqm(self.X)
+        ours = probability_of_improvement(self.X, self.Y).estimate
+        assert ours == pytest.approx(metrics.probability_of_improvement(self.X, self.Y), abs=1e-12)
+        thresholds = np.linspace(-1, 3, 9)
+        profile, _ = library.create_performance_profile({"x": self.X}, thresholds, reps=10)
+        np.testing.assert_allclose(performance_profile(self.X, thresholds).share, profile["x"], atol=1e-12)
+
+    def test_intervals_agree(self, rliable):
+        library, metrics = rliable
+        for theirs, ours in ((metrics.aggregate_iqm, iqm), (metrics.aggregate_mean, np.mean)):
+            _, ends = library.get_interval_estimates(
+                {"x": self.X}, lambda s, f=theirs: np.array([f(s)]), reps=5000
+            )
+            interval = bootstrap_ci(self.X, ours, n_resamples=5000)
+            np.testing.assert_allclose(ends["x"].ravel(), interval[1:], atol=0.02)
+
+        def wins(x, y):
+            return np.array([((np.sign(x[:, np.newaxis] - y) + 1) / 2).mean()])
+
+        _, ends = library.get_interval_estimates({"xy": (self.X, self.Y)}, wins, reps=5000)
+        interval = probability_of_improvement(self.X, self.Y, n_resamples=5000)
+        np.testing.assert_allclose(ends["xy"].ravel(), interval[1:], atol=0.015)
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [
@@ -167,6 +246,7 @@ def test_probability_of_improvement_redraws_both_sides():
         (lambda: bootstrap_ci([1.0], n_resamples=0), "n_resamples"),
         (lambda: bootstrap_rows_ci(np.zeros((0, 2)), np.mean), "n > 0"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), "shapes"),
+        (lambda: paired_difference([], []), "none of them empty"),
         (lambda: performance_profile([1.0], [[0.0]]), "thresholds"),
         (lambda: probability_of_improvement(np.zeros((2, 2)), [1.0]), "as many tasks"),
     ],

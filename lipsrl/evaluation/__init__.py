@@ -2,6 +2,7 @@
 
 from lipsrl.evaluation._evaluate import evaluate
 from lipsrl.evaluation._evaluation import Evaluation
+from lipsrl.evaluation._fingerprint import model_fingerprint
 from lipsrl.evaluation._floor import random_return
 from lipsrl.evaluation._rollout import NonFiniteError
 from lipsrl.evaluation._schema import COLUMNS, SCHEMA_VERSION
@@ -13,6 +14,7 @@ __all__ = [
     "Evaluation",
     "NonFiniteError",
     "evaluate",
+    "model_fingerprint",
     "random_return",
     "rollout_trace",
 ]

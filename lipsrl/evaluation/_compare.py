@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pandas as pd
 
 from lipsrl._validation import unknown_name
 from lipsrl.evaluation._summary import spread
-from lipsrl.evaluation._units import check_column, per_unit, resampling, seeds_of
+from lipsrl.evaluation._units import check_column, interval_or_nan, per_unit, resampling, seeds_of
 from lipsrl.statistics import paired_difference, paired_ratio
 
 
@@ -26,8 +27,12 @@ def compare(
         # one model each: only the episodes are paired
         sides = [side.assign(seed=pd.array([pd.NA] * len(side), dtype="Int64")) for side in sides]
     key = ["disturbance", "strength", "seed", "episode"]
-    first, second = (side[[*key, column]].dropna(subset=[column]) for side in sides)
+    first, second = (
+        side.loc[side[column].notna() | (side["nonfinite"] != ""), [*key, column, "nonfinite"]]
+        for side in sides
+    )
     pairs = first.merge(second, on=key, suffixes=("_a", "_b"))
+    pairs["nonfinite"] = pairs.pop("nonfinite_a") + pairs.pop("nonfinite_b")
     if pairs.empty:
         raise ValueError(
             f"{a!r} and {b!r} have no {column!r} in common: no disturbance, strength, training seed and "
@@ -39,8 +44,9 @@ def compare(
         what, statistic = resampling(seeds_of(rows))
         values = per_unit(rows, [of_a, of_b], what)
         options: dict[str, Any] = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
-        difference = paired_difference(values[:, 0], values[:, 1], statistic, **options)
-        ratio = paired_ratio(values[:, 0], values[:, 1], statistic, **options)
+        both = (values[:, 0], values[:, 1], statistic)
+        difference = interval_or_nan(values, functools.partial(paired_difference, *both, **options))
+        ratio = interval_or_nan(values, functools.partial(paired_ratio, *both, **options))
         measured = sum(
             int(((s["disturbance"] == disturbance) & (s["strength"] == strength)).sum()) for s in sides
         )
@@ -56,6 +62,7 @@ def compare(
                 "n_pairs": len(values),
                 "resampled": what,
                 "n_unpaired": measured - 2 * len(rows),
+                "n_nonfinite": int((rows["nonfinite"] != "").sum()),
             }
         )
     return pd.DataFrame(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,60 +13,104 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
+from lipsrl._validation import positive_int
 from lipsrl.attacks import Attack
 from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._observations import Observations, count, numbers_in, padded, take
+from lipsrl.evaluation._spaces import attached_frames, stack_axis
 from lipsrl.policies.normalization import check_dimension
 
 # Matrix products round differently for different numbers of rows, but (measured) not for different positions
 # among the same number. Policies are therefore called with exactly this many rows, idle ones included, and an
 # episode comes out the same bit for bit whatever else is being evaluated beside it.
 ROWS = 64
+# Images: a forward of many idle rows would cost more than it saves.
+_LARGE, _FEW_ROWS = 2048, 8
+
+#: ``(tensor, rows that it holds)`` to actions
+Predict = Callable[[Any, Any], torch.Tensor]
 
 
 class Controller:
     """One agent: its normalisation, its deterministic policy, and what is done to the action before the env.
 
     Args:
-        model: an SB3 algorithm or policy, or a callable from raw observations ``(n, dim)`` to actions
-            ``(n, *action_shape)``.
+        model: an SB3 (or sb3-contrib) algorithm or policy, anything else with SB3's ``predict``, or a callable
+            from raw observations ``(n, dim)`` to actions ``(n, *action_shape)``.
         env: an environment with the spaces that the policy must fit.
         vec_normalize: applied to raw observations, never updated.
         label: the agent's name for errors.
+        frame_stack: how many observations, the newest last, the policy sees at once (SB3's VecFrameStack); None:
+            as in the model's own environment, if it has one.
 
     Raises:
         TypeError: neither an SB3 model nor callable.
-        ValueError: the model's spaces or the normalisation do not fit the environment, or the policy is
-            recurrent.
+        ValueError: the model's spaces or the normalisation do not fit the environment, or a policy of discrete
+            actions has weights that are not finite (its actions would not show it).
     """
 
     def __init__(
-        self, model: Any, env: gym.Env[Any, Any], vec_normalize: VecNormalize | None, label: str
+        self,
+        model: Any,
+        env: gym.Env[Any, Any],
+        vec_normalize: VecNormalize | None,
+        label: str,
+        frame_stack: int | None = None,
     ) -> None:
         self.label = label
         self._model = model
+        self._faced: list[tuple[Disturbance, Disturbance]] = []
         self._vec_normalize = vec_normalize
         self.action_space = env.action_space
-        shape = env.observation_space.shape
-        assert shape is not None
-        if vec_normalize is not None:
-            check_dimension(vec_normalize, shape[0], label)
+        self.frames = (
+            attached_frames(model) if frame_stack is None else positive_int("frame_stack", frame_stack)
+        )
+        self.axis = -1
+        self.rows = _FEW_ROWS if numbers_in(env.observation_space) > _LARGE else ROWS
+        self._policy: BasePolicy | None = None
+        self._function: Any = None
         policy = model.policy if isinstance(model, BaseAlgorithm) else model
-        self._call: Callable[[NDArray[Any]], NDArray[Any]]
         if isinstance(policy, BasePolicy):
             self._check_spaces(policy, env)
             policy.set_training_mode(False)
             self._policy = policy
-            self._call = self._sb3
+            if not self.recurrent and not self.masked and _overrides_predict(policy):
+                self._function = _Predicting(policy)
         elif callable(model):
             self._function = model
-            self._call = self._callable
+        elif callable(getattr(model, "predict", None)):
+            self._function = _Predicting(model)
         else:
             raise TypeError(
                 f"{label} must be a Stable-Baselines3 model, or a callable from observations (n, dim) to "
                 f"actions (n, act), received {type(model).__name__}."
             )
+        self.normalizes_frames = self._check_normalization(env.observation_space)
+
+    @property
+    def policy(self) -> BasePolicy | None:
+        """The SB3 policy, if it is one."""
+        return self._policy
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the policy carries a hidden state from step to step."""
+        return hasattr(self._policy, "lstm_actor")
+
+    @property
+    def masked(self) -> bool:
+        """Whether the policy can be told which actions are possible."""
+        return self._policy is not None and (
+            "action_masks" in inspect.signature(self._policy._predict).parameters
+        )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the action depends on more than the observation of the moment."""
+        return self.frames > 1 or self.recurrent
 
     def faces(self, disturbance: Disturbance) -> Disturbance:
         """The disturbance as this agent meets it: an attack that is aimed at no model is aimed at this one.
@@ -73,26 +118,51 @@ class Controller:
         Raises:
             TypeError, ValueError: it cannot be; see `Attack.against`.
         """
-        if isinstance(disturbance, Attack):
-            return disturbance.against(self._model, self._vec_normalize)
-        return disturbance
+        if not isinstance(disturbance, Attack):
+            return disturbance
+        for given, aimed in self._faced:
+            if given is disturbance or aimed is disturbance:
+                return aimed
+        if self.remembers:
+            raise ValueError(
+                f"{disturbance!r} cannot be aimed at {self.label}, whose action depends on more than the "
+                "observation of the moment (a frame stack, or a recurrent policy)."
+            )
+        # kept, because aiming may be training (robust Sarsa)
+        aimed = disturbance.against(self._model, self._vec_normalize)
+        self._faced.append((disturbance, aimed))
+        return aimed
 
-    def propose(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """Deterministic actions before any clip, in the environment's units, row by row in blocks of `ROWS`.
+    def propose(self, observations: Observations, active: NDArray[np.intp] | None = None) -> NDArray[Any]:
+        """Deterministic actions before any clip, in the environment's units, in blocks of ``self.rows`` rows.
 
         Args:
             observations: raw, ``(n, dim)``.
+            active: rows that count; blocks without any are not computed.
 
         Returns:
             ``(n, *action_shape)``; rows where the policy fails for lack of finite numbers are ``nan``.
         """
-        n = len(observations)
-        if n == ROWS:
-            return self._call(observations)
-        padded = np.zeros((-(-n // ROWS) * ROWS, *observations.shape[1:]), dtype=observations.dtype)
-        padded[:n] = observations
-        blocks = [self._call(padded[i : i + ROWS]) for i in range(0, len(padded), ROWS)]
-        return np.concatenate(blocks)[:n]
+        return self.blockwise(self.normalized(observations), active, self._predict)
+
+    def blockwise(
+        self, seen: Observations, active: NDArray[np.intp] | None, predict: Predict
+    ) -> NDArray[Any]:
+        """`propose` for what the policy sees, given how it is asked."""
+        n = count(seen)
+        if n == self.rows:
+            return self._call(seen, 0, predict)
+        wanted = None if active is None else set((active // self.rows).tolist())
+        wider = padded(seen, self.rows)
+        blocks = [
+            self._call(take(wider, slice(start, start + self.rows)), start, predict)
+            if wanted is None or start // self.rows in wanted
+            else None
+            for start in range(0, count(wider), self.rows)
+        ]
+        some = next(block for block in blocks if block is not None)
+        idle = np.zeros_like(some)
+        return np.concatenate([idle if block is None else block for block in blocks])[:n]
 
     def execute(self, proposed: NDArray[Any]) -> NDArray[Any]:
         """What the environment receives: clipped to a Box, as SB3's ``predict`` does."""
@@ -102,67 +172,107 @@ class Controller:
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Raw observations ``(n, dim)`` to environment actions ``(n, channels)``, in one batch."""
-        return self.execute(self._call(observations)).reshape(len(observations), -1)
+        proposed = self._call(self.normalized(observations), 0, self._predict)
+        return self.execute(proposed).reshape(len(observations), -1)
 
-    def _sb3(self, observations: NDArray[Any]) -> NDArray[Any]:
-        seen: Any = observations
-        if self._vec_normalize is not None:
-            seen = self._vec_normalize.normalize_obs(observations)
-        tensor: Any = self._policy.obs_to_tensor(seen)[0]
-        try:
-            actions = self._predict(tensor)
-        except ValueError as error:
-            # torch's Normal refuses a mean that is not finite; find the rows, to name the episode
-            if "invalid values" not in str(error):
-                raise
-            actions = np.concatenate(
-                [self._predict_or_nan(tensor[i : i + 1]) for i in range(len(observations))]
-            )
-        actions = actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
-        if isinstance(self.action_space, spaces.Box) and self._policy.squash_output:
-            return self._policy.unscale_action(actions)
-        return actions
+    def normalized(self, observations: Observations) -> Observations:
+        """As the policy sees them."""
+        if self._vec_normalize is None:
+            return observations
+        return self._vec_normalize.normalize_obs(observations)
 
-    def _predict(self, observations: Any) -> NDArray[Any]:
+    def _call(self, seen: Observations, start: int, predict: Predict) -> NDArray[Any]:
+        if self._function is not None:
+            return self._called(seen)
+        policy = self._policy
+        assert policy is not None
+        tensor: Any = policy.obs_to_tensor(seen)[0]
+        n = count(seen)
         with torch.no_grad():
-            actions: NDArray[Any] = self._policy._predict(observations, deterministic=True).cpu().numpy()
+            try:
+                actions = predict(tensor, slice(start, start + n)).cpu().numpy()
+            except ValueError as error:
+                # torch's distributions refuse a mean that is not finite; find the rows, to name the episode
+                if "invalid values" not in str(error):
+                    raise
+                actions = np.concatenate([self._one(tensor, i, n, start, predict) for i in range(n)])
+        actions = actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        if isinstance(self.action_space, spaces.Box) and policy.squash_output:
+            return policy.unscale_action(actions)
         return actions
 
-    def _predict_or_nan(self, row: Any) -> NDArray[Any]:
-        try:
-            return self._predict(row)
-        except ValueError:
-            return np.full((1, *(self.action_space.shape or ())), np.nan)
+    def _predict(self, tensor: Any, rows: Any) -> torch.Tensor:
+        assert self._policy is not None
+        return self._policy._predict(tensor, deterministic=True)
 
-    def _callable(self, observations: NDArray[Any]) -> NDArray[Any]:
-        seen: Any = observations
-        if self._vec_normalize is not None:
-            seen = self._vec_normalize.normalize_obs(observations)
+    def _one(self, tensor: Any, row: int, n: int, start: int, predict: Predict) -> NDArray[Any]:
+        # among as many rows as ever, so that it rounds as ever
+        again = np.full(n, row)
+        try:
+            actions: NDArray[Any] = predict(take(tensor, again), again + start).cpu().numpy()
+        except ValueError:
+            # a wider type would make all rows wider, and environments compute in the type of the action
+            return np.full((1, *(self.action_space.shape or ())), np.nan, dtype=np.float32)
+        return actions[:1]
+
+    def _called(self, seen: Observations) -> NDArray[Any]:
         actions = np.asarray(self._function(seen))
-        shape = (len(observations), *(self.action_space.shape or ()))
+        shape = (count(seen), *(self.action_space.shape or ()))
         if actions.shape != shape and not (actions.shape == shape[:1] and shape[1:] == (1,)):
+            received = {k: v.shape for k, v in seen.items()} if isinstance(seen, dict) else seen.shape
             raise ValueError(
                 f"{self.label} must return actions of shape {shape} for observations of shape "
-                f"{observations.shape}, received shape {actions.shape}."
+                f"{received}, received shape {actions.shape}."
             )
         dtype = self.action_space.dtype if isinstance(self.action_space, spaces.Box) else actions.dtype
         return actions.reshape(shape).astype(dtype, copy=False)
 
     def _check_spaces(self, policy: BasePolicy, env: gym.Env[Any, Any]) -> None:
-        if hasattr(policy, "lstm_actor"):
-            raise ValueError(
-                f"{self.label} is recurrent ({type(policy).__name__}): it needs a memory between steps, "
-                "which this evaluation does not keep. Use SB3's evaluate_policy for it."
-            )
-        if policy.observation_space.shape != env.observation_space.shape:
-            raise ValueError(
-                f"{self.label} was trained on observations {policy.observation_space}, but {env} gives "
-                f"{env.observation_space}. Evaluate it in the environment, wrappers included, that it was "
-                "trained in (give a factory)."
-            )
+        self.axis = stack_axis(policy.observation_space, env.observation_space, self.frames, self.label)
         if policy.action_space != env.action_space:
             raise ValueError(
                 f"{self.label} was trained on actions {policy.action_space}, but {env} takes "
                 f"{env.action_space}. Evaluate it in the environment, wrappers included, that it was trained "
                 "in (give a factory)."
             )
+        if not isinstance(env.action_space, spaces.Box):
+            broken = [name for name, p in policy.named_parameters() if not torch.isfinite(p).all()]
+            if broken:
+                raise ValueError(
+                    f"{self.label} has weights that are not finite ({broken[0]}): its training has diverged. "
+                    "Load an earlier checkpoint."
+                )
+
+    def _check_normalization(self, space: spaces.Space[Any]) -> bool:
+        """Whether frames are normalised one by one, before they are stacked.
+
+        Raises:
+            ValueError: statistics of another task.
+        """
+        if self._vec_normalize is None or not isinstance(space, spaces.Box):
+            return False
+        statistics = getattr(self._vec_normalize, "obs_rms", None)
+        one_by_one = isinstance(statistics, RunningMeanStd) and statistics.mean.shape == space.shape
+        if len(space.shape) == 1:
+            frames = 1 if one_by_one else self.frames
+            check_dimension(self._vec_normalize, space.shape[0] * frames, self.label)
+        return one_by_one
+
+    def __getstate__(self) -> dict[str, Any]:
+        # for worker processes: a whole algorithm would bring its replay buffer and its environments along
+        whole = isinstance(self._model, BaseAlgorithm)
+        return {**self.__dict__, "_model": None if whole else self._model}
+
+
+class _Predicting:
+    """SB3's ``predict`` as a callable."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, observations: Observations) -> Any:
+        return self._model.predict(observations, deterministic=True)[0]
+
+
+def _overrides_predict(policy: BasePolicy) -> bool:
+    return type(policy).predict is not BasePolicy.predict

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lipsrl.evaluation._summary import spread
-from lipsrl.evaluation._units import resampling, seeds_of
+from lipsrl.evaluation._units import interval_or_nan, resampling, seeds_of
 from lipsrl.metrics import breakdown_strength, normalized_auc
 from lipsrl.statistics import Statistic, bootstrap_rows_ci
 
@@ -24,6 +24,7 @@ def curve_numbers(
     for (agent, disturbance), rows in frame.groupby(["agent", "disturbance"], sort=False):
         n_seeds = seeds_of(rows)
         what, statistic = resampling(n_seeds)
+        broken = (rows["nonfinite"] != "").any()
         curves = rows.pivot_table(
             index="seed" if what == "seeds" else "episode",
             columns="strength",
@@ -31,7 +32,7 @@ def curve_numbers(
             aggfunc="mean",
             dropna=False,
         ).sort_index(axis=1)
-        if curves.isna().any(axis=None):
+        if not broken and curves.isna().any(axis=None):
             raise ValueError(
                 f"{agent!r} under {disturbance!r} does not have every strength for each of its {what}: "
                 "evaluate what is missing, or leave those rows out."
@@ -46,14 +47,16 @@ def curve_numbers(
         }
         for number in (normalized_auc, breakdown_strength):
             of_curves = functools.partial(_of_curves, number, strengths, statistic, floor)
-            interval = bootstrap_rows_ci(
-                curves.to_numpy(dtype=np.float64),
+            values = np.full((1, 1), np.nan) if broken else curves.to_numpy(dtype=np.float64)
+            interval = functools.partial(
+                bootstrap_rows_ci,
+                values,
                 of_curves,
                 confidence=confidence,
                 n_resamples=n_resamples,
                 seed=seed,
             )
-            line |= spread(number.__name__, interval)
+            line |= spread(number.__name__, interval_or_nan(values, interval))
         lines.append(line)
     return pd.DataFrame(lines)
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
+
+from lipsrl.evaluation._observations import is_supported, is_vector
 
 Env: TypeAlias = gym.Env[Any, Any]
 EnvLike: TypeAlias = str | Callable[[], Env] | Env
@@ -62,11 +64,61 @@ def environment_factory(env: EnvLike) -> tuple[Callable[[], Env], str]:
     return lambda: gym.make(lean, disable_env_checker=True), spec.id
 
 
-def make_environments(factory: Callable[[], Env], n: int) -> list[Env]:
+@dataclass(frozen=True)
+class EnvironmentSource:
+    """Where environments come from: made as many as are asked for, or the one that was given.
+
+    Attributes:
+        factory: makes one.
+        name: of the environment.
+        given: the environment that was given and cannot be rebuilt; there is no other, and it is not closed.
+    """
+
+    factory: Callable[[], Env]
+    name: str
+    given: Env | None = None
+
+    @classmethod
+    def of(cls, env: EnvLike) -> EnvironmentSource:
+        """See `environment_factory`; an environment that cannot be rebuilt is stepped itself.
+
+        Raises:
+            ValueError, TypeError: as `environment_factory`.
+        """
+        if isinstance(env, gym.Env) and not _can_be_rebuilt(env):
+            name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+            return cls(lambda: env, name, env)
+        return cls(*environment_factory(env))
+
+    def make(self, n: int) -> list[Env]:
+        """``n`` environments, or the only one.
+
+        Raises:
+            ValueError, TypeError: as `make_environments`.
+        """
+        return make_environments(self.factory, n if self.given is None else 1, vectors=False)
+
+    def close(self, environments: list[Env]) -> None:
+        """Close what was made."""
+        for environment in environments:
+            if environment is not self.given:
+                environment.close()
+
+
+def _can_be_rebuilt(env: Env) -> bool:
+    return env.spec is not None and all(w.kwargs is not None for w in env.spec.additional_wrappers)
+
+
+def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = True) -> list[Env]:
     """``n`` environments with a supported observation space.
 
+    Args:
+        factory: makes one.
+        n: how many.
+        vectors: support vectors only.
+
     Raises:
-        ValueError: an observation space that is no one-dimensional Box.
+        ValueError: an observation space that is not supported.
         TypeError: the factory returns something else than an environment.
     """
     environments = []
@@ -75,10 +127,15 @@ def make_environments(factory: Callable[[], Env], n: int) -> list[Env]:
         if not isinstance(env, gym.Env):
             raise TypeError(f"the env factory must return a gymnasium.Env, received {type(env).__name__}.")
         space = env.observation_space
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        if vectors and not is_vector(space):
             raise ValueError(
                 f"the observations of {env} must be vectors, a Box of shape (dim,), received {space}. "
                 "Flatten them first (gymnasium.wrappers.FlattenObservation)."
+            )
+        if not is_supported(space):
+            raise ValueError(
+                f"the observations of {env} must be a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of "
+                f"those, as in SB3; received {space}."
             )
         environments.append(env)
     return environments

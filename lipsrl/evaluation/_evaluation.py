@@ -19,7 +19,7 @@ from lipsrl.evaluation._summary import SUMMARIZED, summarize
 class Evaluation:
     """A table of episodes, and how it came about.
 
-    One row per agent × training seed × disturbance × strength × episode, schema version 1:
+    One row per agent × training seed × disturbance × strength × episode, schema version 2:
 
     ========================  =======  ======================================================================
     column                    type     meaning, unit
@@ -40,18 +40,23 @@ class Evaluation:
     ``saturation``            float64  share of unclipped actions at or beyond the action limits
     ``action_sensitivity``    float64  mean ‖μ(o+δ) − μ(o)‖₂/‖δ‖₂ over the visited clean observations o,
                                        action units per raw observation unit
+    ``nonfinite``             str      what ended the episode because it was not finite: ``"observation"``,
+                                       ``"disturbed_observation"``, ``"action"``, ``"reward"``; else ``""``
     ========================  =======  ======================================================================
 
     All but saturation are of the action that the environment received; the definitions are in
-    `lipsrl.metrics`. A metric that an episode is too short for is ``nan``. For discrete actions see
-    `evaluate`'s measures: fluctuation and total variation count changes, the others are ``nan``.
+    `lipsrl.metrics`. A metric that an episode is too short for is ``nan``. For discrete actions
+    fluctuation and total variation count changes, the others are ``nan``. The sensitivity is ``nan`` too for
+    policies that see images, Dicts or more than the observation of the moment. Of an episode that ended at a value
+    that was not finite only the length is known, and every summary over it is ``nan``; to judge the rest alone,
+    leave it out: ``Evaluation(e.frame[e.frame["nonfinite"] == ""], e.metadata)``.
 
     Args:
         frame: the table; it is checked against the schema and copied.
-        metadata: JSON-ready: ``schema_version``, ``env``, ``agents``, ``disturbances`` (their ``to_dict``),
-            ``strengths``, ``n_episodes``, ``seed``, ``floor``, ``sensitivity_std``, ``n_envs``,
-            ``env_steps``, ``seconds``, ``created``, ``versions``; of a concatenation also ``parts``, the
-            metadata of each.
+        metadata: JSON-ready: ``schema_version``, ``env``, ``env_spec``, ``agents`` (with their ``fingerprint``),
+            ``disturbances`` (their ``to_dict``), ``strengths``, ``n_episodes``, ``seed``, ``floor``,
+            ``sensitivity_std``, ``n_envs``, ``n_workers``, ``env_steps``, ``resumed_episodes``, ``seconds``,
+            ``created``, ``versions``; of a concatenation also ``parts``, the metadata of each.
 
     Raises:
         ValueError: the frame does not follow the schema.
@@ -76,8 +81,7 @@ class Evaluation:
         """Write ``path`` (``.parquet``) and the metadata beside it (``.json``); returns the path.
 
         The Parquet file holds the rows only: the same rows give the same bytes. It can be read by anything,
-            such
-        as ``pandas.read_parquet``.
+        such as ``pandas.read_parquet``.
 
         Raises:
             ValueError: another suffix.
@@ -98,11 +102,11 @@ class Evaluation:
 
     @classmethod
     def concat(cls, evaluations: Iterable[Evaluation]) -> Evaluation:
-        """Several evaluations of one task as one.
+        """Several evaluations of one task as one. An episode that several have measured alike counts once.
 
         Raises:
-            ValueError: none given, another environment, seed, sensitivity or meaning of a disturbance's name,
-                or an episode that stands in two of them.
+            ValueError: none given, another environment, seed, sensitivity or meaning of an agent's or disturbance's
+                name, or an episode that two of them measured differently.
         """
         parts = list(evaluations)
         return cls(*merge([p.frame for p in parts], [p.metadata for p in parts]))
@@ -119,17 +123,17 @@ class Evaluation:
 
         With two training seeds or more, the estimate is the IQM over seeds of each seed's mean over episodes,
         and the interval resamples seeds: it is about the algorithm. With one seed it is the mean over
-            episodes, and
-        the interval resamples episodes: it is about that one model. The column ``resampled`` says which.
+        episodes, and the interval resamples episodes: it is about that one model. The column ``resampled`` says which.
 
         Args:
             columns: measured columns to summarise.
             confidence, n_resamples, seed: as `lipsrl.statistics.bootstrap_ci`.
 
         Returns:
-            ``agent, disturbance, strength, n_seeds, n_episodes`` (in all), ``resampled`` (``"seeds"`` or
-            ``"episodes"``) and, for each column c, ``c, c_low, c_high``. Episodes where c is undefined
-            (``nan``) are left out of it; ``nan`` where there are no others.
+            ``agent, disturbance, strength, n_seeds, n_episodes`` (in all), ``n_nonfinite`` (of these, ended at a
+            value that was not finite), ``resampled`` (``"seeds"`` or ``"episodes"``) and, for each column c,
+            ``c, c_low, c_high``. Episodes where c is undefined (``nan``) are left out of it; ``nan`` where there
+            are no others, and where an episode was not finite.
         """
         return summarize(self.frame, columns, confidence=confidence, n_resamples=n_resamples, seed=seed)
 
@@ -180,9 +184,8 @@ class Evaluation:
         """Agent a against agent b, one row per disturbance × strength, paired by training seed and episode.
 
         With two common training seeds or more the pairs are seeds (their means over common episodes;
-        statistic: IQM), else episodes (statistic: mean). Where each agent has a single model, its training
-            seeds need not be
-        the same.
+        statistic: IQM), else episodes (statistic: mean). Where each agent has a single model, its
+        training seeds need not be the same.
 
         Args:
             a, b: names of agents.
@@ -192,13 +195,18 @@ class Evaluation:
         Returns:
             ``disturbance, strength, column, a, b`` (the two statistics), ``difference`` (a − b) and ``ratio``
             (a / b; of use where the column has a natural zero) with ``_low`` and ``_high``, ``n_pairs``,
-            ``resampled``, and ``n_unpaired``: the episodes of either agent that have no partner and are left
-            out.
+            ``resampled``, ``n_unpaired``: the episodes of either agent that have no partner and are left out, and
+            ``n_nonfinite``: the pairs with an episode that was not finite, which make the numbers ``nan``.
 
         Raises:
             ValueError: an unknown agent or column, or nothing in common.
         """
         return compare(self.frame, a, b, column, confidence=confidence, n_resamples=n_resamples, seed=seed)
+
+    @property
+    def fingerprints(self) -> dict[tuple[str, int | None], str | None]:
+        """`model_fingerprint` of each (agent, training seed) as it was evaluated; None where it is not known."""
+        return {(a["agent"], a.get("seed")): a.get("fingerprint") for a in self.metadata.get("agents", [])}
 
     def __repr__(self) -> str:
         agents = ", ".join(self.frame["agent"].unique())

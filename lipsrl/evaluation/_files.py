@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lipsrl._files import atomic_path
-from lipsrl.evaluation._schema import COLUMNS, SCHEMA_VERSION, conform
+from lipsrl.evaluation._schema import COLUMNS, READABLE_VERSIONS, SCHEMA_VERSION, conform
 
 _ARROW = {"str": pa.string(), "Int64": pa.int64(), "int64": pa.int64(), "float64": pa.float64()}
 _VERSION_KEY = b"lipsrl_evaluation_schema"
@@ -29,9 +29,8 @@ def write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
         metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()},  # no times, no versions of pandas in here
     )
     arrays = [
-        pa.array([None if pd.isna(v) else int(v) for v in frame[name]], type=pa.int64())
-        if dtype == "Int64"
-        else pa.array(frame[name].tolist(), type=_ARROW[dtype])
+        # nan is a value (undefined), only an unknown seed is null
+        pa.array(frame[name], type=_ARROW[dtype], from_pandas=dtype == "Int64").cast(_ARROW[dtype])
         for name, dtype in COLUMNS.items()
     ]
     text = json.dumps(metadata, indent=2, allow_nan=False) + "\n"
@@ -59,11 +58,10 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     except (pa.ArrowInvalid, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} (or the JSON beside it) is not an evaluation: {error}") from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version != str(SCHEMA_VERSION):
+    if version not in map(str, READABLE_VERSIONS):
         raise ValueError(
-            f"{str(path)!r} has schema version {version}, this lipsrl reads version {SCHEMA_VERSION}. "
+            f"{str(path)!r} has schema version {version}, this lipsrl reads {READABLE_VERSIONS}. "
             "Evaluate again, or use the lipsrl version that wrote it."
         )
-    columns: dict[str, Any] = {name: table[name].to_pylist() for name in table.column_names}
-    columns["seed"] = pd.array(columns["seed"], dtype="Int64")
-    return conform(pd.DataFrame(columns)), metadata
+    frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return conform(frame), metadata

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipsrl.evaluation._controller import Controller
-from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
+from lipsrl.evaluation._environments import EnvironmentSource, EnvLike
+from lipsrl.evaluation._observations import Observations, count
 from lipsrl.evaluation._rollout import Task, run_episodes
 from lipsrl.evaluation._seeding import check_seed
 
@@ -29,14 +30,14 @@ def random_return(env: EnvLike, *, n_episodes: int = 50, seed: int = 0) -> float
         >>> -1500 < random_return("Pendulum-v1", n_episodes=10) < -900
         True
     """
-    factory, _ = environment_factory(env)
-    (environment,) = make_environments(factory, 1)
+    source = EnvironmentSource.of(env)
+    (environment,) = source.make(1)
     actions = environment.action_space
     actions.seed(check_seed(seed))
 
-    def policy(observations: NDArray[Any]) -> NDArray[Any]:
+    def policy(observations: Observations) -> NDArray[Any]:
         # one draw per call: the evaluator's idle rows must not cost a draw each
-        return np.broadcast_to(np.asarray(actions.sample()), (len(observations), *(actions.shape or ())))
+        return np.broadcast_to(np.asarray(actions.sample()), (count(observations), *(actions.shape or ())))
 
     try:
         controller = Controller(policy, environment, None, "the random policy")
@@ -44,4 +45,4 @@ def random_return(env: EnvLike, *, n_episodes: int = 50, seed: int = 0) -> float
         returns = [e.rewards.sum() for e in run_episodes(controller, [environment], tasks, None, seed)]
         return float(np.mean(returns))
     finally:
-        environment.close()
+        source.close([environment])

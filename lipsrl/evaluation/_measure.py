@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lipsrl import metrics
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._rollout import Episode
+from lipsrl.evaluation._schema import MEASURES
 from lipsrl.evaluation._seeding import sensitivity_seed
 
 
@@ -33,11 +34,22 @@ def measure(
     """Return, length, and the smoothness of the actions that the environment received.
 
     Discrete actions have no size: their fluctuation is the number of components that change per step, their
-    total variation the number of changes, and the rest is ``nan``.
+    total variation the number of changes, and the rest is ``nan``. The sensitivity needs an action that depends on
+    a vector alone, so it is ``nan`` for images, Dicts, frame stacks and recurrent policies too. Of an episode that
+    ended at a value that was not finite only the length is known.
 
     Returns:
-        One value for each of the measured columns of the table.
+        One value for each of the measured columns of the table, and ``nonfinite``.
     """
+    if episode.nonfinite:
+        unknown = dict.fromkeys(MEASURES, float("nan"))
+        return {**unknown, "length": len(episode.rewards), "nonfinite": episode.nonfinite}
+    return {**_finite_episode(episode, controller, seed, sensitivity_std), "nonfinite": ""}
+
+
+def _finite_episode(
+    episode: Episode, controller: Controller, seed: int, sensitivity_std: ArrayLike
+) -> dict[str, Any]:
     space = controller.action_space
     length = len(episode.rewards)
     actions = episode.actions.reshape(length, -1)
@@ -59,7 +71,9 @@ def measure(
         "saturation": metrics.saturation(
             episode.proposed.reshape(length, -1), space.low.reshape(-1), space.high.reshape(-1)
         ),
-        "action_sensitivity": metrics.action_sensitivity(
+        "action_sensitivity": float("nan")
+        if controller.remembers or not episode.observations.shape[1]
+        else metrics.action_sensitivity(
             controller.act,
             episode.observations,
             std=sensitivity_std,

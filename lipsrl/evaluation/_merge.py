@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-# what two evaluations must share for their rows to be compared
-_SAME = ("schema_version", "env", "seed", "sensitivity_std")
+from lipsrl.evaluation._schema import SCHEMA_VERSION
+
+# what two evaluations must share for their rows to be compared; what one of them does not state is not compared
+_SAME = ("env", "env_spec", "seed", "sensitivity_std")
 
 
 def merge(
@@ -19,15 +21,15 @@ def merge(
         raise ValueError("concat needs at least one evaluation, received none.")
     if len(frames) == 1:
         return frames[0], dict(metadatas[0])
-    merged: dict[str, Any] = {}
+    merged: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
     for name in _SAME:
-        values = [m.get(name) for m in metadatas]
+        values = [m[name] for m in metadatas if m.get(name) is not None]
         if any(v != values[0] for v in values):
             raise ValueError(
                 f"evaluations can only be joined if they have the same {name}, received {values}: their "
                 "episodes are not the same, and differences between them would mean nothing."
             )
-        merged[name] = values[0]
+        merged[name] = values[0] if values else None
     disturbances: dict[str, Any] = {}
     for metadata in metadatas:
         for name, definition in metadata.get("disturbances", {}).items():
@@ -40,8 +42,15 @@ def merge(
     if len(floors) > 1:
         raise ValueError(f"evaluations must agree on the floor, received {sorted(floors)}.")
     agents: list[Any] = []
-    for metadata in metadatas:
-        agents += [agent for agent in metadata.get("agents", []) if agent not in agents]
+    prints: dict[Any, str] = {}
+    for agent in (agent for metadata in metadatas for agent in metadata.get("agents", [])):
+        agents += [agent] if agent not in agents else []
+        identity, fingerprint = (agent.get("agent"), agent.get("seed")), agent.get("fingerprint")
+        if fingerprint is not None and prints.setdefault(identity, fingerprint) != fingerprint:
+            raise ValueError(
+                f"agent {identity[0]!r} with training seed {identity[1]} stands for two models: their weights, "
+                "settings or normalisation differ. Evaluate one of them under another name."
+            )
     merged |= {
         "agents": agents,
         "disturbances": disturbances,
@@ -53,4 +62,5 @@ def merge(
         # of what was itself joined, the original parts
         "parts": [part for m in metadatas for part in m.get("parts", [m])],
     }
-    return pd.concat(frames, ignore_index=True), merged
+    # what both have measured is there twice, and the same; if it is not the same, the table refuses it
+    return pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True), merged

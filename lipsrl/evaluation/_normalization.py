@@ -1,16 +1,12 @@
-"""Which VecNormalize belongs to which of several models."""
+"""Which VecNormalize (or other argument) belongs to which of several models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from lipsrl.policies.normalization import NormalizeLike
 
-
-def by_model(
-    given: NormalizeLike | Mapping[Any, NormalizeLike], names: list[tuple[str, Any]]
-) -> dict[Any, NormalizeLike]:
+def by_model(given: Any, names: list[tuple[str, Any]], argument: str = "vec_normalize") -> dict[Any, Any]:
     """One entry per model key; ``names`` are the pairs (agent, key).
 
     A mapping is read by the model's own key first, then by its agent's name.
@@ -24,7 +20,7 @@ def by_model(
     unknown = [key for key in given if key not in known]
     if unknown:
         raise ValueError(
-            f"vec_normalize has the key {unknown[0]!r}, which is no model's name. "
+            f"{argument} has the key {unknown[0]!r}, which is no model's name. "
             f"Accepted: {', '.join(sorted(map(repr, known)))}."
         )
     return {key: given.get(key, given.get(agent)) for agent, key in names}

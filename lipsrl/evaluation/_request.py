@@ -13,11 +13,15 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from lipsrl.disturbances import Disturbance
+from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
+from lipsrl.evaluation._observations import is_vector
 
-DisturbancesLike: TypeAlias = Disturbance | Sequence[Disturbance] | Mapping[str, Disturbance] | None
+DisturbanceLike: TypeAlias = Disturbance | str
+DisturbancesLike: TypeAlias = (
+    DisturbanceLike | Sequence[DisturbanceLike] | Mapping[str, DisturbanceLike] | None
+)
 
 #: what the table calls the disturbance of an evaluation without one
 NO_DISTURBANCE = "none"
@@ -65,25 +69,34 @@ def read_models(models: Any) -> list[Contestant]:
 
 
 def read_disturbances(disturbances: DisturbancesLike) -> dict[str, Disturbance | None]:
-    """By name; a list goes by the names of the families.
+    """By name; a list goes by the names of the families, or by the texts where two are of one family.
 
     Raises:
-        TypeError: something that is no `Disturbance`.
-        ValueError: none, or two of one name.
+        TypeError: something that is no `Disturbance` nor the text of one.
+        ValueError: none, two of one name, or a text that cannot be read (see `parse_disturbance`).
     """
     if disturbances is None:
         return {NO_DISTURBANCE: None}
     named: list[tuple[Any, Any]]
     if isinstance(disturbances, Mapping):
-        named = list(disturbances.items())
+        named = [(name, _read(given)) for name, given in disturbances.items()]
     else:
-        several = [disturbances] if isinstance(disturbances, Disturbance) else list(disturbances)
-        named = [(getattr(d, "name", ""), d) for d in several]
+        several: list[Any] = (
+            list(disturbances)
+            if isinstance(disturbances, Sequence) and not isinstance(disturbances, str)
+            else [disturbances]
+        )
+        read = [_read(given) for given in several]
+        families = [getattr(d, "name", "") for d in read]
+        named = [
+            (given if isinstance(given, str) and families.count(family) > 1 else family, d)
+            for given, family, d in zip(several, families, read, strict=True)
+        ]
     for name, disturbance in named:
         if not isinstance(disturbance, Disturbance) or not isinstance(name, str) or not name:
             raise TypeError(
-                "disturbances must be a Disturbance, a list of them or a dict name -> Disturbance, "
-                f"received {disturbance!r} under the name {name!r}."
+                "disturbances must be a Disturbance, a text such as 'gaussian:0.1', a list of them or a dict "
+                f"name -> Disturbance, received {disturbance!r} under the name {name!r}."
             )
     names = [name for name, _ in named]
     if not names or len(set(names)) < len(names):
@@ -92,6 +105,10 @@ def read_disturbances(disturbances: DisturbancesLike) -> dict[str, Disturbance |
             "dict name -> Disturbance to name two of one family, None for clean episodes."
         )
     return dict(named)
+
+
+def _read(given: Any) -> Any:
+    return parse_disturbance(given) if isinstance(given, str) else given
 
 
 def read_strengths(strengths: Iterable[float] | float, disturbances: DisturbancesLike) -> list[float]:
@@ -133,9 +150,15 @@ def check_disturbances(
 ) -> None:
     """``ValueError`` unless each applies to the environment's observations, and an attack to every agent."""
     space = env.observation_space
-    assert isinstance(space, spaces.Box)
     for disturbance in disturbances:
         if disturbance is not None:
+            if not is_vector(space):
+                raise ValueError(
+                    f"disturbances act on vectors, a Box of shape (dim,), but the observations of {env} are {space}. "
+                    "Disturb them inside the environment (a factory with an ObservationDisturbance before the wrapper "
+                    "that stacks or renders), or flatten them."
+                )
+            assert isinstance(space, spaces.Box)
             disturbance.check_dimension(space.shape[0])
             if not np.issubdtype(space.dtype, np.floating):
                 raise ValueError(

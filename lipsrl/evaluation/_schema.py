@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+#: versions that can be read: 1 had no column ``nonfinite``, because such episodes were refused
+READABLE_VERSIONS = (1, 2)
 
 #: column -> type, in this order; units as documented in `Evaluation`
 COLUMNS: dict[str, str] = {
@@ -24,22 +27,30 @@ COLUMNS: dict[str, str] = {
     "high_frequency_ratio": "float64",
     "saturation": "float64",
     "action_sensitivity": "float64",
+    "nonfinite": "str",
 }
+
+#: what an episode may have ended at because it was not finite
+NONFINITE = ("observation", "disturbed_observation", "action", "reward")
 
 #: what identifies a row
 KEY = ["agent", "seed", "disturbance", "strength", "episode"]
 
 #: columns that are measured, and may be summarised
-MEASURES = [c for c in COLUMNS if c not in KEY and c != "env_seed"]
+MEASURES = [c for c in COLUMNS if c not in KEY and c not in ("env_seed", "nonfinite")]
 
 
 def conform(frame: pd.DataFrame) -> pd.DataFrame:
     """A copy of ``frame`` with exactly the columns, order and types of the schema.
 
+    ``nonfinite`` may be missing (as in version 1): all episodes were finite then.
+
     Raises:
-        ValueError: a column is missing or unknown, a value does not fit its type, a key or strength is
-            missing, or two rows have the same key.
+        ValueError: a column is missing or unknown, a value does not fit its type or meaning, a key or strength
+            is missing, or two rows have the same key.
     """
+    if "nonfinite" not in frame.columns:
+        frame = frame.assign(nonfinite="")
     missing = [c for c in COLUMNS if c not in frame.columns]
     unknown = [str(c) for c in frame.columns if c not in COLUMNS]
     if missing or unknown:
@@ -53,6 +64,11 @@ def conform(frame: pd.DataFrame) -> pd.DataFrame:
         table = frame[list(COLUMNS)].reset_index(drop=True).astype(COLUMNS)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a value does not fit the schema {COLUMNS}: {error}") from error
+    strange = ~table["nonfinite"].isin(["", *NONFINITE])
+    if strange.any():
+        raise ValueError(
+            f"nonfinite must be one of {NONFINITE}, or empty; received {table['nonfinite'][strange].iloc[0]!r}."
+        )
     repeated = table.duplicated(KEY)
     if repeated.any():
         first = table.loc[int(np.argmax(repeated)), KEY].to_dict()

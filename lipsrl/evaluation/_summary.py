@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from lipsrl.evaluation._units import check_column, per_unit, resampling, seeds_of
+from lipsrl.evaluation._units import check_column, interval_or_nan, per_unit, resampling, seeds_of
 from lipsrl.statistics import Interval, bootstrap_ci
 
 #: the columns that `Evaluation.summary` gives if not told otherwise
@@ -36,15 +37,14 @@ def summarize(
             "strength": strength,
             "n_seeds": n_seeds,
             "n_episodes": len(rows),
+            "n_nonfinite": int((rows["nonfinite"] != "").sum()),
             "resampled": what,
         }
         for name in names:
             values = per_unit(rows, [name], what)[:, 0]
-            interval = Interval(float("nan"), float("nan"), float("nan"))
-            if len(values):
-                interval = bootstrap_ci(
-                    values, statistic, confidence=confidence, n_resamples=n_resamples, seed=seed
-                )
-            line |= spread(name, interval)
+            interval = functools.partial(
+                bootstrap_ci, values, statistic, confidence=confidence, n_resamples=n_resamples, seed=seed
+            )
+            line |= spread(name, interval_or_nan(values, interval))
         summary.append(line)
     return pd.DataFrame(summary)

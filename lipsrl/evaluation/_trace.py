@@ -6,10 +6,11 @@ import numpy as np
 
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import Controller
-from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments, time_step
+from lipsrl.evaluation._environments import EnvironmentSource, EnvLike, time_step
 from lipsrl.evaluation._measure import fluctuation
 from lipsrl.evaluation._rollout import Task, run_episodes
 from lipsrl.evaluation._seeding import check_seed
+from lipsrl.evaluation._workers import one_thread
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 
@@ -22,11 +23,12 @@ def rollout_trace(
     seed: int = 0,
     episode: int = 0,
     vec_normalize: NormalizeLike = None,
+    frame_stack: int | None = None,
 ) -> dict[str, Any]:
     """One episode, step by step: the very episode that `evaluate` counts under the same seed and number.
 
     Args:
-        model, env, vec_normalize: as `evaluate`, for one model.
+        model, env, vec_normalize, frame_stack: as `evaluate`, for one model.
         disturbance: applied to raw observations; None for none.
         strength: multiplies it, >= 0.
         seed, episode: of the evaluation and the episode in it; two models get the same start and the same
@@ -34,7 +36,8 @@ def rollout_trace(
 
     Returns:
         A dict with, for T steps: ``"time"`` (T,), in seconds where the environment states its ``dt``, else in
-        steps; ``"observations"`` and ``"disturbed_observations"`` (T, dim), raw units; ``"actions"``
+        steps; ``"observations"`` and ``"disturbed_observations"`` (T, dim), raw units
+        ((T, 0) where observations are no vectors); ``"actions"``
         (T, *action_shape), what the environment received; ``"rewards"`` (T,); and the numbers ``"return"``
         and ``"action_fluctuation"``.
 
@@ -48,12 +51,14 @@ def rollout_trace(
         >>> still["actions"].shape, still["action_fluctuation"]
         ((200, 1), 0.0)
     """
-    factory, _ = environment_factory(env)
-    (environment,) = make_environments(factory, 1)
+    source = EnvironmentSource.of(env)
+    (environment,) = source.make(1)
     try:
-        controller = Controller(model, environment, normalization_of(model, vec_normalize), "model")
-        task = Task(strength=float(strength), episode=int(episode))
-        (result,) = run_episodes(controller, [environment], [task], disturbance, check_seed(seed))
+        with one_thread():
+            normalization = normalization_of(model, vec_normalize)
+            controller = Controller(model, environment, normalization, "model", frame_stack)
+            task = Task(strength=float(strength), episode=int(episode))
+            (result,) = run_episodes(controller, [environment], [task], disturbance, check_seed(seed))
         return {
             "time": np.arange(len(result.rewards)) * time_step(environment),
             "observations": result.observations,
@@ -64,4 +69,4 @@ def rollout_trace(
             "action_fluctuation": fluctuation(result.actions, controller.action_space),
         }
     finally:
-        environment.close()
+        source.close([environment])

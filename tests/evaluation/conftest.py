@@ -72,3 +72,11 @@ class Countdown(gym.Env):
 @pytest.fixture
 def countdown():
     return Countdown
+
+
+@pytest.fixture
+def registered_countdown(countdown):
+    """Under an id, so that a stored episode can be recognised."""
+    gym.register("Countdown-v0", entry_point=countdown)
+    yield "Countdown-v0"
+    del gym.registry["Countdown-v0"]

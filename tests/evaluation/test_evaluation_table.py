@@ -27,6 +27,7 @@ def table(agents=("a", "b"), seeds=(0, 1, 2, 3, 4), strengths=(0.0, 0.1, 0.2), e
     rows["env_seed"] = rows["episode"] + 1000
     rows["length"] = 200
     rows["action_fluctuation"] = np.where(rows["agent"] == "a", 0.6, 1.0) * (1 + rows["episode"])
+    rows["nonfinite"] = ""
     for column in COLUMNS:
         if column not in rows:
             rows[column] = RNG.uniform(size=len(rows))
@@ -90,6 +91,13 @@ class TestFiles:
         with pytest.raises(ValueError, match="schema version 99"):
             Evaluation.load(path)
 
+    def test_reads_version_1(self, tmp_path):
+        """Which had no column ``nonfinite``."""
+        path = Evaluation(table(), METADATA).save(tmp_path / "evaluation.parquet")
+        old = pq.read_table(path).drop_columns("nonfinite")
+        pq.write_table(old.replace_schema_metadata({"lipsrl_evaluation_schema": "1"}), path)
+        assert (Evaluation.load(path).frame["nonfinite"] == "").all()
+
     def test_nothing_half_written_stays(self, tmp_path):
         with pytest.raises(ValueError):
             Evaluation(table(), {"floor": float("nan")}).save(tmp_path / "x.parquet")
@@ -109,6 +117,7 @@ class TestSchema:
             (lambda f: f.assign(episode=0), "two rows with"),
             (lambda f: f.assign(strength=np.nan), "given in every row"),
             (lambda f: f.assign(length="long"), "does not fit the schema"),
+            (lambda f: f.assign(nonfinite="torque"), "nonfinite must be one of.*'torque'"),
         ],
     )
     def test_errors(self, spoil, match):
@@ -152,10 +161,31 @@ class TestConcat:
         with pytest.raises(ValueError, match=match):
             Evaluation.concat([one, two])
 
+    def test_episodes_measured_alike_count_once(self):
+        one, two = (Evaluation(table(strengths=s, jerk=1.0), METADATA) for s in ((0.0, 0.1), (0.0, 0.4)))
+        clean = one.frame["strength"] == 0
+        two = Evaluation(pd.concat([one.frame[clean], two.frame[two.frame["strength"] > 0]]), METADATA)
+        joined = Evaluation.concat([one, two])
+        assert joined.frame.groupby("strength").size().to_dict() == {0.0: 40, 0.1: 40, 0.4: 40}
+
+    def test_refuses_two_models_under_one_name(self):
+        """Even where the rows are not the same ones."""
+        known = [
+            Evaluation(
+                table(agents=("a",), seeds=(0,), strengths=(s,)),
+                {**METADATA, "agents": [{"agent": "a", "seed": 0, "fingerprint": name}]},
+            )
+            for s, name in ((0.0, "one"), (0.1, "two"))
+        ]
+        with pytest.raises(ValueError, match="agent 'a' with training seed 0 stands for two models"):
+            Evaluation.concat(known)
+        assert known[0].fingerprints == {("a", 0): "one"}
+
     def test_refuses_repeated_episodes_and_nothing(self):
         one = Evaluation(table(), METADATA)
+        other = Evaluation(one.frame.assign(jerk=2.0), METADATA)
         with pytest.raises(ValueError, match="two rows with"):
-            Evaluation.concat([one, one])
+            Evaluation.concat([one, other])
         with pytest.raises(ValueError, match="at least one"):
             Evaluation.concat([])
 

@@ -1,0 +1,102 @@
+"""``lipsrl evaluate`` on any zip."""
+
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from lipsrl.cli import main
+from lipsrl.evaluation import Evaluation, evaluate
+
+
+@pytest.fixture
+def zip_file(ppo, tmp_path):
+    ppo.save(tmp_path / "model.zip")
+    return str(tmp_path / "model.zip")
+
+
+def run(*arguments):
+    return main(["evaluate", *map(str, arguments)])
+
+
+def test_a_zip_under_two_disturbances(ppo, zip_file, tmp_path, capsys):
+    table = tmp_path / "table.parquet"
+    options = [
+        "--env",
+        "Pendulum-v1",
+        "--disturbance",
+        "gaussian",
+        "gaussian:0.1,0.1,0.5",
+        "--strengths",
+        0,
+        0.1,
+    ]
+    status = run(zip_file, *options, "--episodes", 3, "--workers", 2, "--output", table)
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    assert "12 episodes" in printed.out
+    frame = Evaluation.load(table).frame
+    assert frame["disturbance"].unique().tolist() == ["gaussian", "gaussian:0.1,0.1,0.5"]
+    by_hand = evaluate(
+        {"model": ppo},
+        "Pendulum-v1",
+        disturbances=["gaussian", "gaussian:0.1,0.1,0.5"],
+        strengths=(0, 0.1),
+        n_episodes=3,
+    )
+    assert frame.drop(columns="seed").equals(by_hand.frame.drop(columns="seed"))
+    # the same command, the same bytes; the second time from what the first one left
+    for name in ("a", "b"):
+        assert (
+            run(
+                zip_file,
+                *options,
+                "--episodes",
+                3,
+                "--resume",
+                tmp_path / "kept",
+                "--output",
+                tmp_path / f"{name}.parquet",
+            )
+            == 0
+        )
+    contents = {(tmp_path / f"{name}.parquet").read_bytes() for name in ("a", "b", "table")}
+    assert len(contents) == 1
+    assert Evaluation.load(tmp_path / "b.parquet").metadata["resumed_episodes"] == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--env", "Pendulum-v1", "--disturbance", "gausian"], "Did you mean 'gaussian'"),
+        (
+            ["--env", "Pendulum-v1", "--disturbance", "gaussian:1,2"],
+            "2 values, one per observation dimension",
+        ),
+        (["--env", "Pendulum-v1", "--strengths", "-0.1"], "strengths must be finite numbers >= 0"),
+        (["--env", "Pendulum-v1", "--disturbance"], "at least one"),
+        (["--env", "CartPole-v1"], "was trained on observations"),
+        (["--env", "Pendulumm-v1"], "Pendulum"),
+        ([], "env is missing"),
+    ],
+)
+def test_bad_input(zip_file, arguments, said, capsys):
+    assert run(zip_file, *arguments, "--episodes", "1") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_broken_policy_keeps_what_went_before(ppo, tmp_path, capsys):
+    ppo.save(tmp_path / "good.zip")
+    broken = PPO.load(tmp_path / "good.zip")
+    with torch.no_grad():
+        broken.policy.action_net.bias.fill_(torch.nan)
+    broken.save(tmp_path / "bad.zip")
+    status = run(
+        tmp_path / "good.zip",
+        tmp_path / "bad.zip",
+        *["--env", "Pendulum-v1", "--strengths", 0, "--episodes", 2, "--output", tmp_path / "table.parquet"],
+    )
+    assert status == 2
+    error = capsys.readouterr().err
+    assert "an action of model 'bad'" in error
+    assert "The 2 episodes before it" in error
+    assert Evaluation.load(tmp_path / "table-incomplete.parquet").frame["agent"].tolist() == ["good"] * 2

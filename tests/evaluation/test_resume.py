@@ -1,0 +1,161 @@
+"""Interrupted evaluations go on where they were, and stored episodes are used for what they belong to only."""
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+import lipsrl  # noqa: F401  registers LipschitzMlpPolicy
+from lipsrl.attacks import MADAttack
+from lipsrl.disturbances import GaussianNoise
+from lipsrl.evaluation import NonFiniteError, evaluate, model_fingerprint
+
+OPTIONS = {"disturbances": GaussianNoise(1.0), "strengths": (0, 0.2), "n_episodes": 10, "n_envs": 4}
+
+
+class Interrupted:
+    """A policy with a name of its own that stops at a call."""
+
+    fingerprint = "interrupted"
+
+    def __init__(self, at=None):
+        self.at, self.calls = at, 0
+
+    def __call__(self, observations):
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return 0.1 * observations[:, :1]
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_an_interrupted_evaluation_goes_on(registered_countdown, tmp_path, n_workers):
+    options = OPTIONS | {"resume": tmp_path / "partial"}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Interrupted(90), registered_countdown, **options)
+    policy = Interrupted()
+    resumed = evaluate(policy, registered_countdown, n_workers=n_workers, **options)
+    assert 4 <= resumed.metadata["resumed_episodes"] < 20
+    fresh = evaluate(Interrupted(), registered_countdown, **OPTIONS)
+    resumed.save(tmp_path / "a.parquet")
+    fresh.save(tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    again = Interrupted(1)
+    evaluate(again, registered_countdown, **options)
+    assert again.calls == 0
+
+
+def test_a_finished_evaluation_can_be_extended(ppo, tmp_path):
+    options = OPTIONS | {"n_episodes": 3, "resume": tmp_path}
+    evaluate(ppo, "Pendulum-v1", **options)
+    longer = options | {"n_episodes": 5, "strengths": (0, 0.2, 0.4), "n_envs": 64}
+    extended = evaluate(ppo, "Pendulum-v1", **longer)
+    assert extended.metadata["resumed_episodes"] == 6
+    fresh = evaluate(ppo, "Pendulum-v1", **(longer | {"resume": None}))
+    pd.testing.assert_frame_equal(extended.frame, fresh.frame, check_exact=True)
+
+
+def test_attacks_are_resumed_in_whole_shards(ppo, tmp_path):
+    options = OPTIONS | {"disturbances": MADAttack(None, 1.0, steps=1), "strengths": 0.1, "resume": tmp_path}
+    env = gym.make("Pendulum-v1", max_episode_steps=20)
+    first = evaluate(ppo, env, **options)
+    assert first.metadata["resumed_episodes"] == 0
+    again = evaluate(ppo, env, n_workers=2, **options)
+    assert again.metadata["resumed_episodes"] == 10
+    assert again.frame.equals(first.frame)
+    other = evaluate(ppo, env, **(options | {"n_envs": 3}))
+    assert other.metadata["resumed_episodes"] == 0
+
+
+def test_what_a_stored_episode_depends_on(ppo, normalized_ppo, tmp_path):
+    options = OPTIONS | {"n_episodes": 1, "strengths": 0.2, "resume": tmp_path}
+
+    def resumed(model=ppo, env="Pendulum-v1", **changes):
+        return evaluate({"a": model}, env, **(options | changes)).metadata["resumed_episodes"]
+
+    assert [resumed(), resumed()] == [0, 1]
+    retrained = copy.deepcopy(ppo.policy)
+    with torch.no_grad():
+        retrained.action_net.bias.add_(1e-3)
+    statistics = normalized_ppo.get_vec_normalize_env()
+    for changes in (
+        {"model": retrained},
+        {"vec_normalize": statistics},
+        {"env": gym.make("Pendulum-v1", g=9.0)},
+        {"env": gym.make("Pendulum-v1", max_episode_steps=100)},
+        {"disturbances": GaussianNoise(2.0)},
+        {"strengths": 0.3},
+        {"seed": 1},
+        {"sensitivity_std": 1e-2},
+        {"on_nonfinite_action": "record"},
+    ):
+        assert resumed(**changes) == 0, changes
+        assert resumed(**changes) == 1, changes
+    assert resumed(env=lambda: gym.make("Pendulum-v1"), n_envs=3, floor=-1.0) == 1
+
+
+def test_what_cannot_be_recognised_is_refused(ppo, countdown, tmp_path):
+    with pytest.raises(ValueError, match=r"recognise model 'policy', but a function has no weights"):
+        evaluate(lambda o: o[:, :1], "Pendulum-v1", resume=tmp_path)
+    with pytest.raises(ValueError, match="no complete specification"):
+        evaluate(Interrupted(), countdown, resume=tmp_path)
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(ValueError, match="must be a folder"):
+        evaluate(ppo, "Pendulum-v1", resume=tmp_path / "a.parquet")
+    (tmp_path / "damaged.json").write_text("{")
+    with pytest.raises(ValueError, match=r"damaged\.json.*Delete it"):
+        evaluate(ppo, "Pendulum-v1", resume=tmp_path)
+
+
+def test_what_ended_before_an_error_is_kept(registered_countdown, tmp_path):
+    class Fails(Interrupted):
+        def __call__(self, observations):
+            self.calls += 1
+            return np.full((len(observations), 1), np.nan if self.calls == self.at else 0.0)
+
+    with pytest.raises(NonFiniteError) as caught:
+        evaluate(Fails(90), registered_countdown, resume=tmp_path, **OPTIONS)
+    kept = caught.value.evaluation.frame
+    assert 4 <= len(kept) < 20
+    resumed = evaluate(Fails(), registered_countdown, resume=tmp_path, **OPTIONS)
+    assert resumed.metadata["resumed_episodes"] == len(kept)
+    both = resumed.frame.merge(kept[["strength", "episode"]], on=["strength", "episode"])
+    assert both.equals(kept)
+
+
+class TestFingerprint:
+    @pytest.mark.parametrize("policy", ["MlpPolicy", "LipschitzMlpPolicy"])
+    def test_survives_the_zip(self, policy, tmp_path):
+        options = {"lipschitz_bound": 4.0} if policy.startswith("Lip") else {}
+        model = PPO(policy, "Pendulum-v1", policy_kwargs=options, seed=0, device="cpu", n_steps=64)
+        before = model_fingerprint(model)
+        assert model_fingerprint(model.policy) == before
+        model.learn(64)
+        trained = model_fingerprint(model)
+        assert trained != before
+        model.save(tmp_path / "model.zip")
+        assert model_fingerprint(PPO.load(tmp_path / "model.zip")) == trained
+
+    def test_sees_settings_that_are_no_weights(self):
+        relu, tanh = (
+            PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"activation_fn": a}, seed=0, device="cpu")
+            for a in (torch.nn.ReLU, torch.nn.Tanh)
+        )
+        assert model_fingerprint(relu) != model_fingerprint(tanh)
+        assert model_fingerprint(relu, frame_stack=2) != model_fingerprint(relu)
+
+    def test_sees_the_normalisation(self, ppo):
+        one, two = (VecNormalize(make_vec_env("Pendulum-v1", 1)) for _ in range(2))
+        assert model_fingerprint(ppo, one) == model_fingerprint(ppo, two) != model_fingerprint(ppo)
+        two.obs_rms.mean[0] = 1e-9
+        assert model_fingerprint(ppo, one) != model_fingerprint(ppo, two)
+
+    def test_is_recorded(self, ppo):
+        evaluation = evaluate({"a": ppo, "b": lambda o: o[:, :1]}, "Pendulum-v1", n_episodes=1)
+        assert evaluation.fingerprints == {("a", 0): model_fingerprint(ppo), ("b", None): None}
