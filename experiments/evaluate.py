@@ -18,9 +18,10 @@ from rich.console import Console
 
 from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
-from lipsrl.certificates import Certificate, certify
+from lipsrl.certificates import Certificate, certify, weights_sha256
 from lipsrl.disturbances import GaussianNoise
-from lipsrl.evaluation import Evaluation, evaluate
+from lipsrl.evaluation import Evaluation, evaluate, model_fingerprint
+from lipsrl.policies import actor_parts
 from lipsrl.reporting import comparison_table
 from lipsrl.tracking import RunFolder
 
@@ -53,13 +54,15 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
     """The evaluation of one run under the task's Gaussian sensor noise, stored in its folder."""
     config = folder.read_config()
     task = get_task(config["task"])
+    key = (config["agent"], config["seed"])
+    model, statistics = folder.load()
     if folder.evaluation_file.is_file() and not force:
         stored = Evaluation.load(folder.evaluation_file)
-        if is_current(stored, task, episodes, seed):
+        same = stored.fingerprints.get(key) == model_fingerprint(model, statistics)
+        if same and is_current(stored, task, episodes, seed):
             return stored
-    model, statistics = folder.load()
     evaluation = evaluate(
-        {(config["agent"], config["seed"]): model},
+        {key: model},
         task.make,
         disturbances=GaussianNoise(1.0),
         strengths=task.strengths,
@@ -74,11 +77,13 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
 
 
 def certify_run(folder: RunFolder, *, force: bool = False) -> Certificate:
-    """The certificate of one run, stored in its folder; one of an older lipsrl is made again."""
+    """The certificate of one run, stored in its folder; one of an older lipsrl or of other weights is made again."""
+    model, statistics = folder.load()
     if folder.certificate_file.is_file() and not force:
         with contextlib.suppress(ValueError):
-            return Certificate.load(folder.certificate_file)
-    model, statistics = folder.load()
+            stored = Certificate.load(folder.certificate_file)
+            if stored.weights_sha256 == weights_sha256(actor_parts(model).network):
+                return stored
     certificate = certify(model, vec_normalize=statistics)
     certificate.save(folder.certificate_file)
     return certificate

@@ -11,8 +11,10 @@ from rich.console import Console
 
 from lipsrl._commands.attack import AttackCommand
 from lipsrl._commands.certify import Certify
+from lipsrl._commands.distill import Distill
 from lipsrl._commands.evaluate import Evaluate
 from lipsrl._commands.export import Export
+from lipsrl._commands.frontier import FrontierCommand
 from lipsrl._commands.report import Report
 
 TRUST = "SB3 zips and VecNormalize files are pickles: loading one runs the code in it. Open only files that you trust."
@@ -20,8 +22,10 @@ TRUST = "SB3 zips and VecNormalize files are pickles: loading one runs the code 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "attack": AttackCommand,
     "certify": Certify,
+    "distill": Distill,
     "evaluate": Evaluate,
     "export": Export,
+    "frontier": FrontierCommand,
     "report": Report,
 }
 
@@ -34,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     try:
         chosen.run(Console())
-    except (ValueError, FileNotFoundError, TypeError) as error:
+    except (ValueError, OSError, TypeError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lipsrl.certificates._bounds import product_bound
+from lipsrl.certificates._bounds import product_bound, weights_sha256
 from lipsrl.certificates._certify import certify
 from lipsrl.certificates._clean_episodes import visited_observations
 from lipsrl.certificates._folding import tightest_bound
@@ -35,4 +35,5 @@ __all__ = [
     "steepest_pair",
     "tightest_bound",
     "visited_observations",
+    "weights_sha256",
 ]

@@ -27,8 +27,6 @@ def box(action: Mapping[str, Any], tensors: Tensors, width: int) -> Head:
         raise ValueError(
             f"The action's tensors have shapes {[v.shape for v in vectors]}, expected ({width},)."
         )
-    if any(np.isnan(vector).any() for vector in vectors):
-        raise ValueError("The action's limits hold NaN.")
     low, high = vectors[:2]
 
     def clip(y: Array) -> Array:

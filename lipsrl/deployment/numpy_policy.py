@@ -24,9 +24,10 @@ _LIMITS = ("action.low", "action.high", "observation.low", "observation.high", "
 class NumpyPolicy:
     """The deterministic policy that an exported file holds; :func:`lipsrl.load_policy` makes it.
 
-    It takes observations as the sensors give them: the normalisation of the training is inside, so do not
-    put it behind a ``VecNormalize``. Calls share no state, so threads may share a policy. It works where an SB3
-    model or a callable is expected: ``evaluate_policy(policy, env)``, ``lipsrl.evaluate(policy, env, …)``.
+    It takes observations as the sensors give them: the normalisation of the training is inside, so do not put it
+    behind a ``VecNormalize`` or ``NormalizeObservation``. Calls share no state, so threads may share a policy. It
+    works where an SB3 model or a callable is expected: ``evaluate_policy(policy, env)``,
+    ``lipsrl.evaluate(policy, env, …)``.
 
     Args:
         description: the file's JSON.
@@ -51,7 +52,8 @@ class NumpyPolicy:
         self.description = description
         self._tensors = tensors
         for name, tensor in tensors.items():
-            if not np.isfinite(tensor).all() and name not in _LIMITS:
+            bad = np.isnan(tensor) if name in _LIMITS else ~np.isfinite(tensor)
+            if bad.any():
                 raise ValueError(
                     f"Tensor {name!r} holds NaN or infinite values. Export a healthy model again."
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import textwrap
 import zipfile
 from pathlib import Path
@@ -32,6 +33,11 @@ _BY_POLICY = (("maskable", "MaskablePPO"), ("recurrent", "RecurrentPPO"), ("cros
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {cls.__name__: cls for cls in (PPO, A2C, SAC, TD3, DQN)}
 
 
+def is_address(path: str | Path) -> bool:
+    """Whether ``path`` is one of the web; ``Path`` keeps a single slash of ``https://``."""
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(path)) is not None
+
+
 def _class(name: str, path: Path) -> type[BaseAlgorithm]:
     if name in ALGORITHMS:
         return ALGORITHMS[name]
@@ -50,7 +56,7 @@ def algorithm_of(path: str | Path) -> type[BaseAlgorithm]:
         FileNotFoundError: no such file.
         ValueError: no SB3 zip, damaged, a web address, or of an algorithm that is not known here or not installed.
     """
-    if "://" in str(path):
+    if is_address(path):
         raise ValueError(
             f"{str(path)!r} is an address. Zips are loaded from files only: loading one runs code that it contains."
         )

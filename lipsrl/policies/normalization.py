@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from lipsrl._validation import positive_int
+from lipsrl.policies.loading import is_address
 
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
 
@@ -47,6 +48,10 @@ def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
             f"name), received {type(given).__name__}."
         )
     path = Path(given)
+    if is_address(given):
+        raise ValueError(
+            f"vec_normalize={str(given)!r} is an address. It is loaded from a file only: loading one runs code in it."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"vec_normalize={str(given)!r} is not a file.")
     try:
