@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lipsrl._stages import Stage, added_by_rounding, build, evaluate
+from lipsrl._state import WeightKeeper
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import HEADS, LAYERS, LearnedBudget, LipschitzLayer, activation_name, layer_bounds
 from lipsrl.layers._linalg import EPS64, MARGIN
@@ -65,7 +65,7 @@ def norm_mismatch(layer: str, norm: str) -> ValueError:
     )
 
 
-class LipschitzMLP(nn.Module):
+class LipschitzMLP(WeightKeeper):
     """Multi-layer perceptron with ``‖f(x) - f(x')‖ ≤ bound·‖x - x'‖`` for all x, x', in l2 or l-inf.
 
     Hidden layers stay at their bound; the last layer lies in the ball of its radius and can shrink, because a
@@ -102,8 +102,6 @@ class LipschitzMLP(nn.Module):
     output_scale: Tensor | None
     _cache: list[Stage] | None = None
     _cache_in_eval: bool = False
-    _watched: list[dict[str, Any]] | None = None
-    _stamp: list[tuple[int, int]] | None = None  # of the weights that were last seen inside their sets
 
     def __init__(
         self,
@@ -135,11 +133,8 @@ class LipschitzMLP(nn.Module):
         self.norm = norm
         self.budget = budget
 
-        # Rounding of the merged float32 weights must not carry the network over its bound (lipschitz_bound()
-        # adds it): a little is kept back. It grows with depth as the product of the factors' norms does.
         n_layers = len(self.hidden) + 1
-        reserve = min(1e-2, MARGIN * n_layers * 2 ** len(self.hidden))
-        bounds = layer_bounds(budget, self.bound * (1.0 - reserve), n_layers)
+        bounds = self._layer_bounds()
         sizes = (self.in_features, *self.hidden)
         self.layers = nn.ModuleList(
             layer_class(n_in, n_out, self.activation_name, bound=share)
@@ -154,8 +149,29 @@ class LipschitzMLP(nn.Module):
             ("output_scale", output_scale, self.out_features),
         ):
             self.register_buffer(name, scale_vector(name, value, size), persistent=False)
-        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
-        self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
+        self._keep_state()
+
+    def _layer_bounds(self) -> list[float]:
+        # Rounding of the merged float32 weights must not carry the network over its bound (lipschitz_bound()
+        # adds it): a little is kept back. It grows with depth as the product of the factors' norms does.
+        n_layers = len(self.hidden) + 1
+        reserve = min(1e-2, MARGIN * n_layers * 2 ** len(self.hidden))
+        return layer_bounds(self.budget, self.bound * (1.0 - reserve), n_layers)
+
+    def set_bound(self, bound: float) -> None:
+        """Change K. Layers whose share shrinks are projected at once; where it grows they may move on from where they
+        are (parametrised layers, and the hidden ones of Sandwich and SLL, scale with their share).
+
+        Raises:
+            ValueError: out of range, or weights that cannot be projected.
+        """
+        _check_magnitude("bound", positive_finite("bound", bound))
+        self.bound = float(bound)
+        for layer, share in zip((*self.layers, self.head), self._layer_bounds(), strict=True):
+            if self.training or layer.bound != share:  # in eval mode the others are inside their sets already
+                layer.bound = share
+                layer.project()
+        self._refresh_cache()
 
     # -- the function ------------------------------------------------------------------------------------
 
@@ -181,22 +197,6 @@ class LipschitzMLP(nn.Module):
             if stamp != self._stamp:
                 self.project()
         return self.stages() if self._cache is None else self._cache
-
-    def _current_stamp(self) -> list[tuple[int, int]] | None:
-        """What tells most writes to the weights, in 2 µs; ``None`` if they are not the module's own Parameters."""
-        if self._watched is None:
-            self._watched = [m._parameters for m in self.modules() if m._parameters]
-        stamp = []
-        try:
-            for parameters in self._watched:
-                for p in parameters.values():
-                    if p is not None:
-                        if type(p) is not nn.Parameter:
-                            return None
-                        stamp.append((p.data_ptr(), p._version))
-        except RuntimeError:  # made in inference mode: they count no versions, and nobody trains them
-            return []
-        return stamp
 
     def latent(self, x: Tensor) -> Tensor:
         """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
@@ -278,12 +278,11 @@ class LipschitzMLP(nn.Module):
 
     def _refresh_cache(self) -> None:
         """To be called when the weights are inside their sets."""
+        super()._refresh_cache()
         self._cache = None
-        if not self.training:
-            self._stamp = self._current_stamp()
-            if self._cache_in_eval:
-                with torch.no_grad():
-                    self._cache = [stage.clone() for stage in self.stages()]
+        if not self.training and self._cache_in_eval:
+            with torch.no_grad():
+                self._cache = [stage.clone() for stage in self.stages()]
 
     def _renew_stale_cache(self) -> None:
         if self._cache is not None:
@@ -312,17 +311,15 @@ class LipschitzMLP(nn.Module):
                 f"A LipschitzMLP keeps its bound in float32 and float64 only, received {dtype}: merged weights are "
                 "rounded too much there. Use merge() and certify the result."
             )
-        self._cache = self._stamp = None
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._cache = None
+        super()._apply(fn, recurse)
         if self._cache_in_eval and not self.training and not self.head.weight.is_meta:
             self.project()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
+        state = super().__getstate__()
         state.pop("_cache", None)
-        state.pop("_stamp", None)
-        state.pop("_watched", None)
         state.pop("_cache_in_eval", None)
         return state
 
@@ -331,21 +328,3 @@ class LipschitzMLP(nn.Module):
             f"{self.in_features} → {' → '.join(map(str, self.hidden))} → {self.out_features}, bound={self.bound:g}, "
             f"layer={self.layer_name!r}, activation={self.activation_name!r}"
         )
-
-
-def _before_save(module: LipschitzMLP, prefix: str, keep_vars: bool) -> None:
-    """Saved weights keep the bound, also in the middle of a training phase (cheap updates may overstep it)."""
-    if module.lipschitz_bound() > module.bound:
-        module.project()
-
-
-def _after_load(module: LipschitzMLP, _: Any) -> None:
-    """Loaded weights that break the bound are projected, and that is said."""
-    before = module.lipschitz_bound()
-    if before > module.bound and module.project():
-        warnings.warn(
-            f"The loaded weights had Lipschitz bound {before:.4g} > {module.bound:g} and were projected back. "
-            "Load weights that were trained with the same lipschitz_bound and layer to keep them as they are.",
-            stacklevel=2,
-        )
-    module._refresh_cache()

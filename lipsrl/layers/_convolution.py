@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,9 @@ N_DIRECTIONS = 4
 #: Frequencies whose matrices are held in memory at once.
 _CHUNK = 256
 
+#: Phases that are kept for the next time have no more entries than this; products of taps are formed up to the other.
+_REMEMBERED, _LARGEST = 2**16, 2**24
+
 
 def polyphase(weight: Tensor, stride: Pair) -> Tensor:
     """The stride-1 kernel that does to the ``stride_h·stride_w`` phases of an image what ``weight`` does to the image.
@@ -41,15 +46,26 @@ def polyphase(weight: Tensor, stride: Pair) -> Tensor:
     return phases.reshape(taps_h, taps_w, out, channels * stride[0] * stride[1])
 
 
-def waves(taps: Pair, grid: Pair) -> Tensor:
+def waves(taps: Pair, grid: Pair, first: Pair = (0, 0)) -> Tensor:
     """``e^{i⟨q, ω⟩}``, complex128 (frequencies, taps_h·taps_w), on the half of a ``grid`` over [0, 2π)² that matters.
 
-    The transfer matrices of a real kernel at ω and -ω are complex conjugates.
+    The transfer matrices of a real kernel at ω and -ω are complex conjugates. q runs from ``first``.
     """
-    rows = torch.arange(grid[0]).outer(torch.arange(taps[0])).double() / grid[0]
-    columns = torch.arange(grid[1] // 2 + 1).outer(torch.arange(taps[1])).double() / grid[1]
-    turns = (rows[:, None, :, None] + columns[None, :, None, :]).reshape(-1, taps[0] * taps[1])
-    return torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
+    size = grid[0] * (grid[1] // 2 + 1) * taps[0] * taps[1]
+    return (_remembered_waves if size <= _REMEMBERED else _waves)(taps, grid, first)
+
+
+def _waves(taps: Pair, grid: Pair, first: Pair) -> Tensor:
+    with torch.inference_mode(False), torch.device("cpu"):  # it may outlive the call
+        q_h, q_w = (torch.arange(start, start + n).double() for start, n in zip(first, taps, strict=True))
+        rows, columns = torch.arange(grid[0]).outer(q_h), torch.arange(grid[1] // 2 + 1).outer(q_w)
+        turns = (
+            (rows[:, None, :, None] / grid[0] + columns[None, :, None, :] / grid[1]).flatten(2).flatten(0, 1)
+        )
+        return torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
+
+
+_remembered_waves = lru_cache(maxsize=64)(_waves)
 
 
 def transfer_matrices(taps: Tensor, waves: Tensor) -> Tensor:
@@ -57,6 +73,40 @@ def transfer_matrices(taps: Tensor, waves: Tensor) -> Tensor:
     flat = taps.flatten(2).flatten(0, 1)
     real, imaginary = (part.to(flat) @ flat for part in (waves.real, waves.imag))
     return torch.complex(real, imaginary).reshape(-1, *taps.shape[2:])
+
+
+def gram_matrices(taps: Tensor, grid: Pair) -> Iterator[Tensor]:
+    """The smaller Gram matrices of :func:`transfer_matrices` on ``grid``, complex (frequencies, k, k), in chunks.
+
+    ``F(ω)F(ω)* = Σ_d R_d e^{i⟨d, ω⟩}`` with ``R_d = Σ_q W_{q+d} W_qᵀ``: where the taps are few, they are multiplied
+    once, not at every frequency. Where there are fewer inputs than outputs, the same with the transposed taps (the
+    conjugates of F*F).
+    """
+    taps = taps if taps.shape[2] <= taps.shape[3] else taps.mT
+    n_h, n_w, k, _ = taps.shape
+    n, frequencies = n_h * n_w, grid[0] * (grid[1] // 2 + 1)
+    if (
+        n**2 <= 4 * frequencies and (n * k) ** 2 + 4 * n * frequencies <= _LARGEST
+    ):  # complex products cost four
+        lags = _autocorrelation(taps)
+        for part in torch.split(waves((2 * n_h - 1, 2 * n_w - 1), grid, (1 - n_h, 1 - n_w)), _CHUNK):
+            yield transfer_matrices(lags, part)
+    else:
+        for part in torch.split(waves((n_h, n_w), grid), _CHUNK):
+            matrices = transfer_matrices(taps, part)
+            yield matrices @ matrices.mH
+
+
+def _autocorrelation(taps: Tensor) -> Tensor:
+    """``R_d = Σ_q W_{q+d} W_qᵀ`` (2·taps_h - 1, 2·taps_w - 1, out, out), from the most negative d on."""
+    n_h, n_w, k, _ = taps.shape
+    flat = taps.reshape(n_h * n_w * k, -1)
+    products = (flat @ flat.mT).reshape(n_h, n_w, k, n_h, n_w, k).permute(3, 4, 0, 1, 2, 5)
+    lags = products.new_zeros(2 * n_h - 1, 2 * n_w - 1, k, k)
+    for i in range(n_h):
+        for j in range(n_w):
+            lags[n_h - 1 - i : 2 * n_h - 1 - i, n_w - 1 - j : 2 * n_w - 1 - j] += products[i, j]
+    return lags
 
 
 def frequency_grid(taps: int, positions: int | None) -> tuple[int, float]:
@@ -71,6 +121,19 @@ def frequency_grid(taps: int, positions: int | None) -> tuple[int, float]:
     if positions is not None and positions + taps - 1 <= points:
         return positions + taps - 1, 1.0  # the convolution fits on a torus
     return points, 1.0 / math.cos(angle / points)
+
+
+def _grid(taps: Tensor, output_size: Pair | None) -> tuple[Pair, float, float]:
+    """The grid for the ``taps``, how much larger than on it the norm may be, and what rounding adds to its square.
+
+    The rounding is relative and covers the products, the sums, the phases and LAPACK: each is wrong by a multiple of
+    ``eps·‖Σ_q |W_q|‖_F² ≤ eps·n·‖W‖_F²`` with n taps, and ``‖W‖_F² ≤ k·(largest value on the grid)²`` by Parseval.
+    """
+    n_h, n_w, out, channels = taps.shape
+    height, width = (None, None) if output_size is None else output_size
+    (grid_h, factor_h), (grid_w, factor_w) = frequency_grid(n_h, height), frequency_grid(n_w, width)
+    rounding = 16 * EPS64 * (4 * n_h * n_w + out + channels) * n_h * n_w * min(out, channels)
+    return (grid_h, grid_w), factor_h * factor_w, rounding
 
 
 @torch.no_grad()
@@ -96,17 +159,28 @@ def convolution_norm(weight: Tensor, stride: Pair = (1, 1), output_size: Pair | 
     if scale == 0.0:
         return 0.0
     taps = polyphase(exact / scale, stride)
-    n_h, n_w, out, channels = taps.shape
-    height, width = (None, None) if output_size is None else output_size
-    (grid_h, factor_h), (grid_w, factor_w) = frequency_grid(n_h, height), frequency_grid(n_w, width)
-    square = 0.0
-    for part in torch.split(waves((n_h, n_w), (grid_h, grid_w)), _CHUNK):
-        matrices = transfer_matrices(taps, part)
-        gram = matrices @ matrices.mH if out <= channels else matrices.mH @ matrices
-        square = max(square, float(torch.linalg.eigvalsh(gram).max()))
-    # ‖W‖_F ≤ √min(out, channels)·(largest value on the grid), by Parseval: errors of the sum and of LAPACK against it
-    rounding = 16 * EPS64 * (n_h * n_w + out + channels) * math.sqrt(n_h * n_w * min(out, channels))
-    return math.sqrt(square) * scale * factor_h * factor_w * (1.0 + rounding)
+    grid, factor, rounding = _grid(taps, output_size)
+    square = max(float(torch.linalg.eigvalsh(grams).max()) for grams in gram_matrices(taps, grid))
+    return math.sqrt(square) * scale * factor * (1.0 + rounding)
+
+
+@torch.no_grad()
+def convolution_fits(
+    weight: Tensor, bound: float, stride: Pair = (1, 1), output_size: Pair | None = None
+) -> bool:
+    """Whether :func:`convolution_norm` is at most ``bound``, by Cholesky tests at a quarter of its price.
+
+    ``False`` may be a false alarm within rounding (and is said of NaN and infinity); ``True`` is not.
+    """
+    taps = polyphase(weight.detach().to("cpu", torch.float64), stride)
+    grid, factor, rounding = _grid(taps, output_size)
+    for grams in gram_matrices(taps * (factor / bound), grid):
+        slack = grams.neg_()
+        # of the square: 2·rounding is what convolution_norm adds, the rest what the factorisation may be wrong by
+        slack.diagonal(dim1=1, dim2=2).add_(1.0 - 4 * rounding)
+        if bool(torch.linalg.cholesky_ex(slack).info.any()):
+            return False
+    return True
 
 
 def conv2d_norm(conv: nn.Conv2d) -> float:
@@ -154,14 +228,15 @@ def random_paraunitary(out: int, channels: int, kernel: Pair, stride: Pair) -> T
 
 @torch.no_grad()
 def cut_norm(
-    weight: Tensor, stride: Pair, bound: float, directions: Tensor | None
+    weight: Tensor, stride: Pair, bound: float, directions: Tensor | None, output_size: Pair | None = None
 ) -> tuple[float, Tensor | None]:
     """One step of ``weight`` towards the kernels of norm ≤ ``bound``, in place; never away from any of them.
 
-    At the frequencies of a coarse grid, unit vectors u and v are found by a warm block power iteration. Every such
-    pair gives a half-space ``Re u*F(ω)v ≤ bound`` that holds the whole set; the weight is projected on the
-    half-space that is the mean of the violated ones, weighted by their violation (Pierra 1984, extrapolated
-    parallel projections). It *under*estimates the norm: a stand-in between optimizer steps, never a bound.
+    At the frequencies of a coarse grid (of the exact one, where the outputs are few), unit vectors u and v are found by
+    a warm block power iteration. Every such pair gives a half-space ``Re u*F(ω)v ≤ bound`` that holds the whole set;
+    the weight is projected on the half-space that is the mean of the violated ones, weighted by their violation
+    (Pierra 1984, extrapolated parallel projections). It *under*estimates the norm: a stand-in between optimizer
+    steps, never a bound.
 
     Args:
         directions: (frequencies, in, k) orthonormal v's of the last step, or ``None``.
@@ -172,28 +247,37 @@ def cut_norm(
     scale = float(weight.abs().max())
     if not 0.0 < scale < math.inf:
         return 0.0, directions
-    with torch.enable_grad():
-        leaf = (weight.detach() / scale).requires_grad_()
-        taps = polyphase(leaf, stride)
-        n_h, n_w, _, channels = taps.shape
-        grid = waves((n_h, n_w), (COARSE * n_h if n_h > 1 else 1, COARSE * n_w if n_w > 1 else 1)).to(
-            leaf.device
-        )
-        matrices = transfer_matrices(taps, grid)
-    fixed = matrices.detach()
+    taps = polyphase(weight / scale, stride)
+    n_h, n_w, out, channels = taps.shape
+    height, width = (math.inf, math.inf) if output_size is None else output_size
+    grid = int(min(_coarse(n_h), height + n_h - 1)), int(min(_coarse(n_w), width + n_w - 1))
+    phases = waves((n_h, n_w), grid).to(taps.device)
+    matrices = transfer_matrices(taps, phases)
     if directions is None:
         start = torch.randn(channels, min(channels, N_DIRECTIONS), generator=torch.Generator().manual_seed(0))
-        directions = start.expand(len(fixed), -1, -1)
-    right = torch.linalg.qr(((fixed @ directions.to(fixed)).mH @ fixed).mH).Q
-    left = fixed @ right
-    sizes = left.norm(dim=1, keepdim=True)
+        directions = start.expand(len(matrices), -1, -1)
+    right = torch.linalg.qr(((matrices @ directions.to(matrices)).mH @ matrices).mH).Q
+    left = matrices @ right
+    sizes = torch.view_as_real(left).square().sum(dim=(1, 3)).sqrt_().unsqueeze(1)
     violation = (sizes - bound / scale).clamp_min_(0.0)
     worst = float(violation.max())
     if not worst > 0.0:
         return 0.0, right
-    weights = left * (violation / sizes.clamp_min(1e-30))
-    with torch.enable_grad():
-        value = (weights.conj() * (matrices @ right)).real.sum()
-    (normal,) = torch.autograd.grad(value, leaf)
+    # the gradient of Σ violation·Re u*F(ω)v with respect to the taps
+    outer = (left * (violation / sizes.clamp_min(1e-30)) @ right.mH).flatten(1)
+    normal = (phases.to(outer).mH @ outer).real.reshape(n_h, n_w, out, channels)
+    normal = _inverse_polyphase(normal, stride, weight.shape)
     weight.sub_(normal, alpha=scale * float(violation.square().sum() / normal.square().sum()))
     return worst * scale / bound, right
+
+
+def _coarse(taps: int) -> int:
+    return COARSE * taps if taps > 1 else 1
+
+
+def _inverse_polyphase(taps: Tensor, stride: Pair, shape: torch.Size) -> Tensor:
+    """The kernel of ``shape`` that :func:`polyphase` turned into ``taps``."""
+    n_h, n_w, out, _ = taps.shape
+    phases = taps.reshape(n_h, n_w, out, -1, *stride).permute(2, 3, 0, 4, 1, 5)
+    kernel = phases.reshape(out, -1, n_h * stride[0], n_w * stride[1])
+    return kernel[:, :, : shape[2], : shape[3]]

@@ -71,7 +71,7 @@ class Parallel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (n, Σ sizes) to (n, Σ outputs)."""
-        slices = x.split(self.sizes, dim=-1)
+        slices = torch.split(x, list(self.sizes), dim=-1)
         return torch.cat([branch(part) for branch, part in zip(self.branches, slices, strict=True)], dim=-1)
 
     def extra_repr(self) -> str:

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from lipsrl._validation import positive_int
 from lipsrl.layers._base import Factors, LipschitzLayer
-from lipsrl.layers._convolution import Pair, convolution_norm, cut_norm, random_paraunitary
-from lipsrl.layers._linalg import MARGIN
+from lipsrl.layers._convolution import Pair, convolution_fits, convolution_norm, cut_norm, random_paraunitary
+from lipsrl.layers._linalg import MARGIN, check_finite
 from lipsrl.layers.activations import UNIT_SLOPE
 
 #: Activations that act on each unit alone, so that the layout of images does not matter.
@@ -49,12 +49,17 @@ class SpectralConv2d(LipschitzLayer):
         image_size: (height, width) of the input where it is always the same: the bound is then cheaper and tighter,
             and other sizes are refused. ``None``: the bound holds for every size.
 
+    Attributes:
+        slack: how far inside the bound (relative) kernels are put that were outside, as in
+            :class:`~lipsrl.layers.spectral.Spectral`.
+
     Raises:
         ValueError: an argument is out of range, or an activation that mixes units.
     """
 
     name: ClassVar[str] = "spectral-conv2d"
     weight: nn.Parameter
+    slack: float = MARGIN
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class SpectralConv2d(LipschitzLayer):
     def reset_parameters(self, gain: float) -> None:
         start = random_paraunitary(self.out_features, self.in_features, self.kernel_size, self.stride)
         start *= gain * self.bound * (1 - MARGIN) / convolution_norm(start, self.stride, self.output_size)
-        self.weight = nn.Parameter(start.to(self.bias.dtype))
+        self.weight = nn.Parameter(start.to(self.bias.dtype).contiguous())
         self._directions: Tensor | None = None  # warm start only: never part of what the layer means
 
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
@@ -106,23 +111,31 @@ class SpectralConv2d(LipschitzLayer):
     def lipschitz_bound(self) -> float:
         return convolution_norm(self.weight, self.stride, self.output_size)
 
+    def _fits(self) -> bool:
+        return convolution_fits(self.weight, self.bound, self.stride, self.output_size)
+
     @torch.no_grad()
     def project(self) -> bool:
-        norm = self.lipschitz_bound()
-        if norm <= self.bound:
+        if self._fits():
             return False
+        check_finite(self.weight)
         for _ in range(MAX_CUTS):
-            if self.project_cheaply() <= LAST_CUT:
+            if self._cut(self.bound * (1 - self.slack)) <= max(LAST_CUT, self.slack / 2):
                 break
-        exact, norm, margin = self.weight.double(), self.lipschitz_bound(), MARGIN
-        while norm > self.bound:
-            exact = exact * (self.bound * (1 - margin) / norm)
+        exact, slack = self.weight.double(), self.slack
+        while not self._fits():
+            exact = exact * (self.bound * (1 - slack) / self.lipschitz_bound())
             self.weight.copy_(exact)
-            norm, margin = self.lipschitz_bound(), 2 * margin
+            slack = 2 * slack
         return True
 
     def project_cheaply(self) -> float:
-        excess, self._directions = cut_norm(self.weight, self.stride, self.bound, self._directions)
+        return self._cut(self.bound)
+
+    def _cut(self, radius: float) -> float:
+        excess, self._directions = cut_norm(
+            self.weight, self.stride, radius, self._directions, self.output_size
+        )
         return excess
 
     def forward(self, x: Tensor) -> Tensor:

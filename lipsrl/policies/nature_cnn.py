@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from typing import Any
 
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from lipsrl._state import WeightKeeper
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.layers._linalg import EPS64
 from lipsrl.layers._plain import plain_linear
@@ -22,8 +23,11 @@ from lipsrl.layers.spectral import Spectral
 #: (channels, kernel, stride) of Mnih et al. 2015, "Human-level control through deep reinforcement learning".
 ARCHITECTURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 
+#: How far inside its set (relative) a layer is put that was outside: room for a few optimizer steps.
+SLACK = 0.01
 
-class LipschitzNatureCNN(BaseFeaturesExtractor):
+
+class LipschitzNatureCNN(WeightKeeper, BaseFeaturesExtractor):
     """SB3's ``NatureCNN`` with ``‖f(x) - f(x')‖₂ ≤ lipschitz_bound·‖x - x'‖₂``.
 
     x is the image as the extractor receives it: SB3 divides uint8 images by 255 before. Three convolutions in the
@@ -34,8 +38,11 @@ class LipschitzNatureCNN(BaseFeaturesExtractor):
             features_extractor_class=LipschitzNatureCNN, features_extractor_kwargs=dict(lipschitz_bound=2.0)))
         project_after_step(model.policy.optimizer, model.policy)
 
-    The train→eval transition projects exactly, and so do saving and loading. A write to the weights in eval mode is
-    not noticed: follow it by :meth:`project`. :meth:`lipschitz_bound` is always that of the weights as they are.
+    The train→eval transition projects exactly, and so do saving and loading, and the first forward in eval mode after
+    a copy or after a write that torch can tell (``load_from_vector``, ``optimizer.step``, in-place operations). A write
+    through ``.data`` in eval mode leaves no trace: follow it by :meth:`project`. :meth:`lipschitz_bound` is always that
+    of the weights as they are. Layers that were outside their set are put :data:`SLACK` inside it, so that not every
+    transition has to move them.
 
     Args:
         observation_space: image, channels first, at least 36×36.
@@ -80,8 +87,9 @@ class LipschitzNatureCNN(BaseFeaturesExtractor):
             assert conv.output_size is not None
             channels, (height, width) = out, conv.output_size
         self.linear = Spectral(channels * height * width, features_dim, name, bound=self.bound)
-        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
-        self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
+        for layer in self.layers:
+            layer.slack = SLACK
+        self._keep_state()
 
     @property
     def layers(self) -> list[SpectralConv2d | Spectral]:
@@ -90,6 +98,7 @@ class LipschitzNatureCNN(BaseFeaturesExtractor):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Map ``observations`` (n, channels, height, width) to (n, features_dim)."""
+        self._project_stale()
         for conv in self.convolutions:
             observations = conv(observations)
         features: Tensor = self.linear(observations.flatten(1))
@@ -102,10 +111,18 @@ class LipschitzNatureCNN(BaseFeaturesExtractor):
     def project(self) -> bool:
         """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed."""
         changed = [layer.project() for layer in self.layers]
+        self._refresh_cache()
         return any(changed)
+
+    def _project_stale(self) -> None:
+        if not self.training and not torch.compiler.is_compiling():
+            stamp = self._current_stamp()
+            if stamp is not None and stamp != self._stamp:  # None: functional_call put others in their place
+                self.project()
 
     def merge(self) -> nn.Sequential:
         """The same function as fresh ``nn.Conv2d``, ``nn.Flatten``, ``nn.Linear`` and activations."""
+        self._project_stale()
         modules: list[nn.Module] = []
         for layer in self.layers:
             if isinstance(layer, SpectralConv2d):
@@ -120,23 +137,8 @@ class LipschitzNatureCNN(BaseFeaturesExtractor):
         """Switch mode. Acts on transitions only: SB3 calls this at every ``predict``."""
         if mode == self.training:
             return self
-        if not mode:
+        if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
             self.project()
         super().train(mode)
+        self._refresh_cache()
         return self
-
-
-def _before_save(module: LipschitzNatureCNN, prefix: str, keep_vars: bool) -> None:
-    """Saved weights keep the bound, also in the middle of a training phase (cheap updates may overstep it)."""
-    module.project()
-
-
-def _after_load(module: LipschitzNatureCNN, _: Any) -> None:
-    """Loaded weights that break the bound are projected, and that is said."""
-    before = module.lipschitz_bound()
-    if module.project():
-        warnings.warn(
-            f"The loaded weights had Lipschitz bound {before:.4g} (allowed: {module.bound:g}, none of the convolutions "
-            "above 1) and were projected back. Load weights of a LipschitzNatureCNN with the same lipschitz_bound.",
-            stacklevel=2,
-        )

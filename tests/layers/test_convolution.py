@@ -17,9 +17,11 @@ from torch.nn import functional as F
 from lipsrl.layers import ACTIVATIONS, project_after_step
 from lipsrl.layers._convolution import (
     conv2d_norm,
+    convolution_fits,
     convolution_norm,
     cut_norm,
     frequency_grid,
+    gram_matrices,
     polyphase,
     random_paraunitary,
     transfer_matrices,
@@ -97,6 +99,41 @@ def test_bound_is_near_the_truth_on_large_images(kernel, stride):
         x /= x.norm()
     found = float(F.conv2d(x, weight, stride=stride, padding=kernel - 1).norm())
     assert found <= convolution_norm(weight, (stride, stride)) <= 1.02 * found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    output_size=st.one_of(st.none(), st.tuples(st.integers(1, 9), st.integers(1, 9))),
+    excess=st.sampled_from([-0.5, -1e-6, -1e-10, -1e-13, 0.0, 1e-13, 1e-10, 1e-6, 1.0]),
+    scale=st.sampled_from([1e-20, 1.0, 1e20]),
+    seed=st.integers(0, 10_000),
+)
+def test_the_fast_check_is_never_wrong_about_a_kernel_that_is_too_large(
+    kernel, stride, channels, output_size, excess, scale, seed
+):
+    torch.manual_seed(seed)
+    weight = torch.randn(*channels, *kernel, dtype=torch.float64)
+    weight = (weight.sign() if seed % 2 else weight) * scale
+    norm = convolution_norm(weight, stride, output_size)
+    fits = convolution_fits(weight * (1 + excess), norm, stride, output_size)
+    if fits:
+        assert convolution_norm(weight * (1 + excess), stride, output_size) <= norm
+    if abs(excess) >= 1e-6:
+        assert fits is (excess < 0)
+
+
+@pytest.mark.parametrize("grid", [(20, 30), (2, 3)], ids=["few taps", "few frequencies"])
+@pytest.mark.parametrize("channels", [(2, 5), (5, 2)])
+def test_gram_matrices_are_those_of_the_transfer_matrices(channels, grid):
+    taps = torch.randn(2, 3, *channels, dtype=torch.float64)
+    found = list(gram_matrices(taps, grid))
+    assert len(found) == (2 if grid == (20, 30) else 1), "in chunks"
+    matrices = transfer_matrices(taps, waves((2, 3), grid))
+    expected = matrices @ matrices.mH if channels[0] < channels[1] else (matrices.mH @ matrices).conj()
+    torch.testing.assert_close(torch.cat(found), expected.resolve_conj())
 
 
 @pytest.mark.parametrize("taps", [2, 3, 4])
@@ -181,6 +218,22 @@ def test_cut_never_moves_away_from_a_feasible_kernel():
             assert float((weight - feasible).norm()) <= distance
             distance = float((weight - feasible).norm())
         assert excess > 0, "nothing was cut"
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((5, 4), (2, 3)), ((3, 3), (1, 1))])
+def test_cut_lands_on_the_half_space(kernel, stride):
+    """The mean of the violated half-spaces, weighted by their violation: Σ v·(Re u*F(ω)v - bound) = 0 afterwards."""
+    weight = torch.randn(3, 2, *kernel, dtype=torch.float64)
+    shape = tuple(polyphase(weight, stride).shape[:2])
+    grid = waves(shape, tuple(3 * n if n > 1 else 1 for n in shape))
+    before = transfer_matrices(polyphase(weight, stride), grid)
+    _, right = cut_norm(weight, stride, 1.0, None)
+    after = transfer_matrices(polyphase(weight, stride), grid)
+    left = before @ right
+    sizes = left.norm(dim=1, keepdim=True)
+    values = ((left / sizes).conj() * (after @ right)).real.sum(dim=1, keepdim=True)
+    violation = (sizes - 1.0).clamp_min(0.0)
+    assert float((violation * (values - 1.0)).sum()) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_cut_where_the_transfer_matrix_vanishes():
@@ -272,6 +325,21 @@ def test_projection_leaves_what_is_not_too_large():
     layer.project()
     assert_sound(layer)
     assert float((layer.weight.detach() * before).sum()) >= 0.75 * float(before.square().sum())
+
+
+def test_slack_leaves_room_for_small_steps():
+    layer = make()
+    layer.slack = 0.02
+    train(layer, project_after_step(torch.optim.Adam(layer.parameters(), lr=1e-2), layer), 5)
+    assert layer.project() is True
+    norm = layer.lipschitz_bound()
+    assert 1.5 * 0.97 <= norm <= 1.5 * 0.995
+    with torch.no_grad():
+        layer.weight.mul_(1.49 / norm)
+        assert layer.project() is False
+        layer.weight.mul_(1.51 / 1.49)
+        assert layer.project() is True
+    assert_sound(layer)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e20, 0.0])

@@ -155,6 +155,62 @@ def test_target_network_in_eval_mode_follows_polyak():
         assert target.lipschitz_bound() <= BOUND * (1 + TOLERANCE)
 
 
+def double_in_place(net):
+    net.linear.weight.mul_(2.0)
+
+
+def double_by_vector(net):
+    """As SB3's ``load_from_vector`` does."""
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(net.parameters()) * 2, net.parameters())
+
+
+@pytest.mark.parametrize("act", [lambda net, x: net(x), lambda net, x: net.merge()], ids=["forward", "merge"])
+@pytest.mark.parametrize("write", [double_in_place, double_by_vector])
+def test_writes_in_eval_mode_are_projected_before_acting(write, act):
+    net, x = trained().eval(), torch.rand(2, *SPACE.shape)
+    before = copy.deepcopy(net.state_dict())
+    act(net, x)
+    assert all(torch.equal(before[k], v) for k, v in net.named_parameters()), "nothing was written"
+    with torch.no_grad():
+        write(net)
+    assert net.lipschitz_bound() > 1.9 * BOUND
+    act(net, x)
+    assert net.lipschitz_bound() <= BOUND
+
+
+def test_the_first_forward_of_a_copy_in_eval_mode_projects():
+    net = trained().eval()
+    net.linear.weight.data.mul_(2.0)  # leaves no trace
+    net(torch.rand(2, *SPACE.shape))
+    assert net.lipschitz_bound() > 1.9 * BOUND
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), copy.deepcopy(net).double()):
+        twin(torch.rand(2, *SPACE.shape, dtype=twin.linear.weight.dtype))
+        assert twin.lipschitz_bound() <= BOUND
+
+
+def test_weights_in_the_place_of_its_own_are_left_alone():
+    net, x = trained().eval(), torch.rand(2, *SPACE.shape)
+    others = {name: 2 * p.detach() for name, p in net.named_parameters()}
+    before = copy.deepcopy(dict(net.named_parameters()))
+    torch.func.functional_call(net, others, (x,))
+    assert all(torch.equal(before[k], v) for k, v in net.named_parameters())
+
+
+def test_not_every_transition_moves_the_weights():
+    """Small optimizer steps fit into the slack; the bound holds all the same."""
+    net = trained(10)
+    optimizer = project_after_step(torch.optim.Adam(net.parameters(), lr=3e-4), net)
+    moved = []
+    for _ in range(10):
+        net.eval()
+        assert net.lipschitz_bound() <= BOUND
+        net.train()
+        train(net, optimizer, 1)
+        moved.append(net.project())
+    assert any(moved)
+    assert not all(moved)
+
+
 @pytest.mark.parametrize(
     ("space", "arguments", "message"),
     [

@@ -179,7 +179,8 @@ def normalised():
         (lambda: VecNormalize(normalised()), "a second VecNormalize"),
         (lambda: VecNormalize(Louder(normalised())), "a second VecNormalize"),
         (lambda: Louder(normalised()), "Louder"),
-        (lambda: VecFrameStack(normalised(), 2), "VecFrameStack"),
+        (lambda: Louder(VecFrameStack(normalised(), 2)), "Louder"),
+        (lambda: VecFrameStack(VecNormalize(VecFrameStack(DummyVecEnv([Arm]), 2)), 2), "of shape"),
     ],
 )
 def test_normalisation_that_is_not_the_whole_way_is_refused(env, named):
@@ -205,9 +206,13 @@ def test_the_normalisation_below_harmless_wrappers_is_found(env):
 
 
 def test_a_normalisation_inside_the_environment_is_named():
-    assert any(
-        "NormalizeObservation" in text for text in certify(stock(env=NormalizeObservation(Arm()))).warnings
-    )
+    model = stock(env=NormalizeObservation(Arm()))
+    assert "normalize_observation" in {factor.name for factor in certify(model).factors}
+    envs = [NormalizeObservation(Arm()), NormalizeObservation(Arm())]
+    envs[0].reset(seed=0)  # the statistics of one alone move on
+    envs[0].obs_rms.var[:] = 4.0
+    apart = stock(env=DummyVecEnv([lambda: envs[0], lambda: envs[1]]))
+    assert any("NormalizeObservation" in text for text in certify(apart).warnings)
     assert not certify(stock()).warnings
 
 

@@ -1,0 +1,82 @@
+"""What constrained networks do about their weights outside training: writes in eval mode, saving, loading."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import nn
+
+
+class WeightKeeper(nn.Module, ABC):
+    """A network that projects in eval mode after writes that torch can tell, before it is saved, and after loading.
+
+    Subclasses call :meth:`_keep_state` at the end of their constructor, and :meth:`_refresh_cache` whenever their
+    weights are inside their sets. Copies and pickles start without a stamp: their first forward in eval mode projects.
+    """
+
+    bound: float
+    _watched: list[dict[str, Any]] | None = None
+    _stamp: list[tuple[int, int]] | None = None  # of the weights that were last seen inside their sets
+
+    @abstractmethod
+    def lipschitz_bound(self) -> float:
+        """Sound upper bound of the Lipschitz constant of the weights as they are now, computed in float64."""
+
+    @abstractmethod
+    def project(self) -> bool:
+        """Put every layer exactly back into its set. Returns whether any changed."""
+
+    def _keep_state(self) -> None:
+        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+        self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
+
+    def _refresh_cache(self) -> None:
+        """To be called when the weights are inside their sets."""
+        self._stamp = None if self.training else self._current_stamp()
+
+    def _current_stamp(self) -> list[tuple[int, int]] | None:
+        """What tells most writes to the weights, in 2 µs; ``None`` if they are not the module's own Parameters."""
+        if self._watched is None:
+            self._watched = [m._parameters for m in self.modules() if m._parameters]
+        stamp = []
+        try:
+            for parameters in self._watched:
+                for p in parameters.values():
+                    if p is not None:
+                        if type(p) is not nn.Parameter:
+                            return None
+                        stamp.append((p.data_ptr(), p._version))
+        except RuntimeError:  # made in inference mode: they count no versions, and nobody trains them
+            return []
+        return stamp
+
+    def _apply(self, fn: Any, recurse: bool = True) -> WeightKeeper:
+        self._stamp = None  # memory may be reused at the same address
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.pop("_stamp", None)
+        state.pop("_watched", None)
+        return state
+
+
+def _before_save(module: WeightKeeper, prefix: str, keep_vars: bool) -> None:
+    """Saved weights keep the bound, also in the middle of a training phase (cheap updates may overstep it)."""
+    if module.lipschitz_bound() > module.bound:
+        module.project()
+
+
+def _after_load(module: WeightKeeper, _: Any) -> None:
+    """Loaded weights that break the bound are projected, and that is said."""
+    before = module.lipschitz_bound()
+    if before > module.bound and module.project():
+        warnings.warn(
+            f"The loaded weights had Lipschitz bound {before:.4g} > {module.bound:g} and were projected back. "
+            "Load weights that were trained with the same lipschitz_bound and layer to keep them as they are.",
+            stacklevel=2,
+        )
+    module._refresh_cache()
