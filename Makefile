@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help install test slow-test lint format demo benchmarks clean
+.PHONY: help install test slow-test sb3-suite lint format demo benchmarks clean
 
 help:            ## Show the targets.
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
 
 install: $(STAMP)  ## Create .venv and install lipsrl with the tested versions.
 
@@ -24,6 +24,9 @@ test: $(STAMP)     ## Run the tests.
 
 slow-test: $(STAMP) ## Run the long studies marked `slow`.
 	$(BIN)/python -m pytest -q -m slow
+
+sb3-suite: $(STAMP) ## Stable-Baselines3's own tests, fetched now, on our policies (5 minutes).
+	$(BIN)/python -m tests.sb3_suite
 
 lint: $(STAMP)     ## Ruff (check, format), mypy strict, import floors.
 	$(BIN)/ruff check .

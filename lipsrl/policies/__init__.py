@@ -13,6 +13,7 @@ from lipsrl.policies._aliases import ALIAS, ALIASES, register_aliases
 from lipsrl.policies._unsupported import UnsupportedPolicy
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
+from lipsrl.policies.schedule import LipschitzSchedule
 
 register_aliases()
 
@@ -22,6 +23,7 @@ __all__ = [
     "ActorParts",
     "LipschitzCombinedExtractor",
     "LipschitzNatureCNN",
+    "LipschitzSchedule",
     "Promise",
     "UnsupportedPolicy",
     "actor_network",

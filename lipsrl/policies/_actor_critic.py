@@ -37,6 +37,10 @@ class LipschitzActorCritic(LipschitzPolicy, CopyableDistribution):
         policy: Any = self
         return None if self.options.unconstrained else policy.mlp_extractor.policy_net.network
 
+    def _n_outputs(self) -> int:
+        policy: Any = self
+        return output_features(policy.action_space)
+
     def _build_mlp_extractor(self) -> None:
         policy: Any = self
         if self.options.unconstrained:
@@ -45,7 +49,7 @@ class LipschitzActorCritic(LipschitzPolicy, CopyableDistribution):
         half_range = action_half_range(policy.action_space) if policy.squash_output else None
         network = self.options.network(
             self.found_parts(policy.pi_features_extractor),
-            output_features(policy.action_space),
+            self._n_outputs(),
             hidden_of(policy.net_arch, "pi"),
             half_range,
         )

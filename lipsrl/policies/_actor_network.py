@@ -181,8 +181,8 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     body, promise = actor.body, None
     if constrained is not None:
         body = list(constrained.merge())
-        promise = Promise(constrained, tuple(found), actor.outputs(constrained))
-        body[-1] = first_rows(body[-1], promise.out_features)
+        promise = Promise(constrained, tuple(found), actor.n_outputs or constrained.out_features)
+        body[-1] = _first_rows(body[-1], promise.out_features)
     network = nn.Sequential(*_plain(policy, [*front, *body, *actor.tail]))
     network.requires_grad_(False).eval()
     result = _with_head(
@@ -192,6 +192,11 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     if differs_from_predict(policy, copy.deepcopy(network).double(), **head):
         raise _refuse(policy, "its predict() returns other actions than its linear layers and activations")
     return result
+
+
+def _first_rows(linear: nn.Module, n: int) -> nn.Linear:
+    assert isinstance(linear, nn.Linear)
+    return plain_linear(linear.weight[:n].detach(), linear.bias[:n].detach())
 
 
 def _with_head(

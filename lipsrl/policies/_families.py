@@ -31,6 +31,7 @@ class Actor:
         tail: what follows the body or the constrained network.
         squash: tanh follows.
         own: (object, SB3's class, methods) between observation and action.
+        n_outputs: how many of the constrained network's outputs are the actor's; ``None`` for all.
     """
 
     extractor: nn.Module
@@ -39,6 +40,7 @@ class Actor:
     squash: bool
     own: Sequence[tuple[Any, type, tuple[str, ...]]]
     tail: list[nn.Module] = field(default_factory=list)
+    n_outputs: int | None = None
 
     def foreign_method(self) -> str | None:
         """``Class.method`` of the first step that is not SB3's own, or ``None``."""
@@ -110,9 +112,12 @@ def _squashed(policy: Any, base: type) -> Actor:
     actor = policy.actor
     names = ("_predict", "forward", "extract_features", "get_action_dist_params")
     # gSDE: a Hardtanh behind the mean
+    inner: Any
     inner, tail = (actor.mu[0], list(actor.mu)[1:]) if isinstance(actor.mu, nn.Sequential) else (actor.mu, [])
     body = [actor.latent_pi, inner]
-    return Actor(actor.features_extractor, actor.normalize_images, body, True, [(actor, base, names)], tail)
+    own: Any = [(actor, base, names)]
+    n_outputs = int(inner.out_features)
+    return Actor(actor.features_extractor, actor.normalize_images, body, True, own, tail, n_outputs)
 
 
 def _quantiles(policy: Any) -> Actor:

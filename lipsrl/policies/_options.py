@@ -86,7 +86,8 @@ class LipschitzOptions:
             positive_finite(name, value)
             if _is_infinite(lipschitz_bound):
                 raise ValueError(
-                    f"{name}={value!r} needs a finite lipschitz_bound: with lipschitz_bound=inf the policy is SB3's own."
+                    f"{name}={value!r} needs a finite lipschitz_bound: with lipschitz_bound=inf the policy is "
+                    "SB3's own."
                 )
         chosen = activation if activation is not None else activation_fn
         return cls(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -16,9 +15,11 @@ from stable_baselines3.common.torch_layers import (
 )
 from torch import nn
 
-from lipsrl.layers import LipschitzLayer, project_after_step
+from lipsrl._state import WeightKeeper
+from lipsrl.layers import LearnedBudget, LipschitzLayer, project_after_step
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import Part, parts
+from lipsrl.policies._lone_layers import ProjectsLoneLayers, after_load, before_save, project_lone_layers
 from lipsrl.policies._options import (
     LipschitzOptions,
     check_features_extractor,
@@ -36,7 +37,7 @@ _CONSTRAINED: dict[Any, type[BaseFeaturesExtractor]] = {
 }
 
 
-class LipschitzPolicy(nn.Module):
+class LipschitzPolicy(ProjectsLoneLayers):
     """Mixin to stand before an SB3 policy class: takes lipsrl's keyword arguments and passes the others on.
 
     Attributes:
@@ -102,8 +103,14 @@ class LipschitzPolicy(nn.Module):
             self._constrain(kwargs)
         super().__init__(*args, **kwargs)
         if not self.options.unconstrained:
-            self.register_state_dict_pre_hook(_before_save)  # type: ignore[no-untyped-call]
-            self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+            self._make_contiguous()
+            self.register_state_dict_pre_hook(before_save)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(after_load)  # type: ignore[no-untyped-call]
+
+    def _make_contiguous(self) -> None:
+        """Torch's ``parameters_to_vector`` takes no other parameters."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.contiguous()
 
     def _constrain(self, kwargs: dict[str, Any]) -> None:
         """SB3's arguments for the constrained policy, in place."""
@@ -143,7 +150,9 @@ class LipschitzPolicy(nn.Module):
         """
         policy: Any = self
         if self.options.unconstrained:
-            raise ValueError("lipschitz_bound=inf cannot be changed: the policy is SB3's own. Start from a finite K.")
+            raise ValueError(
+                "lipschitz_bound=inf cannot be changed: the policy is SB3's own. Start from a finite K."
+            )
         for network in (policy.lipschitz_network, *self.lipschitz_targets()):
             network.set_bound(bound)
         options = dataclasses.replace(self.options, lipschitz_bound=float(bound))
@@ -151,21 +160,13 @@ class LipschitzPolicy(nn.Module):
             if getattr(module, "options", None) is not None:
                 module.options = options  # type: ignore[assignment]
 
-    def set_training_mode(self, mode: bool) -> None:
-        """SB3's, which also projects what does not project itself."""
-        if not mode and self.training:
-            for layer in _lone_layers(self):
-                layer.project()
-        super().set_training_mode(mode)  # type: ignore[misc]
-
     def load_from_vector(self, vector: Any) -> None:
         """SB3's, then the exact projection: it writes where no optimizer and no version counter sees it."""
         super().load_from_vector(vector)  # type: ignore[misc]
         for module in self.modules():
-            if isinstance(module, (LipschitzMLP, LipschitzNatureCNN)):
+            if isinstance(module, WeightKeeper):
                 module.project()
-        for layer in _lone_layers(self):
-            layer.project()
+        project_lone_layers(self)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
@@ -184,32 +185,20 @@ class LipschitzPolicy(nn.Module):
 def hold(
     optimizer: torch.optim.Optimizer, module: nn.Module, *, exact: bool = False
 ) -> torch.optim.Optimizer:
-    """:func:`project_after_step`, if there is something constrained; else the optimizer stays SB3's own."""
-    if any(isinstance(m, LipschitzLayer) for m in module.modules()):
-        return project_after_step(optimizer, module, exact=exact)
-    return optimizer
+    """:func:`project_after_step` for what is constrained in ``module`` and stepped by ``optimizer``.
 
-
-def _lone_layers(module: nn.Module) -> Iterator[LipschitzLayer]:
-    if isinstance(module, LipschitzLayer):
-        yield module
-    elif not isinstance(module, (LipschitzMLP, LipschitzNatureCNN)):
-        for child in module.children():
-            yield from _lone_layers(child)
-
-
-def _before_save(module: LipschitzPolicy, prefix: str, keep_vars: bool) -> None:
-    """Saved weights keep the bound, also in the middle of a training phase; networks see to it themselves."""
-    for layer in _lone_layers(module):
-        layer.project()
-
-
-def _after_load(module: LipschitzPolicy, _: Any) -> None:
-    """Loaded weights that break their bound are projected, and that is said; networks see to it themselves."""
-    if any([layer.project() for layer in _lone_layers(module)]):
-        warnings.warn(
-            "Loaded weights of the features extractor were outside their set and were projected back.", stacklevel=2
-        )
+    Nothing else: SAC's critic may share a features extractor that only the actor's optimizer steps, and whose weights
+    the actor's graph still needs when the critic's has stepped. Without anything constrained the optimizer stays SB3's.
+    """
+    stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    constrained = [
+        m
+        for m in module.modules()
+        if isinstance(m, (LipschitzLayer, LearnedBudget)) and any(id(p) in stepped for p in m.parameters())
+    ]
+    return (
+        project_after_step(optimizer, nn.ModuleList(constrained), exact=exact) if constrained else optimizer
+    )
 
 
 def hidden_of(net_arch: Any, key: str) -> list[int]:

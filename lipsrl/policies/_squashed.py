@@ -6,24 +6,26 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from lipsrl._validation import positive_finite
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._adapters import CopyableDistribution, LatentNetwork, OutputLayer
 from lipsrl.policies._front import parts
+from lipsrl.policies._lone_layers import ProjectsLoneLayers
 from lipsrl.policies._options import LipschitzOptions
 from lipsrl.policies._policy import LipschitzPolicy, hold
 from lipsrl.policies._spaces import action_half_range
-
 
 #: SB3 and sb3-contrib clamp log σ to [-20, 2].
 LARGEST_STD = math.exp(2)
 
 
-class LipschitzSquashedActor(CopyableDistribution):
+class LipschitzSquashedActor(ProjectsLoneLayers, CopyableDistribution):
     """Mixin before SB3's ``Actor``.
 
     ``log_std`` stays a free head on the latent, or with ``log_std_lipschitz_bound`` is further outputs of the
@@ -58,11 +60,24 @@ class LipschitzSquashedActor(CopyableDistribution):
         network: LipschitzMLP = actor.latent_pi.network
         return network
 
+    @torch.no_grad()
+    def rescale_log_std(self, scale: float) -> None:
+        """Give log σ another unit in the constrained network's output; the function stays as it is."""
+        head, unit = self.lipschitz_network.head, self.lipschitz_network.output_scale
+        assert unit is not None
+        n_actions = unit.numel() // 2
+        old = unit[n_actions:].clone()
+        unit[n_actions:] = scale
+        for parameter in (head.weight, head.bias):
+            assert isinstance(parameter, nn.Parameter)
+            rows = parameter[n_actions:]
+            rows.mul_((unit[n_actions:] / old).reshape(-1, *[1] * (rows.ndim - 1)))
+
     def sampled_action_bound(self, noise: Any) -> float:
         """Lipschitz constant of the *sampled* action for a fixed draw ``noise`` ξ (act,) of the standard normal.
 
-        The sample is ``a = h·tanh(μ + σξ) + c`` with half range h. With L = ``log_std_lipschitz_bound`` and s = K / L the
-        network promises ``‖(h·Δμ, s·Δ log σ)‖ ≤ K·‖Δo / observation_scale‖``. Differentiating at fixed ξ,
+        The sample is ``a = h·tanh(μ + σξ) + c`` with half range h. With L = ``log_std_lipschitz_bound`` and s = K / L
+        the network promises ``‖(h·Δμ, s·Δ log σ)‖ ≤ K·‖Δo / observation_scale‖``. Differentiating at fixed ξ,
 
             da_i = sech²(·)·(h_i dμ_i + (h_i σ_i ξ_i / s)·(s d log σ_i)),
 
@@ -81,7 +96,9 @@ class LipschitzSquashedActor(CopyableDistribution):
         half_range = action_half_range(actor.action_space)
         draw = np.abs(np.asarray(noise, dtype=np.float64)).reshape(-1)
         if draw.shape != half_range.shape or not np.isfinite(draw).all():
-            raise ValueError(f"noise must be {half_range.size} finite numbers, one per action, received {noise!r}.")
+            raise ValueError(
+                f"noise must be {half_range.size} finite numbers, one per action, received {noise!r}."
+            )
         spread = self.options.log_std_lipschitz_bound * LARGEST_STD * float((half_range * draw).max())
         bound = self.options.lipschitz_bound
         total = math.hypot(bound, spread) if self.options.norm == "l2" else bound + spread
@@ -124,6 +141,13 @@ class LipschitzSquashedPolicy(LipschitzPolicy):
         """The constrained network: observation features → mean before tanh. ``None`` with an infinite bound."""
         policy: Any = self
         return None if self.options.unconstrained else policy.actor.lipschitz_network
+
+    def set_lipschitz_bound(self, bound: float) -> None:
+        policy: Any = self
+        limit = self.options.log_std_lipschitz_bound
+        if limit is not None:  # the promise on log σ does not move with K
+            policy.actor.rescale_log_std(positive_finite("lipschitz_bound", bound) / limit)
+        super().set_lipschitz_bound(bound)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         if self.options.unconstrained:

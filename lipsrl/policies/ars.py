@@ -28,7 +28,9 @@ class MlpPolicy(LipschitzPolicy, ARSPolicy):
         if self.options.unconstrained:
             return
         if not with_bias:
-            raise ValueError("with_bias=False is not supported: a constrained layer has a bias. Leave it out.")
+            raise ValueError(
+                "with_bias=False is not supported: a constrained layer has a bias. Leave it out."
+            )
         half_range = action_half_range(self.action_space) if self.squash_output else None
         network = self.options.network(
             self.found_parts(self.features_extractor),
@@ -37,6 +39,7 @@ class MlpPolicy(LipschitzPolicy, ARSPolicy):
             half_range,
         )
         self.action_net = nn.Sequential(network, nn.Tanh()) if self.squash_output else nn.Sequential(network)
+        self._make_contiguous()
 
     @property
     def lipschitz_network(self) -> LipschitzMLP | None:

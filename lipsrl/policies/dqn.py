@@ -10,11 +10,12 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
+from lipsrl.policies._lone_layers import ProjectsLoneLayers
 from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions
 from lipsrl.policies._policy import LipschitzPolicy, hold
 
 
-class LipschitzQNetwork(QNetwork):
+class LipschitzQNetwork(ProjectsLoneLayers, QNetwork):
     """DQN's network around one constrained network: features → Q-values."""
 
     def __init__(self, *args: Any, options: LipschitzOptions, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 
@@ -14,6 +15,10 @@ class MlpPolicy(LipschitzActorCritic, MaskableActorCriticPolicy):  # type: ignor
     Arguments and promise: see :class:`lipsrl.policies.ppo.MlpPolicy`. A mask that itself follows the observation is
     outside the promise.
     """
+
+    def _n_outputs(self) -> int:
+        n = super()._n_outputs()
+        return 2 * n if isinstance(self.action_space, spaces.MultiBinary) else n  # a bit is a choice of two
 
 
 class CnnPolicy(MlpPolicy):

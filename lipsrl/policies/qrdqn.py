@@ -10,11 +10,12 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
+from lipsrl.policies._lone_layers import ProjectsLoneLayers
 from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, mean_scale
 from lipsrl.policies._policy import LipschitzPolicy, hold
 
 
-class LipschitzQuantileNetwork(QuantileNetwork):
+class LipschitzQuantileNetwork(ProjectsLoneLayers, QuantileNetwork):
     """QR-DQN's network around one constrained network, whose mean over the quantiles keeps the promise."""
 
     def __init__(self, *args: Any, options: LipschitzOptions, **kwargs: Any) -> None:

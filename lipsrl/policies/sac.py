@@ -9,7 +9,7 @@ from lipsrl.policies._squashed import LipschitzSquashedActor, LipschitzSquashedP
 
 
 class LipschitzActor(LipschitzSquashedActor, Actor):
-    """SAC's actor around one constrained network; ``log_std`` stays a free head on the latent."""
+    """SAC's actor around one constrained network."""
 
 
 class MlpPolicy(LipschitzSquashedPolicy, SACPolicy):
@@ -20,13 +20,16 @@ class MlpPolicy(LipschitzSquashedPolicy, SACPolicy):
         ‖π(o) - π(o′)‖₂ ≤ lipschitz_bound · ‖(o - o′) / observation_scale‖₂
 
     through features extractor, network, tanh and rescaling to the action space. It is about the deterministic
-    action: the standard deviation of SAC's sampled actions is itself a free function of the observation.
+    action: the standard deviation of SAC's sampled actions is a free function of the observation, unless
+    ``log_std_lipschitz_bound`` makes it one of known steepness.
 
     Args:
         lipschitz_bound, layer, norm, budget, observation_scale, activation, features_extractor_class:
             see :class:`lipsrl.policies.ppo.MlpPolicy`.
         critic_lipschitz_bound: K of each Q-network, per unit of the observation and of the action in [-1, 1] jointly;
             ``None``: the critics stay plain.
+        log_std_lipschitz_bound: ‖log σ(o) - log σ(o′)‖ ≤ this · ‖(o - o′) / observation_scale‖. The sampled action then
+            has a Lipschitz constant for each fixed noise, ``policy.actor.sampled_action_bound(noise)``. Not with gSDE.
 
     Other arguments are those of :class:`stable_baselines3.sac.policies.SACPolicy`.
 

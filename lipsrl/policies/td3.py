@@ -11,13 +11,14 @@ from torch import nn
 
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
+from lipsrl.policies._lone_layers import ProjectsLoneLayers
 from lipsrl.policies._options import LipschitzOptions
 from lipsrl.policies._policy import LipschitzPolicy, hold
 from lipsrl.policies._spaces import action_half_range
 from lipsrl.policies._squashed import LipschitzContinuousCritic
 
 
-class LipschitzActor(Actor):
+class LipschitzActor(ProjectsLoneLayers, Actor):
     """TD3's actor: one constrained network, then tanh."""
 
     def __init__(self, *args: Any, options: LipschitzOptions, **kwargs: Any) -> None:
@@ -78,8 +79,9 @@ class MlpPolicy(LipschitzPolicy, TD3Policy):
         if isinstance(self.actor, LipschitzActor):
             self.actor.lipschitz_network.cache_in_eval = True  # not the target's: it is written in eval mode
             hold(self.actor.optimizer, self.actor, exact=True)
-            # a shared features extractor is stepped by the critic's optimizer as well
-            hold(self.critic.optimizer, self.critic, exact=True)
+            # a shared features extractor is stepped by the critic's optimizer as well; a free critic promises nothing
+            promised = self.share_features_extractor or self.options.critic_lipschitz_bound is not None
+            hold(self.critic.optimizer, self.critic, exact=promised)
 
 
 class CnnPolicy(MlpPolicy):

@@ -12,7 +12,7 @@ from lipsrl.policies._squashed import LipschitzSquashedActor, LipschitzSquashedP
 
 
 class LipschitzActor(LipschitzSquashedActor, Actor):
-    """TQC's actor around one constrained network; ``log_std`` stays a free head on the latent."""
+    """TQC's actor around one constrained network."""
 
 
 class LipschitzCritic(Critic):

@@ -101,6 +101,19 @@ def test_never_below_the_truth_and_never_above_the_product(sizes, activation):
         assert bound.lipschitz <= fast.lipschitz * (1 + 1e-3) <= product_bound(net) * (1 + 2e-3)
 
 
+@pytest.mark.parametrize("sizes", [(4, 8, 8, 2), (6, 24, 24, 24, 3)])
+def test_rescaled_units_change_nothing(sizes):
+    """ReLU is homogeneous: what scales a unit's row and its column's inverse scales λ, over twelve decades here."""
+    net = network(sizes)
+    before = lipsdp_bound(chain_of(net)).lipschitz
+    layers = [module for module in net if isinstance(module, nn.Linear)]
+    for layer, following in itertools.pairwise(layers):
+        factor = 10.0 ** torch.empty(layer.out_features, dtype=torch.float64).uniform_(-3, 3)
+        layer.weight.mul_(factor.unsqueeze(1))
+        following.weight.div_(factor)
+    assert lipsdp_bound(chain_of(net)).lipschitz == pytest.approx(before, rel=1e-3)
+
+
 def test_ellipsoid_bounds_every_direction():
     net = network((3, 16, 16, 2), seed=3)
     bound = lipsdp_bound(chain_of(net))
@@ -111,7 +124,7 @@ def test_ellipsoid_bounds_every_direction():
     allowed = torch.einsum("ni,ij,nj->n", d, bound.matrix, d)
     assert bool((moved <= allowed).all())
     for i, per_input in enumerate(bound.per_input):
-        alone = lipsdp_bound(chain_of(net).of_input(i))
+        alone = lipsdp_bound(chain_of(net).of_inputs(torch.tensor([i])))
         assert alone.lipschitz <= per_input * (1 + 1e-3)
 
 

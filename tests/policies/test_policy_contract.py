@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 
 import lipsrl
@@ -337,7 +338,11 @@ def test_zip_loads_where_only_sb3_was_imported(tmp_path):
             {"observation_scale": "abc"},
             "observation_scale must be one number > 0 or 3 of them, received 'abc'",
         ),
-        ({"critic_lipschitz_bound": 3.0}, "critic_lipschitz_bound=3.0 is not supported"),
+        ({"critic_lipschitz_bound": -3.0}, "critic_lipschitz_bound must be a finite number > 0, received -3"),
+        (
+            {"critic_lipschitz_bound": 3.0, "lipschitz_bound": float("inf")},
+            "critic_lipschitz_bound=3.0 needs a finite lipschitz_bound",
+        ),
     ],
 )
 def test_bad_input_is_named(algorithm, arguments, message):
@@ -345,22 +350,16 @@ def test_bad_input_is_named(algorithm, arguments, message):
         build(algorithm, **arguments)
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "env"), [(TD3, "Pendulum-v1"), (DDPG, "Pendulum-v1"), (DQN, "CartPole-v1")]
-)
-def test_other_algorithms_say_so(algorithm, env):
-    with pytest.raises(ValueError, match="available for PPO, A2C and SAC"):
-        algorithm("LipschitzMlpPolicy", env, policy_kwargs={"lipschitz_bound": K})
+def test_what_an_algorithm_has_not_is_refused():
+    for argument in ("critic_lipschitz_bound", "log_std_lipschitz_bound"):
+        with pytest.raises(ValueError, match=rf"{argument}=1\.0 is not supported"):
+            DQN("LipschitzMlpPolicy", "CartPole-v1", policy_kwargs={"lipschitz_bound": K, argument: 1.0})
+    kwargs = {"lipschitz_bound": K, "log_std_lipschitz_bound": 1.0}
+    with pytest.raises(ValueError, match="without gSDE"):
+        SAC("LipschitzMlpPolicy", Box2D(), use_sde=True, policy_kwargs=kwargs)
 
 
-def test_uncovered_spaces_and_extractors_are_refused():
-    from stable_baselines3.common.torch_layers import CombinedExtractor
-
-    class Discrete(Box2D):
-        observation_space = spaces.Discrete(4)
-
-    with pytest.raises(ValueError, match="needs a vector"):
-        build(PPO, env=Discrete())
+def test_uncovered_extractors_are_refused():
     with pytest.raises(ValueError, match="CombinedExtractor is inside the Lipschitz promise"):
         build(PPO, features_extractor_class=CombinedExtractor)
 

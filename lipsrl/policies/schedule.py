@@ -1,0 +1,117 @@
+"""A Lipschitz bound that moves while an agent learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from lipsrl._validation import lookup, positive_finite
+from lipsrl.policies._policy import LipschitzPolicy
+
+#: name → K as a function of (start, end, share of training that is done).
+SCHEDULES: MappingProxyType[str, Callable[[float, float, float], float]] = MappingProxyType(
+    {
+        "constant": lambda start, end, done: start,
+        "linear": lambda start, end, done: start + (end - start) * done,
+        "exponential": lambda start, end, done: start * (end / start) ** done,
+        "cosine": lambda start, end, done: end + (start - end) * (1 + math.cos(math.pi * done)) / 2,
+    }
+)
+
+
+class LipschitzSchedule(BaseCallback):
+    """SB3 callback that moves K of a Lipschitz policy, for example from loose to tight::
+
+        PPO("LipschitzMlpPolicy", env, policy_kwargs=dict(lipschitz_bound=50.0)).learn(
+            100_000, callback=LipschitzSchedule("exponential", end=5.0))
+
+    K changes before each rollout, never between an on-policy rollout and the updates that learn from it, and once more
+    at the end of training. At every moment the network that acts keeps the K of that moment: where K shrinks it is
+    projected before it acts again. Target networks are given the same K at the same time and projected too; an average
+    of two networks that keep K keeps it. The critic's own bound stays, and so does the one on log σ. (ARS with
+    ``async_eval``: its worker processes keep the K that they were started with.)
+
+    After training, or where another callback ended it, the policy, its certificate and what ``model.save`` writes speak
+    of the K at that time.
+
+    Args:
+        schedule: ``"constant"``, ``"linear"``, ``"exponential"``, ``"cosine"``, or a function of the remaining progress
+            (1 at the start, 0 at the end, as SB3's learning-rate schedules) that returns K.
+        start: K at the start; the policy's own where ``None``. Not with a function.
+        end: K at the end; needed by every name but ``"constant"``.
+
+    Raises:
+        ValueError: an argument is missing, out of range or unknown; at the start of training where the policy is not
+            constrained; at the end of a rollout where a function returns no K > 0.
+    """
+
+    def __init__(
+        self,
+        schedule: str | Callable[[float], float] = "linear",
+        start: float | None = None,
+        end: float | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        if callable(schedule):
+            if start is not None or end is not None:
+                raise ValueError("start and end belong to a named schedule; a function says all K itself.")
+        else:
+            lookup("schedule", schedule, SCHEDULES)
+            if (end is None) != (schedule == "constant"):
+                needs = "takes no end, its K is start" if schedule == "constant" else "needs end=K > 0"
+                raise ValueError(f"schedule={schedule!r} {needs}; received end={end!r}.")
+        for name, value in (("start", start), ("end", end)):
+            if value is not None:
+                positive_finite(name, value)
+        self.schedule, self.start, self.end = schedule, start, end
+
+    def bound_at(self, progress_remaining: float) -> float:
+        """K at a remaining progress from 1 (start) to 0 (end). A name needs ``start`` or a model."""
+        if callable(self.schedule):
+            return positive_finite("the schedule's K", self.schedule(progress_remaining))
+        start = self._own_start if self.start is None else self.start
+        end = start if self.end is None else self.end
+        return SCHEDULES[self.schedule](float(start), float(end), 1.0 - progress_remaining)
+
+    def _init_callback(self) -> None:
+        policy: Any = self.model.policy
+        if not isinstance(policy, LipschitzPolicy) or policy.options.unconstrained:
+            raise ValueError(
+                f"LipschitzSchedule needs a Lipschitz policy with a finite lipschitz_bound, received "
+                f'{type(policy).__module__}.{type(policy).__name__}. Use "LipschitzMlpPolicy" and '
+                "policy_kwargs=dict(lipschitz_bound=K)."
+            )
+        self._own_start = policy.options.lipschitz_bound
+
+    def _update(self) -> None:
+        remaining = 1.0 - self.model.num_timesteps / max(self.model._total_timesteps, 1)
+        bound = self.bound_at(min(max(remaining, 0.0), 1.0))
+        policy: Any = self.model.policy
+        if bound != policy.options.lipschitz_bound:
+            policy.set_lipschitz_bound(bound)
+            # a new dict: the old one may be the user's
+            self.model.policy_kwargs = {**self.model.policy_kwargs, "lipschitz_bound": bound}
+        self.logger.record("train/lipschitz_bound", bound)
+
+    def _on_training_start(self) -> None:
+        self._update()
+
+    def _on_rollout_start(self) -> None:
+        self._update()
+
+    def _on_rollout_end(self) -> None:
+        # PPO's first ratio must be one; ARS copies the policy before the rollout starts
+        if not isinstance(self.model, OnPolicyAlgorithm):
+            self._update()
+
+    def _on_training_end(self) -> None:
+        self._update()
+
+    def _on_step(self) -> bool:
+        return True
