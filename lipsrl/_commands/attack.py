@@ -64,6 +64,8 @@ class AttackCommand:
     """Episodes per model, attack and epsilon; the same ones for all."""
     seed: int = 0
     """Of the episodes and the attacks."""
+    workers: int = 1
+    """Processes; more than one pays for slow simulators (MuJoCo)."""
     output: Path | None = None
     """Write the table of all episodes there (.parquet, with a .json beside it)."""
 
@@ -108,6 +110,7 @@ class AttackCommand:
             disturbances=attacks,
             strengths=[0.0, *(e for e in self.epsilon if e != 0)],
             n_episodes=self.episodes,
+            n_workers=self.workers,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
             progress=sys.stderr.isatty(),

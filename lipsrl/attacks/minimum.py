@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lipsrl._validation import unknown_name
@@ -91,7 +92,8 @@ def worst_attacks(frame: pd.DataFrame, attacks: Iterable[str] | None = None) -> 
 
     Returns:
         ``agent, seed, strength, attack, return`` (the mean over episodes), ``n_episodes``; one row per model and
-        strength > 0. Of equals the first counts.
+        strength > 0. Of equals the first counts. An attack under which an episode has no return (``nan``: the
+        environment or the policy gave up) is worse than any other, and its mean is ``nan``.
 
     Raises:
         ValueError: an attack that is not in the table.
@@ -102,9 +104,13 @@ def worst_attacks(frame: pd.DataFrame, attacks: Iterable[str] | None = None) -> 
         if name not in known:
             raise unknown_name("attack", name, known)
     rows = frame[frame["disturbance"].isin(names) & (frame["strength"] > 0)]
-    means = rows.groupby([*_MODEL, "disturbance"], dropna=False, sort=False)["return"].agg(["mean", "size"])
-    means = means.reset_index().set_axis([*_MODEL, "attack", "return", "n_episodes"], axis=1)
-    lowest = means.groupby(_MODEL, dropna=False, sort=False)["return"].idxmin()
+    groups = rows.groupby([*_MODEL, "disturbance"], dropna=False, sort=False)["return"]
+    # pandas' mean of a group leaves nan out
+    means = groups.mean().where(groups.count() == groups.size()).to_frame("return")
+    means["n_episodes"] = groups.size()
+    means = means.reset_index().rename(columns={"disturbance": "attack"})
+    harm = means.assign(lowest=means["return"].fillna(-np.inf))
+    lowest = harm.groupby(_MODEL, dropna=False, sort=False)["lowest"].idxmin()
     return means.loc[lowest].reset_index(drop=True)
 
 

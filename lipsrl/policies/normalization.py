@@ -220,15 +220,15 @@ def entry_gains(
     """
     if vec_normalize is None or not vec_normalize.norm_obs:
         return np.zeros(dim), np.ones(dim), np.full(dim, np.inf)
-    found = vec_normalize.obs_rms
+    found: Any = vec_normalize.obs_rms
     if isinstance(found, RunningMeanStd) != (key == ""):
         raise ValueError(
             f"vec_normalize normalises {'one vector' if key else 'Dict entries'}, but the model's observation is "
             f"{'a Dict' if key else 'a vector'}. It belongs to another task."
         )
-    statistics = found if isinstance(found, RunningMeanStd) else found.get(key)
-    if statistics is None:  # type: ignore[redundant-expr]  # not among norm_obs_keys
+    if isinstance(found, dict) and key not in found:  # not among norm_obs_keys
         return np.zeros(dim), np.ones(dim), np.full(dim, np.inf)
+    statistics = found if isinstance(found, RunningMeanStd) else found[key]
     mean, gain = _mean_and_gain(statistics, vec_normalize.epsilon)
     if mean.size * frames == dim and frames > 1 and statistics.mean.ndim == 1:
         mean, gain = np.tile(mean, frames), np.tile(gain, frames)

@@ -52,7 +52,10 @@ def test_the_table(saved, capsys, tmp_path):
 def test_units_norm_and_steps_reach_the_attacks(saved, capsys, tmp_path):
     output = tmp_path / "attacks.parquet"
     arguments = ["--attack", "mad", "--epsilon", "0.1", "--norm", "l2", "--units", "raw", "--steps", "2"]
-    assert main(["attack", *saved, *arguments, "--restarts", "2", "--output", str(output)]) == 0
+    assert (
+        main(["attack", *saved, *arguments, "--restarts", "2", "--workers", "2", "--output", str(output)])
+        == 0
+    )
     assert "ε in l2, raw units" in " ".join(capsys.readouterr().out.split())
     disturbances = Evaluation.load(output).metadata["disturbances"]
     assert {d["units"] for d in disturbances.values()} == {"raw"}

@@ -69,6 +69,16 @@ def test_models_without_a_training_seed(evaluation):
     assert len(minimum_rows(frame)) == 2 * 3
 
 
+def test_an_attack_that_breaks_the_episode_is_the_worst(evaluation):
+    frame = evaluation.frame[evaluation.frame["agent"] == "b"].reset_index(drop=True)
+    broken = frame[(frame["disturbance"] == "random") & (frame["strength"] == 0.1)].index[1]
+    frame.loc[broken, "return"] = float("nan")
+    worst = worst_attacks(frame).set_index("strength")
+    assert worst.loc[0.1, "attack"] == "random"
+    assert pd.isna(worst.loc[0.1, "return"])
+    assert worst.loc[0.5, "attack"] == worst_attacks(evaluation.frame).query("agent == 'b'").iloc[1]["attack"]
+
+
 def test_a_part_of_the_attacks(evaluation):
     assert set(worst_attacks(evaluation.frame, ["random"])["attack"]) == {"random"}
     with pytest.raises(ValueError, match=r"attack='madd' is not known. Did you mean 'mad'\?"):
