@@ -29,8 +29,12 @@ from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
 from lipsrl.evaluation._request import check_disturbances
 from lipsrl.evaluation._seeding import check_seed
-from lipsrl.layers import LAYERS
+from lipsrl.layers import BUDGETS, LAYERS
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
+
+
+class InterruptedWarning(UserWarning):
+    """A distillation was interrupted; what there was by then is returned."""
 
 
 def distill(
@@ -42,6 +46,7 @@ def distill(
     net_arch: Sequence[int] | None = None,
     disturbance: Disturbance | None = None,
     vec_normalize: NormalizeLike = None,
+    budget: str = "output",
     seed: int = 0,
     rounds: int = 6,
     steps: int = 3600,
@@ -52,24 +57,32 @@ def distill(
     The student learns from 20 episodes of the teacher, then ``rounds`` times from 15 more of its own, asking
     the teacher what it would have done in each state (DAgger). With ``disturbance`` it is shown disturbed
     observations, while the teacher is asked on the clean ones: it becomes the filter for that sensor. After
-    each round it plays 30 held-out episodes, and the student with the best mean return is kept; it is not
-    asked to beat the teacher, only to be the best student.
+    each round it plays 30 held-out episodes, and the student with the best mean return is kept (early stopping);
+    it is not asked to beat the teacher, only to be the best student.
+
+    Continuous actions are matched by the mean squared difference of what the environment receives, weighted by
+    what it would cost where the teacher has a critic of actions; categorical policies by KL divergence, Q-values by
+    their advantages, both with a hinge that keeps the teacher's choice the greedy one by the teacher's margin.
 
     The result has the ``LipschitzMlpPolicy`` of the teacher's algorithm and environments of its own. The critics
     (value network), the spread of sampled actions, hyperparameters and a ``VecNormalize`` are taken over from
     the teacher, the latter as a frozen copy. ``predict``, ``save``, ``learn`` (under the bound),
-    :func:`lipsrl.certify` and :func:`lipsrl.evaluate` work on it as on any model. The teacher is not changed.
+    :func:`lipsrl.certify`, :func:`lipsrl.evaluate` and :func:`lipsrl.export` work on it as on any model. The
+    teacher is not changed.
 
     Args:
-        model: PPO, A2C or SAC with continuous actions and an MLP policy on vector observations.
+        model: PPO, A2C, SAC, TD3, DDPG or DQN, or TRPO, TQC, QRDQN, CrossQ or MaskablePPO of sb3-contrib, on
+            vector observations.
         env: id, zero-argument factory or environment (rebuilt from its spec), as in :func:`lipsrl.evaluate`.
-        lipschitz_bound: K > 0 (l2): environment's action units per unit of the observation that the policy
-            receives, so after ``VecNormalize`` if there is one (and over the policy's ``observation_scale``).
+        lipschitz_bound: K > 0 (l2, or l-inf with ``layer="linf"``): environment's action units (logits, Q-values)
+            per unit of the observation that the policy receives, so after ``VecNormalize`` if there is one (and
+            over the policy's ``observation_scale``).
         layer: key of :data:`lipsrl.layers.LAYERS`.
         net_arch: widths of the student's actor; None: the teacher's. The critics keep theirs.
         disturbance: of the raw observations that the student sees, from learning to the choice of the best. An
             attack that is aimed at no model is aimed at whoever acts.
         vec_normalize: the teacher's, or its file. A model whose environment carries one uses it.
+        budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`.
         seed: of everything drawn here, integer >= 0. Its episodes are none of :func:`lipsrl.evaluate`'s.
         rounds: of the student's own episodes, > 0.
         steps: gradient steps in all (Adam, batches of 512), > ``rounds``. Near the least bound that the task
@@ -88,8 +101,10 @@ def distill(
             with a warning.
 
     Warns:
-        UserWarning: interrupted; or the student falls far short of its teacher (by more than twice the standard
-            deviation of its held-out returns and a tenth of their mean).
+        InterruptedWarning: interrupted.
+        UserWarning: K is below what the task needs: in the held-out episodes, which both play from
+            the same starts, the student falls short of its teacher by more than a tenth of the teacher's mean
+            return, and by more than twice the standard error of that.
 
     Source:
         Ross, Gordon & Bagnell, "A reduction of imitation learning and structured prediction to no-regret
@@ -106,6 +121,7 @@ def distill(
     check_teacher(model)
     lipschitz_bound = positive_finite("lipschitz_bound", lipschitz_bound)
     lookup("layer", layer, LAYERS)
+    lookup("budget", budget, BUDGETS)
     _check_net_arch(net_arch)
     rounds, steps = positive_int("rounds", rounds), positive_int("steps", steps)
     if steps <= rounds:
@@ -125,6 +141,7 @@ def distill(
             normalization,
             lipschitz_bound=lipschitz_bound,
             layer=layer,
+            budget=budget,
             net_arch=net_arch,
             seed=derived_seed(seed, WEIGHTS),
         )
@@ -165,23 +182,28 @@ def _learn(
         warnings.warn(
             f"distill was interrupted in round {number} of {rounds}. The best student so far is returned: "
             f"mean return {best_returns.mean():.4g} against the teacher's {teacher_returns.mean():.4g}.",
+            InterruptedWarning,
             stacklevel=3,
         )
     assert best is not None
     student.policy.set_training_mode(False)
-    network.load_state_dict(best)
+    for copy_of_the_best in (network, *student.policy.lipschitz_targets()):
+        copy_of_the_best.load_state_dict(best)
     _warn_of_collapse(best_returns, teacher_returns, network.bound)
 
 
 def _warn_of_collapse(
     student: NDArray[np.float64], teacher: NDArray[np.float64], lipschitz_bound: float
 ) -> None:
-    shortfall = teacher.mean() - student.mean()
-    if shortfall > max(2 * teacher.std(), 0.1 * abs(teacher.mean())):
+    """Both ``(episodes,)`` returns from the same starts; the rule is that of :func:`distill`."""
+    shortfall = teacher - student
+    error = shortfall.std(ddof=1) / np.sqrt(len(shortfall))
+    if shortfall.mean() > max(2 * error, 0.1 * abs(teacher.mean())):
         warnings.warn(
             f"The student's mean return on {len(student)} held-out episodes is {student.mean():.4g}, the "
             f"teacher's {teacher.mean():.4g}. Either lipschitz_bound={lipschitz_bound:g} is below what this task "
-            "needs, or the student had too little to learn by (steps, rounds) or with (net_arch).",
+            "needs, or the student had too little to learn by (steps, rounds) or with (net_arch). `lipsrl frontier` "
+            "shows which K is enough.",
             stacklevel=4,
         )
 

@@ -19,14 +19,16 @@ STATES = 10_000
 def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observations: Tensor) -> None:
     """Give the student the teacher's standard deviation; its deterministic action does not change.
 
-    PPO and A2C hold it in a parameter of their own, which has been copied. SAC's is a linear function of the
-    actor's last hidden layer: the student's is fitted to the teacher's by least squares. gSDE's depends on
-    those features too: one factor per action dimension makes the mean variance over ``observations`` equal.
+    PPO and A2C hold it in a parameter of their own, which has been copied; logits, Q-values and TD3's actions have
+    none. SAC's (TQC's, CrossQ's) is a linear function of the actor's last hidden layer: the student's is fitted to
+    the teacher's by least squares. gSDE's depends on those features too: one factor per action dimension makes the
+    mean variance over ``observations`` equal.
 
     Args:
         observations: ``(n, dim)``, what the policies receive.
     """
-    if not student.use_sde and isinstance(student.policy, ActorCriticPolicy):
+    squashed = hasattr(getattr(student.policy, "actor", None), "get_action_dist_params")
+    if not (squashed or student.use_sde):
         return
     observations = observations[:: -(-len(observations) // STATES)]
     if student.use_sde:

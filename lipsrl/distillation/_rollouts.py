@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
+from lipsrl.distillation._losses import loss_of
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
@@ -49,13 +50,20 @@ class Rollouts:
         self._seed = seed
         self._collected = 0
         self.teacher = self.controller(teacher, "the teacher")
+        if self.teacher.frames > 1:
+            raise ValueError(
+                f"the teacher sees {self.teacher.frames} stacked frames (VecFrameStack), which cannot be distilled. "
+                "Stack them inside the environment instead (gymnasium.wrappers.FrameStackObservation and "
+                "FlattenObservation)."
+            )
+        self._loss = loss_of(teacher.policy)
 
     def controller(self, model: BaseAlgorithm, label: str) -> Controller:
         """``model`` as these environments meet it."""
         return Controller(model, self._environments[0], self._vec_normalize, label)
 
     def collect(self, actor: Controller, episodes: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """New states of ``actor``: what the policy received ``(n, dim)``, and what the teacher would do.
+        """New states of ``actor``: what the policy received ``(n, dim)``, and what the loss asks the teacher there.
 
         The policy is shown disturbed observations, the teacher is asked on the clean ones.
         """
@@ -66,7 +74,7 @@ class Rollouts:
         clean = np.concatenate([episode.observations for episode in results])
         if self._vec_normalize is not None:
             shown = np.asarray(self._vec_normalize.normalize_obs(shown))
-        return shown, self.teacher.execute(self.teacher.propose(clean)).reshape(len(clean), -1)
+        return shown, self._loss.targets(self.teacher, clean)
 
     def returns(self, actor: Controller) -> NDArray[np.float64]:
         """``(HELD_OUT,)``: the same episodes for every actor, none of them learned from."""

@@ -7,17 +7,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
-from lipsrl.policies import ALIAS, UnsupportedPolicy, actor_parts
+from lipsrl.layers import LAYERS
+from lipsrl.policies import ALIAS, UnsupportedPolicy
 
 #: Where a policy's state dict holds the actor, which the student learns; all else is copied.
-_ACTOR = ("actor.", "mlp_extractor.policy_net.", "action_net.")
+_ACTOR = (
+    "actor.",
+    "actor_target.",
+    "mlp_extractor.policy_net.",
+    "action_net.",
+    "q_net.",
+    "q_net_target.",
+    "quantile_net.",
+    "quantile_net_target.",
+)
+#: What a policy has whose actor is found there.
+_OWNERS = ("mlp_extractor", "actor", "q_net", "quantile_net")
+#: The algorithms whose agents can be distilled, in words.
+ACCEPTED = "PPO, A2C, SAC, TD3, DDPG, DQN, and TRPO, TQC, QRDQN, CrossQ, MaskablePPO of sb3-contrib"
 #: Optimizers whose moments belong to the actor's weights.
 _ACTOR_OPTIMIZERS = ("policy.optimizer", "actor.optimizer")
 #: What the teacher saw last in its own environments means nothing in the student's.
@@ -29,24 +41,28 @@ def check_teacher(teacher: Any) -> None:
 
     Raises:
         TypeError: not an SB3 model.
-        ValueError: its algorithm, its actions or its actor are not supported; says which.
+        ValueError: its algorithm or its actor is not supported; says which.
     """
     if not isinstance(teacher, BaseAlgorithm):
         raise TypeError(
             f"model must be a trained Stable-Baselines3 model, received {type(teacher).__name__}. Load a zip "
             "first, for example with PPO.load(path)."
         )
-    if teacher.policy_aliases.get(ALIAS, UnsupportedPolicy) is UnsupportedPolicy:
+    if issubclass(teacher.policy_aliases.get(ALIAS, UnsupportedPolicy), UnsupportedPolicy):
         raise ValueError(
-            f"model is a {type(teacher).__name__}, for which there is no {ALIAS} to distil into. "
-            "Accepted: PPO, A2C, SAC."
+            f"model is a {type(teacher).__name__}, for which there is no {ALIAS} to distil into. Accepted: {ACCEPTED}."
         )
-    if not isinstance(teacher.action_space, spaces.Box):
+    policy: Any = teacher.policy
+    if not any(hasattr(policy, owner) for owner in _OWNERS):
         raise ValueError(
-            f"model has the action space {teacher.action_space}; only continuous (Box) actions can be "
-            "distilled."
+            f"model is a {type(teacher).__name__} with a {type(policy).__name__}, which has no differentiable actor "
+            f"that is known here. Accepted: {ACCEPTED}."
         )
-    actor_parts(teacher)  # says what it is that cannot be certified
+    if getattr(getattr(policy, "options", None), "log_std_lipschitz_bound", None) is not None:
+        raise ValueError(
+            "model was trained with log_std_lipschitz_bound, a promise that a student cannot take over yet. Distil a "
+            "teacher that was trained without it."
+        )
 
 
 def build_student(
@@ -56,10 +72,11 @@ def build_student(
     *,
     lipschitz_bound: float,
     layer: str,
+    budget: str,
     net_arch: Sequence[int] | None,
     seed: int,
 ) -> BaseAlgorithm:
-    """A model of the teacher's class with a fresh Lipschitz actor, on environments of its own.
+    """A model of the teacher's class with a fresh Lipschitz actor (Q-network), on environments of its own.
 
     Taken over: spaces, hyperparameters, counters, the critics (value network, target networks) and their
     optimizers, SAC's entropy coefficient, PPO's ``log_std``; the statistics of ``vec_normalize``, frozen. Not
@@ -67,16 +84,23 @@ def build_student(
 
     Args:
         make_env: makes one environment.
+        lipschitz_bound, layer, budget: of the policy, see :class:`lipsrl.policies.ppo.MlpPolicy`.
         net_arch: widths of the actor; None: the teacher's.
         seed: of the actor's initial weights. The model keeps the teacher's ``seed``; no global generator moves.
     """
     cls = type(teacher)
-    venv = _environments(make_env, teacher.n_envs, vec_normalize)
-    policy_class = cls.policy_aliases[ALIAS]
+    venv = student_environments(make_env, teacher.n_envs, vec_normalize)
+    policy_class: Any = cls.policy_aliases[ALIAS]
     student = cls(policy_class, venv, device=teacher.device, _init_setup_model=False)  # type: ignore[call-arg]
     student.__dict__.update(_hyperparameters(teacher))
     student.policy_class = policy_class
-    student.policy_kwargs = _policy_kwargs(teacher, lipschitz_bound, layer, net_arch)
+    student.policy_kwargs = {
+        **_policy_kwargs(teacher, policy_class.critic_key, net_arch),
+        "lipschitz_bound": lipschitz_bound,
+        "layer": layer,
+        "norm": LAYERS[layer].norm,
+        "budget": budget,
+    }
     student.seed = None  # or the set-up would reseed every global generator with it
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -86,7 +110,8 @@ def build_student(
     return student
 
 
-def _environments(make_env: Callable[[], Any], n: int, vec_normalize: VecNormalize | None) -> VecEnv:
+def student_environments(make_env: Callable[[], Any], n: int, vec_normalize: VecNormalize | None) -> VecEnv:
+    """``n`` monitored environments, in a frozen copy of ``vec_normalize`` if there is one."""
     venv = DummyVecEnv([lambda: Monitor(make_env())] * n)
     if vec_normalize is None:
         return venv
@@ -116,35 +141,31 @@ def _hyperparameters(teacher: BaseAlgorithm) -> dict[str, Any]:
     return copy.deepcopy(kept)
 
 
-def _policy_kwargs(
-    teacher: BaseAlgorithm, lipschitz_bound: float, layer: str, net_arch: Sequence[int] | None
-) -> dict[str, Any]:
-    """The teacher's own, with the constraint; the critic's shape written out so that its weights fit."""
+def _policy_kwargs(teacher: BaseAlgorithm, critic: str, net_arch: Sequence[int] | None) -> dict[str, Any]:
+    """The teacher's own; the critic's shape written out so that its weights fit.
+
+    Args:
+        critic: its key in ``net_arch``.
+        net_arch: widths of the actor; None: the teacher's.
+    """
     policy: Any = teacher.policy
-    critic = "vf" if isinstance(policy, ActorCriticPolicy) else "qf"
-    arch = (
-        policy.net_arch
-        if isinstance(policy.net_arch, dict)
-        else dict.fromkeys(("pi", critic), policy.net_arch)
-    )
+    arch: Any = policy.net_arch
+    if hasattr(policy, "q_net") or hasattr(policy, "quantile_net"):
+        arch = list(arch if net_arch is None else net_arch)
+    else:
+        both = arch if isinstance(arch, dict) else dict.fromkeys(("pi", critic), arch)
+        actor = both.get("pi", []) if net_arch is None else net_arch
+        arch = {"pi": list(actor), critic: list(both.get(critic, []))}
     kwargs = copy.deepcopy(teacher.policy_kwargs)
-    for name in ("ortho_init", "activation"):  # of initial weights; another way to say activation_fn
+    for name in ("ortho_init", "activation", "activation_fn"):  # of initial weights; said again below
         kwargs.pop(name, None)
     # a Lipschitz teacher's critic may have another activation than its actor
     own = getattr(policy, "options", None)
-    activation = {"activation_fn": policy.activation_fn} if own is None else {"activation": own.activation}
-    if own is not None:
-        kwargs.pop("activation_fn", None)
-    return {
-        **kwargs,
-        **activation,
-        "net_arch": {
-            "pi": list(arch.get("pi", []) if net_arch is None else net_arch),
-            critic: list(arch.get(critic, [])),
-        },
-        "lipschitz_bound": lipschitz_bound,
-        "layer": layer,
-    }
+    if own is None or own.unconstrained:
+        kwargs["activation_fn"] = policy.activation_fn
+    else:
+        kwargs["activation"] = own.activation
+    return {**kwargs, "net_arch": arch}
 
 
 def _copy_parameters(teacher: BaseAlgorithm, student: BaseAlgorithm) -> None:

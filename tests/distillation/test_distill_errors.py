@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import PPO, TD3
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 import lipsrl
 from lipsrl.disturbances import GaussianNoise
@@ -22,6 +24,7 @@ from lipsrl.disturbances import GaussianNoise
         ({"layer": "sandwhich"}, "layer='sandwhich' is not known. Did you mean 'sandwich'?"),
         ({"net_arch": {"pi": [8]}}, "net_arch must be the widths of the student's actor"),
         ({"net_arch": [8, 0]}, "each width in net_arch must be an integer > 0, received 0"),
+        ({"budget": "evenly"}, "budget='evenly' is not known. Did you mean 'even'?"),
         ({"rounds": 0}, "rounds must be an integer > 0"),
         ({"steps": 2.5}, "steps must be an integer > 0"),
         ({"rounds": 5, "steps": 5}, "steps must be more than rounds=5, received 5"),
@@ -48,20 +51,39 @@ def test_the_teacher_must_be_a_model(cart):
 
 
 def test_algorithms_without_a_lipschitz_policy(cart):
-    teacher = TD3("MlpPolicy", cart(), device="cpu", buffer_size=10)
+    teacher = RecurrentPPO("MlpLstmPolicy", cart(), device="cpu", n_steps=8, batch_size=8)
+    with pytest.raises(ValueError, match=r"model is a RecurrentPPO, for which there is no .*PPO, A2C, SAC"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
+
+
+def test_a_policy_without_an_actor(make_teacher, cart):
+    class Rule(BasePolicy):
+        def _predict(self, observation, deterministic=False):
+            return -observation
+
+    teacher = make_teacher(PPO)
+    teacher.policy = Rule(teacher.observation_space, teacher.action_space)
+    with pytest.raises(ValueError, match="with a Rule, which has no differentiable actor"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
+
+
+def test_a_promise_on_the_standard_deviation_that_would_be_lost(cart):
+    bounds = {"lipschitz_bound": 8.0, "log_std_lipschitz_bound": 1.0}
+    teacher = SAC("LipschitzMlpPolicy", cart(), policy_kwargs=bounds, device="cpu", buffer_size=10)
     with pytest.raises(
-        ValueError, match=r"model is a TD3, for which there is no LipschitzMlpPolicy.*PPO, A2C, SAC"
+        ValueError, match="log_std_lipschitz_bound, a promise that a student cannot take over"
     ):
         lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
 
 
-def test_discrete_actions():
-    teacher = PPO("MlpPolicy", "CartPole-v1", device="cpu")
-    with pytest.raises(ValueError, match=r"action space Discrete\(2\); only continuous"):
-        lipsrl.distill(teacher, "CartPole-v1", lipschitz_bound=4.0)
+def test_a_frame_stack(cart):
+    venv = VecFrameStack(make_vec_env(cart, 1), 2)
+    teacher = PPO("MlpPolicy", venv, n_steps=8, batch_size=8, device="cpu")
+    with pytest.raises(ValueError, match="the teacher sees 2 stacked frames"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
 
 
-def test_an_actor_that_cannot_be_certified(cart):
+def test_an_activation_that_is_not_known(cart):
     class Gate(torch.nn.Module):
         def __init__(self):
             super().__init__()

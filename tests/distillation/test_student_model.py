@@ -1,5 +1,6 @@
 """What a student is besides its actor: an SB3 model of its teacher's class that goes on where the teacher was."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import A2C, PPO, SAC
+from gymnasium import spaces
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 import lipsrl
 from lipsrl.distillation._exploration import _std
@@ -24,23 +30,45 @@ TEACHERS = {
     "sac": (SAC, {}),
     "sac-fixed-entropy": (SAC, {"ent_coef": 0.05, "target_entropy": -3.0}),
     "sac-gsde": (SAC, {"use_sde": True}),
+    "tqc": (TQC, {}),
+    "crossq": (CrossQ, {}),
+    "td3": (TD3, {}),
+    "ddpg": (DDPG, {}),
+    "trpo": (TRPO, {}),
+    "ppo discrete": (PPO, {}),
+    "ppo multi-discrete": (PPO, {}),
+    "ppo multi-binary": (PPO, {}),
+    "maskable discrete": (MaskablePPO, {}),
+    "dqn discrete": (DQN, {"exploration_fraction": 0.3}),
+    "qrdqn discrete": (QRDQN, {}),
 }
 K = 4.0
 ROOT = Path(__file__).parents[2]
 BUDGET = {"lipschitz_bound": K, "net_arch": [8, 8], "rounds": 1, "steps": 40}
 
 
-def make_pair(name, make_teacher, cart):
+def cart_of(name, make_cart):
+    return make_cart[name.partition(" ")[2] or "box"]
+
+
+def make_pair(name, make_teacher, make_cart):
     algorithm, options = TEACHERS[name]
-    teacher = make_teacher(algorithm, **options)
+    cart = cart_of(name, make_cart)
+    teacher = make_teacher(algorithm, DummyVecEnv([lambda: Monitor(cart())] * 2), **options)
     teacher.learn(64)  # counters, optimizer moments and an entropy coefficient that have moved
     return teacher, lipsrl.distill(teacher, cart, **BUDGET)
 
 
 @pytest.fixture(scope="module", params=TEACHERS)
-def pair(request, make_teacher, cart):
+def pair(request, make_teacher, make_cart):
     """A teacher and its student; not to be changed."""
-    return make_pair(request.param, make_teacher, cart)
+    return make_pair(request.param, make_teacher, make_cart)
+
+
+@pytest.fixture
+def own_cart(request, make_cart):
+    """The environment of the pair's teacher."""
+    return cart_of(request.node.callspec.params["pair"], make_cart)
 
 
 def observations(n=400):
@@ -58,12 +86,12 @@ def test_everything_but_the_actor_is_taken_over(pair):
     assert student.observation_space == teacher.observation_space
     assert student.action_space == teacher.action_space
     for name in ("seed", "gamma", "num_timesteps", "n_envs", "use_sde", "learning_rate", "batch_size", "tau",
-                 "target_kl", "target_entropy", "ent_coef", "_n_updates"):  # fmt: skip
+                 "target_kl", "target_entropy", "ent_coef", "_n_updates", "exploration_rate"):  # fmt: skip
         theirs, own = getattr(teacher, name, None), getattr(student, name, None)
         assert own == theirs or (callable(own) and own(0.3) == theirs(0.3)), name
     theirs, own = critics(teacher), critics(student)
     assert own.keys() == theirs.keys()
-    assert len(own) > 3
+    assert len(own) > 3 or isinstance(teacher, (DQN, QRDQN))  # where the actor is the critic
     assert all(torch.equal(own[k], theirs[k]) and own[k].data_ptr() != theirs[k].data_ptr() for k in own)
     if getattr(teacher, "log_ent_coef", None) is not None:
         assert torch.equal(student.log_ent_coef, teacher.log_ent_coef)
@@ -75,10 +103,13 @@ def test_everything_but_the_actor_is_taken_over(pair):
 
 def test_the_student_samples_as_widely_as_its_teacher(pair):
     teacher, student = pair
+    if not isinstance(teacher.action_space, spaces.Box) or isinstance(teacher, TD3):
+        assert not hasattr(student.policy, "log_std")
+        return
     states = torch.as_tensor(observations())
     with torch.no_grad():
         theirs, own = _std(teacher, states), _std(student, states)
-    if not teacher.use_sde and not isinstance(teacher, SAC):
+    if not teacher.use_sde and isinstance(teacher, OnPolicyAlgorithm):
         assert torch.equal(own, theirs)
     else:  # over other states than those it was fitted on
         np.testing.assert_allclose(own.square().mean().sqrt(), theirs.square().mean().sqrt(), rtol=0.4)
@@ -109,28 +140,32 @@ def test_its_zip_loads_in_a_process_that_imported_only_sb3(teacher, cart, tmp_pa
     np.testing.assert_array_equal(np.load(tmp_path / "actions.npy"), expected)
 
 
-def test_it_learns_on_under_its_bound_when_loaded(pair, tmp_path, cart):
+def test_it_learns_on_under_its_bound_when_loaded(pair, tmp_path, own_cart):
     _, student = pair
     student.save(tmp_path / "student.zip")
-    loaded = type(student).load(tmp_path / "student.zip", env=cart(), device="cpu")
+    loaded = type(student).load(tmp_path / "student.zip", env=own_cart(), device="cpu")
     learn_on(loaded)
 
 
-@pytest.mark.parametrize("name", ["ppo", "sac"])
-def test_it_learns_on_under_its_bound_as_it_is(name, make_teacher, cart):
-    _, student = make_pair(name, make_teacher, cart)
+@pytest.mark.parametrize("name", ["ppo", "sac", "td3", "dqn discrete"])
+def test_it_learns_on_under_its_bound_as_it_is(name, make_teacher, make_cart):
+    _, student = make_pair(name, make_teacher, make_cart)
     learn_on(student)
 
 
 def learn_on(student):
-    actions = student.predict(observations(), deterministic=True)[0]
+    before = copy.deepcopy(student.policy.lipschitz_network.state_dict())
     student.learn(64)
-    assert not np.array_equal(student.predict(observations(), deterministic=True)[0], actions)
+    after = student.policy.lipschitz_network.state_dict()
+    assert any(not torch.equal(after[key], value) for key, value in before.items())
+    for target in student.policy.lipschitz_targets():
+        assert target.lipschitz_bound() <= K
     assert student.policy.lipschitz_network.lipschitz_bound() <= K
 
 
-def test_it_can_be_certified_evaluated_and_distilled_again(pair, cart):
+def test_it_can_be_certified_evaluated_and_distilled_again(pair, own_cart):
     _, student = pair
+    cart = own_cart
     certificate = lipsrl.certify(student)
     assert 0 < certificate.lower_bound <= certificate.upper_bound <= K
     frame = lipsrl.evaluate(student, cart, n_episodes=2).frame
@@ -140,6 +175,15 @@ def test_it_can_be_certified_evaluated_and_distilled_again(pair, cart):
     assert {k: v.shape for k, v in critics(again).items()} == {
         k: v.shape for k, v in critics(student).items()
     }
+
+
+def test_target_networks_follow_the_student(pair):
+    _, student = pair
+    own = student.policy.lipschitz_network.state_dict()
+    targets = student.policy.lipschitz_targets()
+    assert len(targets) == isinstance(student, (TD3, DQN, QRDQN))
+    for target in targets:
+        assert all(torch.equal(own[key], value) for key, value in target.state_dict().items())
 
 
 def test_the_actor_has_the_teachers_widths_unless_others_are_asked_for(make_teacher, cart):

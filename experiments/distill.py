@@ -1,0 +1,333 @@
+"""Distil trained runs, measure students beside their teachers, and print the tables of docs/distillation.md.
+
+    python -m experiments.distill runs/pendulum/ppo-pendulum-* runs/teachers/sac-pendulum-*
+
+Each student gets a run folder of its own. K is a share of its teacher's steepest slope found (the largest Jacobian
+norm, in units of what the policy receives), and the student is shown the noise at which the task quotes chatter. The
+evaluation's episodes are none that a student learned from or was chosen by. What is there already is not made again.
+With ``--fine-tune`` the students are trained on under their bound, and ``--scratch`` sets agents beside them that were
+trained under such a bound from the start.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
+
+import lipsrl
+from envs import Task, get_task
+from experiments._console import command_line, fail, open_runs, parse, versions
+from experiments._parallel import module_command, run_all
+from experiments.evaluate import certify_run, evaluate_run
+from lipsrl._validation import positive_finite, positive_int
+from lipsrl.disturbances import GaussianNoise
+from lipsrl.evaluation import Evaluation
+from lipsrl.reporting.numbers import interval, number
+from lipsrl.statistics import bootstrap_ci, iqm
+from lipsrl.tracking import RunFolder
+
+#: Step size of fine-tuning, which falls linearly to 0.
+FINE_TUNING_RATE = 1e-4
+
+
+@dataclass
+class Args:
+    """Distil trained runs and compare teacher, student, fine-tuned student and agents trained from scratch."""
+
+    run: tyro.conf.Positional[list[Path]]
+    """The teachers' run folders, as `experiments.train` leaves them."""
+    share: float = 0.5
+    """K as a share of the teacher's steepest slope found."""
+    lipschitz_bound: float | None = None
+    """K of all students; those whose share is smaller get that."""
+    noise_level: float | None = None
+    """Standard deviation of the noise that students are shown, raw units; the task's chatter strength if not given."""
+    layer: str = "sandwich"
+    """Constraint of the students."""
+    net_arch: list[int] = field(default_factory=list)
+    """Widths of the students; the teachers' if not given."""
+    rounds: int = 6
+    """Rounds of DAgger."""
+    steps: int = 3600
+    """Gradient steps."""
+    fine_tune: int = 0
+    """Environment steps of fine-tuning under the bound; 0: none."""
+    scratch: list[Path] = field(default_factory=list)
+    """Run folders of agents that were trained under a bound from the start."""
+    output: Path = Path("runs/students")
+    """The students' run folders go there."""
+    episodes: int = 100
+    """Episodes per run and noise level; the same ones for every run."""
+    seed: int = 0
+    """Of the evaluation's episodes and noise."""
+    jobs: int = 2
+    """Students at a time."""
+    only: bool = False
+    """Make the students and print no table."""
+
+
+def student_folder(args: Args, teacher: RunFolder) -> RunFolder:
+    """Where a teacher's student is, or will be."""
+    return RunFolder(args.output / teacher.path.name)
+
+
+def tuned_folder(args: Args, teacher: RunFolder) -> RunFolder:
+    """Where the fine-tuned student is, or will be."""
+    return RunFolder(args.output / f"{teacher.path.name}-tuned")
+
+
+def bound_of(args: Args, slope: float) -> float:
+    """K for a teacher of this steepest slope, rounded down to two decimals."""
+    share = math.floor(100 * args.share * slope) / 100
+    return share if args.lipschitz_bound is None else min(share, args.lipschitz_bound)
+
+
+def make_student(args: Args, folder: RunFolder) -> None:
+    """Distil one teacher; its student's run folder is left behind."""
+    model, statistics_ = folder.load()
+    config = folder.read_config()
+    task = get_task(config["task"])
+    slope = certify_run(folder).network.lower_bound
+    noise = task.chatter_strength if args.noise_level is None else args.noise_level
+    begun = time.perf_counter()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        student = lipsrl.distill(
+            model, task.make, lipschitz_bound=bound_of(args, slope), layer=args.layer, net_arch=args.net_arch or None,
+            disturbance=GaussianNoise(noise) if noise > 0 else None, vec_normalize=statistics_, rounds=args.rounds,
+            steps=args.steps, seed=config["seed"], progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    save(
+        student_folder(args, folder),
+        student,
+        config,
+        f"{config['agent']}-distilled",
+        teacher=str(folder.path),
+        teacher_slope=slope,
+        noise_level=noise,
+        seconds=round(time.perf_counter() - begun, 1),
+        warnings=[str(warning.message) for warning in said],
+    )
+
+
+def make_tuned(args: Args, folder: RunFolder) -> None:
+    """Train a student on under its bound, with its normalisation as it is."""
+    own = student_folder(args, folder)
+    student, statistics_ = own.load()
+    config = own.read_config()
+    task = get_task(config["task"])
+    venv = lipsrl.distillation.student_environments(task.make, student.n_envs, statistics_)
+    student.set_env(venv)
+    student.learning_rate = LinearSchedule(FINE_TUNING_RATE, 0.0, 1.0)
+    student._setup_lr_schedule()
+    student.set_random_seed(config["seed"])
+    begun = time.perf_counter()
+    student.learn(args.fine_tune)
+    seconds = round(time.perf_counter() - begun, 1)
+    save(
+        tuned_folder(args, folder), student, config, f"{config['agent']}-tuned", teacher=config["teacher"],
+        teacher_slope=config["teacher_slope"], noise_level=config["noise_level"], seconds=seconds,
+        fine_tuned_timesteps=args.fine_tune,
+    )  # fmt: skip
+
+
+def save(folder: RunFolder, model: BaseAlgorithm, config: dict[str, Any], agent: str, **more: Any) -> None:
+    """Write a run folder of a student."""
+    policy: Any = model.policy
+    kept = {key: config[key] for key in ("task", "env_id", "seed", "algorithm")}
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.save_model(model)
+    folder.write_config(
+        {
+            **kept,
+            **more,
+            "agent": agent,
+            "vec_normalize": model.get_vec_normalize_env() is not None,
+            "lipschitz_bound": policy.options.lipschitz_bound,
+            "layer": policy.options.layer,
+            "command": command_line("experiments.distill"),
+            "versions": versions(),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run, evaluated and certified."""
+
+    config: dict[str, Any]
+    evaluation: Evaluation
+    slope: float
+    tightness: float
+
+    @classmethod
+    def of(cls, folder: RunFolder, args: Args) -> Measured:
+        """Evaluate and certify, or read what is there."""
+        network = certify_run(folder).network
+        evaluation = evaluate_run(folder, episodes=args.episodes, seed=args.seed)
+        return cls(folder.read_config(), evaluation, network.lower_bound, network.tightness)
+
+    @property
+    def task(self) -> Task:
+        """That it was trained on."""
+        return get_task(self.config["task"])
+
+    def mean(self, column: str, strength: float) -> float:
+        """Over the episodes at one noise level."""
+        frame = self.evaluation.frame
+        return float(frame.loc[frame["strength"] == strength, column].mean())
+
+    @property
+    def chatter(self) -> float:
+        """Action fluctuation at the task's small noise."""
+        return self.mean("action_fluctuation", self.task.chatter_strength)
+
+
+def spread(values: Sequence[float], places: int | None = None) -> str:
+    """IQM over runs with its 95 % interval."""
+    found = bootstrap_ci(np.asarray(values), iqm)
+    return f"{number(found.estimate, places)} {interval(found.low, found.high, places)}"
+
+
+def span(values: Sequence[float], form: Callable[[float], str] = number) -> str:
+    """Median and range over runs."""
+    low, high = form(min(values)), form(max(values))
+    return form(statistics.median(values)) + (f" ({low}–{high})" if low != high else "")
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first row is its head."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+def target_line(teachers: Sequence[Measured], students: Sequence[Measured]) -> list[str]:
+    """One agent and task against the targets."""
+    pairs = list(zip(teachers, students, strict=True))
+    clean = [(t.mean("return", 0.0), s.mean("return", 0.0)) for t, s in pairs]
+    loss = [100 * (t - s) / abs(t) for t, s in clean]
+    first = teachers[0]
+    return [
+        f"{first.config['agent']}, {first.task.env_id}",
+        str(len(pairs)),
+        span([t.slope for t in teachers]),
+        span([s.config["lipschitz_bound"] for s in students]),
+        spread([t for t, _ in clean]),
+        spread([s for _, s in clean]),
+        f"{spread(loss, 1)} %",
+        f"{sum(one <= 3 for one in loss)} of {len(loss)}",
+        f"{first.task.chatter_strength:g}",
+        spread([s.chatter / t.chatter for t, s in pairs], 2),
+        span([s.tightness for s in students], lambda value: f"{value:.1%}"),
+        span([s.config["seconds"] for s in students], lambda value: f"{value:.0f} s"),
+    ]
+
+
+TARGET_HEAD = [
+    "teacher", "runs", "its steepest slope", "K", "clean return", "student\'s", "loss", "loss ≤ 3 %", "σ",
+    "mean \\|Δa\\| at σ, × teacher\'s", "tightness", "time",
+]  # fmt: skip
+
+
+def kind_line(kind: str, runs: Sequence[Measured]) -> list[str]:
+    """One kind of agent: what it earns at every noise level."""
+    task = runs[0].task
+    bounds = [b for b in (run.config["lipschitz_bound"] for run in runs) if b is not None]
+    return [
+        kind,
+        str(len(runs)),
+        span(bounds) if bounds else "none",
+        *(spread([run.mean("return", strength) for run in runs], 0) for strength in task.strengths),
+        spread([run.chatter for run in runs], 3),
+        span([run.tightness for run in runs], lambda value: f"{value:.1%}"),
+    ]
+
+
+def kind_head(task: Task) -> list[str]:
+    """Of the table whose rows are :func:`kind_line`."""
+    returns = [f"return σ={strength:g}" if strength else "return clean" for strength in task.strengths]
+    return ["agent", "runs", "K", *returns, f"mean \\|Δa\\| σ={task.chatter_strength:g}", "tightness"]
+
+
+def tables(args: Args) -> str:
+    """Both Markdown tables: students against the targets, and kinds of agents side by side per task."""
+    groups: dict[tuple[str, str], dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    for folder in open_runs(args.run):
+        config = folder.read_config()
+        group = groups[config["agent"], config["task"]]
+        group["teacher"].append(Measured.of(folder, args))
+        group["student"].append(Measured.of(student_folder(args, folder), args))
+        if args.fine_tune:
+            group["student, fine-tuned"].append(Measured.of(tuned_folder(args, folder), args))
+    for path in args.scratch:
+        run = Measured.of(RunFolder.open(path), args)
+        for (_, task), group in groups.items():
+            if task == run.config["task"]:
+                group[f"{run.config['agent']} from scratch"].append(run)
+    targets = markdown([TARGET_HEAD, *(target_line(g["teacher"], g["student"]) for g in groups.values())])
+    parts = [targets]
+    for (agent, task), group in groups.items():
+        lines = [kind_line(kind, runs) for kind, runs in group.items()]
+        parts.append(f"{agent} on {task}\n\n" + markdown([kind_head(get_task(task)), *lines]))
+    return "\n\n".join(parts)
+
+
+def make_missing(args: Args, folder: RunFolder) -> None:
+    """What this teacher lacks."""
+    if not student_folder(args, folder).config_file.is_file():
+        make_student(args, folder)
+    if args.fine_tune and not tuned_folder(args, folder).config_file.is_file():
+        make_tuned(args, folder)
+
+
+def is_complete(args: Args, folder: RunFolder) -> bool:
+    """Whether nothing is to be made for this teacher."""
+    student, tuned = student_folder(args, folder), tuned_folder(args, folder)
+    return student.config_file.is_file() and (not args.fine_tune or tuned.config_file.is_file())
+
+
+def distil(args: Args) -> None:
+    """Make what is missing, ``jobs`` at a time; then print the tables."""
+    folders = open_runs(args.run)
+    positive_int("jobs", args.jobs)
+    positive_finite("share", args.share)
+    missing = [folder for folder in folders if not is_complete(args, folder)]
+    if args.only or args.jobs == 1 or len(missing) == 1:
+        for folder in missing:
+            make_missing(args, folder)
+    else:
+        given = [part for part in sys.argv[1:] if part not in {str(path) for path in args.run}]
+        commands = [
+            module_command("experiments.distill", folder.path, *given, "--only") for folder in missing
+        ]
+        failures = run_all(commands, args.jobs)
+        if failures:
+            raise ValueError("failed: " + "; ".join(f"[{f.status}] {f.command}" for f in failures))
+    if not args.only:
+        print(tables(args))
+
+
+def main() -> None:
+    """Command line."""
+    args = parse(Args, __doc__)
+    torch.set_num_threads(1)
+    with fail():
+        distil(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""``lipsrl distill``, and what ``lipsrl frontier`` shares with it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from lipsrl._commands._source import Source, open_source
+from lipsrl._files import atomic_path
+from lipsrl._validation import positive_int
+from lipsrl.certificates import Certificate, certify
+from lipsrl.distillation import TEACHER, certificate_or_none, distill
+from lipsrl.disturbances import parse_disturbance
+from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate
+from lipsrl.reporting.numbers import interval, number, percent
+
+STUDENT = "student"
+#: What a student is tested with that was shown clean observations.
+SMALL_NOISE = "gaussian:0.05"
+
+
+@dataclass(kw_only=True)
+class Lesson:
+    """A teacher, and how its students learn."""
+
+    path: tyro.conf.Positional[Path]
+    """The teacher: a run folder, or any SB3 zip."""
+    env: str | None = None
+    """Gymnasium id; needed for a zip."""
+    vec_normalize: Path | None = None
+    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    layer: str = "sandwich"
+    """Constraint of the student's layers (key of lipsrl.layers.LAYERS)."""
+    net_arch: list[int] = field(default_factory=list)
+    """Widths of the student's actor; the teacher's if not given."""
+    budget: str = "output"
+    """How K is split over the layers (key of lipsrl.layers.BUDGETS)."""
+    rounds: int = 6
+    """Rounds of the student's own episodes (DAgger)."""
+    steps: int = 3600
+    """Gradient steps in all; twice as many help near the least K that the task allows."""
+    episodes: int = 100
+    """Episodes of the table, per agent and strength; none that the student learned from or was chosen by."""
+    seed: int = 0
+    """Of all draws."""
+
+    def teacher(self) -> Source:
+        """The model, and where it is to be run.
+
+        Raises:
+            ValueError: no environment is known.
+        """
+        source = open_source(self.path, self.vec_normalize)
+        source.env_id = self.env or source.env_id
+        if source.env_id is None:
+            raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
+        return source
+
+    def options(self, source: Source) -> dict[str, Any]:
+        """Further arguments of `lipsrl.distill`."""
+        return {
+            "vec_normalize": source.vec_normalize,
+            "layer": self.layer,
+            "net_arch": self.net_arch or None,
+            "budget": self.budget,
+            "rounds": self.rounds,
+            "steps": self.steps,
+            "seed": self.seed,
+            "progress": sys.stderr.isatty(),
+        }
+
+
+@dataclass(kw_only=True)
+class Distill(Lesson):
+    """Make a Lipschitz twin of a trained agent: it does what the agent does, within a bound."""
+
+    lipschitz_bound: float
+    """K: action units (logits, Q-values) per unit of what the policy receives, so after VecNormalize."""
+    disturbance: str | None = None
+    """NAME:PARAMETER... that the student is shown while it learns: it becomes the filter for that sensor."""
+    noise: str | None = None
+    """Disturbance of the table; --disturbance if not given, or gaussian:0.05 without one."""
+    output: Path = Path("student.zip")
+    """The student, an SB3 zip; its VecNormalize, if any, is written beside it (.vecnormalize.pkl)."""
+    overwrite: bool = False
+    """Replace the output if it is there."""
+
+    def run(self, console: Console) -> None:
+        self._check()
+        source = self.teacher()
+        shown = None if self.disturbance is None else parse_disturbance(self.disturbance)
+        noise = parse_disturbance(self.noise or self.disturbance or SMALL_NOISE)
+        with said_at_the_end(console), plain_errors():
+            student = distill(
+                source.model,
+                str(source.env_id),
+                lipschitz_bound=self.lipschitz_bound,
+                disturbance=shown,
+                **self.options(source),
+            )
+            files = save_student(student, self.output)
+            evaluation = evaluate(
+                {TEACHER: source.model, STUDENT: student},
+                str(source.env_id),
+                disturbances=noise,
+                strengths=[0.0, 1.0],
+                n_episodes=self.episodes,
+                seed=self.seed,
+                vec_normalize=source.vec_normalize,
+                progress=sys.stderr.isatty(),
+            )
+            certificates = {
+                TEACHER: certificate_or_none(source.model, source.vec_normalize),
+                STUDENT: certify(student, vec_normalize=source.vec_normalize),
+            }
+        noise_text = self.noise or self.disturbance or SMALL_NOISE
+        console.print(student_table(evaluation, certificates, noise_text))
+        console.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True, highlight=False)
+
+    def _check(self) -> None:
+        positive_int("episodes", self.episodes)
+        if self.output.suffix != ".zip":
+            raise ValueError(f"output must end in .zip, as SB3 models do, received {str(self.output)!r}.")
+        if self.output.exists() and not self.overwrite:
+            raise ValueError(
+                f"output={str(self.output)!r} is there already. Give another name, or --overwrite."
+            )
+
+
+def save_student(student: BaseAlgorithm, path: Path) -> list[Path]:
+    """Write ``path`` (.zip) and, where there is a VecNormalize, its file beside it; returns what was written."""
+    with atomic_path(path) as temporary:
+        student.save(temporary)
+    statistics = student.get_vec_normalize_env()
+    if statistics is None:
+        return [path]
+    beside = path.with_suffix(".vecnormalize.pkl")
+    with atomic_path(beside) as temporary:
+        statistics.save(str(temporary))
+    return [path, beside]
+
+
+def student_table(
+    evaluation: Evaluation, certificates: Mapping[str, Certificate | None], noise: str
+) -> Table:
+    """Teacher and student: what they earn, how they chatter, what is proven.
+
+    Args:
+        evaluation: at the strengths 0 and 1 of ``noise``.
+        certificates: by agent; None where nothing is proven.
+    """
+    summary = evaluation.summary(["return", "action_fluctuation"])
+    table = Table(
+        title=Text(f"{evaluation.metadata['env']}: under {noise} where it says noise"),
+        caption=Text(
+            f"{evaluation.metadata['n_episodes']} episodes each, the same ones; 95 % intervals over episodes. "
+            "steepest: largest slope found of the network, in units of K. K raw: proven, action per raw sensor unit."
+        ),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for name in ("return", "return, noise", "mean |Δa|, noise", "steepest", "tightness", "K raw"):
+        table.add_column(name, justify="right")
+    for agent, certificate in certificates.items():
+        clean, noisy = (
+            summary[(summary["agent"] == agent) & (summary["strength"] == strength)].iloc[0]
+            for strength in (0.0, 1.0)
+        )
+        table.add_row(
+            agent,
+            _cell(clean, "return"),
+            _cell(noisy, "return"),
+            _cell(noisy, "action_fluctuation"),
+            *certificate_cells(certificate),
+        )
+    return table
+
+
+def certificate_cells(certificate: Certificate | None) -> tuple[str, str, str]:
+    """Steepest slope of the network, its tightness, and the bound in raw units, as text."""
+    if certificate is None:
+        return "–", "–", "–"
+    network = certificate.network
+    return (
+        number(network.lower_bound, rounding="down"),
+        percent(network.tightness, rounding="down"),
+        number(certificate.upper_bound, rounding="up"),
+    )
+
+
+def _cell(row: Any, column: str) -> str:
+    return f"{number(row[column])}\n{interval(row[f'{column}_low'], row[f'{column}_high'])}"
+
+
+@contextmanager
+def said_at_the_end(console: Console) -> Iterator[None]:
+    """Print warnings as lines of their own, after the bars."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            console.print(
+                f"WARNING {warning.message}", style="yellow", soft_wrap=True, highlight=False, markup=False
+            )
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Errors that a user can mend as ``ValueError``, which the command prints as one line."""
+    try:
+        yield
+    except NonFiniteError as error:
+        raise ValueError(str(error)) from error
+    except KeyboardInterrupt:
+        raise ValueError(
+            "interrupted before there was a student; nothing was written. A student exists after the first of the "
+            "rounds."
+        ) from None

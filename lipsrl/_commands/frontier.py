@@ -1,0 +1,170 @@
+"""``lipsrl frontier``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lipsrl._commands.distill import Lesson, certificate_cells, plain_errors, said_at_the_end, save_student
+from lipsrl._files import atomic_path
+from lipsrl._validation import positive_int
+from lipsrl.distillation import TEACHER, Frontier, frontier
+from lipsrl.reporting.numbers import interval, number
+from lipsrl.reporting.style import AgentStyle, agent_styles, axis, base_layout
+
+RULE = (
+    "Recommended: the smallest K whose return is not distinguishable, episode by episode, from the teacher's (clean) "
+    "or from the best agent's (under noise): the 95 % interval of the difference reaches 0."
+)
+
+
+@dataclass(kw_only=True)
+class FrontierCommand(Lesson):
+    """Distil one student per K, and recommend a K: what each costs in return and buys in smoothness."""
+
+    bounds: list[float] = field(default_factory=lambda: [2.0, 4.0, 6.0, 8.0, 12.0, 16.0])
+    """The Ks."""
+    disturbance: str = "gaussian:1.0"
+    """NAME:PARAMETER...; the strengths and the noise levels multiply it."""
+    strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2])
+    """At which all are measured; with gaussian the noise's standard deviation in raw sensor units."""
+    noise_levels: list[float] = field(default_factory=lambda: [0.0])
+    """Strengths that students are shown while they learn; each makes a student per K."""
+    workers: int = 2
+    """Processes, a student each."""
+    output: Path | None = None
+    """Folder for the students' zips, frontier.html and evaluation.parquet."""
+
+    def run(self, console: Console) -> None:
+        positive_int("workers", self.workers)
+        source = self.teacher()
+        options = self.options(source)
+        with said_at_the_end(console), plain_errors():
+            found = frontier(
+                source.model,
+                str(source.env_id),
+                bounds=self.bounds,
+                disturbance=self.disturbance,
+                strengths=self.strengths,
+                noise_levels=self.noise_levels,
+                n_episodes=self.episodes,
+                n_workers=self.workers,
+                **options,
+            )
+        if self.output is not None:
+            self._write(found, self.output)
+        console.print(frontier_table(found, self.disturbance))
+        for strength in found.evaluation.metadata["strengths"]:
+            console.print(_recommendation(found, strength), soft_wrap=True, highlight=False)
+        if self.output is not None:
+            console.print(f"Written: {self.output}", soft_wrap=True, highlight=False)
+
+    def _write(self, found: Frontier, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for student in found.students:
+            shown = f"-shown{student.noise_level:g}" if student.noise_level else ""
+            save_student(student.model, folder / f"K{student.lipschitz_bound:g}{shown}.zip")
+        found.evaluation.save(folder / "evaluation.parquet")
+        with atomic_path(folder / "frontier.html") as temporary:
+            frontier_figure(found).write_html(temporary, include_plotlyjs=True)
+
+
+def _recommendation(found: Frontier, strength: float) -> str:
+    where = "clean" if strength == 0 else f"at strength {strength:g}"
+    student = found.recommended(strength)
+    if student is None:
+        return f"Recommended {where}: none of these K keeps the return; try larger ones, or more --steps."
+    return f"Recommended {where}: {student.name}"
+
+
+def frontier_table(found: Frontier, disturbance: str) -> Table:
+    """One row per agent: return and fluctuation at every strength, and what is proven."""
+    table = Table(
+        title=Text(f"{found.evaluation.metadata['env']}: return (mean |Δa|) under {disturbance} times …"),
+        caption=Text(
+            f"{found.evaluation.metadata['n_episodes']} episodes per cell, the same ones for all; 95 % intervals over "
+            f"episodes. steepest: the largest slope found of the network, in units of K. K raw: proven, action per raw "
+            f"sensor unit. {RULE}"
+        ),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    summary = found.evaluation.summary(["return", "action_fluctuation"])
+    table.add_column("")
+    strengths = found.evaluation.metadata["strengths"]
+    for strength in strengths:
+        table.add_column("clean" if strength == 0 else f"{strength:g}", justify="right")
+    for name in ("steepest", "tightness", "K raw"):
+        table.add_column(name, justify="right")
+    certificates = {TEACHER: found.teacher_certificate, **{s.name: s.certificate for s in found.students}}
+    for agent, certificate in certificates.items():
+        rows = summary[summary["agent"] == agent].set_index("strength")
+        cells = (_cell(rows.loc[strength]) for strength in strengths)
+        table.add_row(Text(agent), *cells, *certificate_cells(certificate))
+    return table
+
+
+def _cell(row: pd.Series) -> str:
+    spread = interval(row["return_low"], row["return_high"])
+    return f"{number(row['return'])} ({number(row['action_fluctuation'])})\n{spread}"
+
+
+def frontier_figure(found: Frontier) -> go.Figure:
+    """Return and action fluctuation against K, one line with a 95 % band per strength and noise level.
+
+    The teacher is a horizontal line of the same look, without markers.
+    """
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
+    table = found.table()
+    keys = [
+        (level, strength)
+        for level in sorted(table.loc[table["agent"] != TEACHER, "noise_level"].unique())
+        for strength in sorted(table["strength"].unique())
+    ]
+    looks = agent_styles(_name(*key) for key in keys)
+    reach = [min(s.lipschitz_bound for s in found.students), max(s.lipschitz_bound for s in found.students)]
+    for level, strength in keys:
+        here = table[(table["strength"] == strength)]
+        curve = here[(here["noise_level"] == level) & (here["agent"] != TEACHER)]
+        teacher = here[here["agent"] == TEACHER].iloc[0]
+        look = looks[_name(level, strength)]
+        for column, measured in enumerate(("return", "action_fluctuation"), start=1):
+            _draw(
+                figure, curve.sort_values("lipschitz_bound"), measured, _name(level, strength), look, column
+            )
+            figure.add_scatter(
+                x=reach, y=[teacher[measured]] * 2, mode="lines", line={"color": look.color, "width": 1, "dash": "dot"},
+                name=f"teacher, {_name(0.0, strength)}", legendgroup=_name(level, strength), showlegend=False,
+                row=1, col=column,
+            )  # fmt: skip
+    figure.update_layout(base_layout(height=480))
+    figure.update_xaxes(axis("K (policy units)", type="log"))
+    figure.update_yaxes(axis("return (sum of rewards per episode)"), col=1)
+    figure.update_yaxes(axis("mean |Δa| (action units per step)", rangemode="tozero"), col=2)
+    return figure
+
+
+def _name(level: float, strength: float) -> str:
+    where = "clean" if strength == 0 else f"strength {strength:g}"
+    return where + (f", shown {level:g}" if level else "")
+
+
+def _draw(
+    figure: go.Figure, curve: pd.DataFrame, measured: str, name: str, look: AgentStyle, column: int
+) -> None:
+    x, y = curve["lipschitz_bound"].to_numpy(), curve[measured].to_numpy()
+    low, high = curve[f"{measured}_low"].to_numpy(), curve[f"{measured}_high"].to_numpy()
+    figure.add_scatter(
+        x=x, y=y, name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers",
+        line={"color": look.color, "dash": look.dash, "width": 2}, marker={"symbol": look.marker, "size": 8},
+        error_y={"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1},
+        row=1, col=column,
+    )  # fmt: skip

@@ -1,0 +1,231 @@
+"""Several students of one teacher, one after the other or in worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import multiprocessing
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from tqdm import tqdm
+
+from lipsrl.certificates import Certificate, certify
+from lipsrl.distillation._distill import InterruptedWarning, distill
+from lipsrl.distillation._student import student_environments
+from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._environments import Env, EnvLike, environment_factory
+from lipsrl.evaluation._workers import start_method
+
+
+@dataclass(frozen=True)
+class Order:
+    """A student that is asked for."""
+
+    lipschitz_bound: float
+    noise_level: float
+
+    @property
+    def name(self) -> str:
+        """Of its agent in a table."""
+        return f"K={self.lipschitz_bound:g}" + (f", shown {self.noise_level:g}" if self.noise_level else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """A student, and how it came about.
+
+    Attributes:
+        lipschitz_bound: its K, in units of what the policy receives.
+        noise_level: strength of the disturbance that it was shown while it learned; 0: none.
+        model: the SB3 model.
+        certificate: of the model.
+        warnings: what its distillation had to say, such as that its return collapses.
+    """
+
+    lipschitz_bound: float
+    noise_level: float
+    model: BaseAlgorithm
+    certificate: Certificate
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its agent in a table."""
+        return Order(self.lipschitz_bound, self.noise_level).name
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """All that a student is made from, but its order; ``distil`` is what a worker process does."""
+
+    model: BaseAlgorithm
+    make_env: Callable[[], Env]
+    noise: Disturbance
+    options: dict[str, Any]
+
+    def distil(self, order: Order) -> tuple[Student, bool]:
+        """The student, and whether it was interrupted."""
+        shown = self.noise.scaled(order.noise_level) if order.noise_level else None
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            model = distill(
+                self.model,
+                self.make_env,
+                lipschitz_bound=order.lipschitz_bound,
+                disturbance=shown,
+                **self.options,
+            )
+        texts = tuple(str(warning.message) for warning in said)
+        interrupted = any(issubclass(warning.category, InterruptedWarning) for warning in said)
+        certificate = certify(model, vec_normalize=self.options["vec_normalize"])
+        return Student(order.lipschitz_bound, order.noise_level, model, certificate, texts), interrupted
+
+    def packed(self) -> bytes:
+        """For another process: SB3 models travel as their zips, and a normalisation around an environment."""
+        file = io.BytesIO()
+        self.model.save(file)
+        statistics = self.options["vec_normalize"]
+        if statistics is not None:
+            # one that was loaded from a file alone cannot be pickled
+            statistics = student_environments(self.make_env, 1, statistics)
+        content: bytes = cloudpickle.dumps(
+            (
+                type(self.model),
+                file.getvalue(),
+                self.make_env,
+                self.noise,
+                self.options | {"vec_normalize": statistics},
+            )
+        )
+        return content
+
+    @classmethod
+    def of(cls, packed: bytes) -> _Lesson:
+        """What :meth:`packed` gave."""
+        algorithm, content, make_env, noise, options = cloudpickle.loads(packed)
+        return cls(algorithm.load(io.BytesIO(content), device="cpu"), make_env, noise, options)
+
+    def unpacked(self, student: Student, interrupted: bool, content: bytes) -> tuple[Student, bool]:
+        """A student from another process, in environments of its own."""
+        teacher = self.model
+        venv = student_environments(self.make_env, teacher.n_envs, self.options["vec_normalize"])
+        model = type(teacher).load(io.BytesIO(content), env=venv, device=teacher.device)
+        return dataclasses.replace(student, model=model), interrupted
+
+
+def teach(
+    model: BaseAlgorithm,
+    env: EnvLike,
+    orders: Sequence[Order],
+    noise: Disturbance,
+    options: dict[str, Any],
+    n_workers: int,
+    progress: bool,
+) -> list[Student]:
+    """The students in the order asked for; interrupted, those that there are.
+
+    Args:
+        noise: multiplied by an order's noise level.
+        options: of :func:`lipsrl.distill`.
+
+    Raises:
+        KeyboardInterrupt: there is none yet.
+        RuntimeError: a worker process died.
+    """
+    lesson = _Lesson(model, environment_factory(env)[0], noise, options)
+    done: dict[Order, Student] = {}
+    interrupted = False
+    run = _here if n_workers == 1 else _in_workers
+    with tqdm(total=len(orders), unit="student", disable=not progress, dynamic_ncols=True) as bar:
+        try:
+            for order, (student, cut_short) in run(lesson, orders, n_workers):
+                done[order] = student
+                interrupted = interrupted or cut_short
+                bar.set_postfix_str(order.name)
+                bar.update()
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            interrupted = True
+    if interrupted:
+        warnings.warn(
+            f"frontier was interrupted: {len(done)} of {len(orders)} students are there.",
+            InterruptedWarning,
+            stacklevel=3,
+        )
+    return [done[order] for order in orders if order in done]
+
+
+_Result = tuple[Order, tuple[Student, bool]]
+
+
+def _here(lesson: _Lesson, orders: Sequence[Order], _: int) -> Iterator[_Result]:
+    for order in orders:
+        student, interrupted = lesson.distil(order)
+        yield order, (student, interrupted)
+        if interrupted:
+            return
+
+
+def _in_workers(lesson: _Lesson, orders: Sequence[Order], n_workers: int) -> Iterator[_Result]:
+    """As they end. Ctrl-C reaches the workers too: those that have a student by then hand it in."""
+    with warnings.catch_warnings():
+        # newer Pythons warn of forking beside threads; a worker runs torch on one thread, so it waits for none
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        pool = ProcessPoolExecutor(
+            min(n_workers, len(orders)),
+            mp_context=multiprocessing.get_context(start_method()),
+            initializer=_begin,
+            initargs=(lesson.packed(),),
+        )
+        futures = {pool.submit(_run, order): order for order in orders}
+    try:
+        waiting = set(futures)
+        while waiting:
+            try:
+                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt:
+                waiting = {future for future in waiting if not future.cancel()}
+                continue
+            for future in ended:
+                with contextlib.suppress(KeyboardInterrupt):  # that worker had no student yet
+                    yield futures[future], lesson.unpacked(*future.result())
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process died without a word: killed, out of memory, or a crash in the simulator. "
+            "n_workers=1 needs less memory, and shows the crash."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+# of a worker process
+_lesson: _Lesson
+
+
+def _begin(packed: bytes) -> None:
+    global _lesson
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # while it waits: the pool would break
+    torch.set_num_threads(1)
+    _lesson = _Lesson.of(packed)
+
+
+def _run(order: Order) -> tuple[Student, bool, bytes]:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        student, interrupted = _lesson.distil(order)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    file = io.BytesIO()
+    student.model.save(file)
+    return dataclasses.replace(student, model=None), interrupted, file.getvalue()  # type: ignore[arg-type]

@@ -1,0 +1,176 @@
+"""`lipsrl distill` and `lipsrl frontier`, from a zip or a run folder to files and a table on the terminal."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from rich.console import Console
+from stable_baselines3 import PPO
+
+import lipsrl
+from lipsrl import cli
+from lipsrl._commands import distill as distill_command
+from lipsrl._commands import frontier as frontier_command
+from lipsrl._commands.frontier import FrontierCommand, frontier_figure
+from lipsrl.evaluation import Evaluation, NonFiniteError
+from lipsrl.policies.normalization import load_vec_normalize
+from lipsrl.tracking import RunFolder
+
+BUDGET = ["--net-arch", "8", "--rounds", "1", "--steps", "40", "--episodes", "4"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(cart):
+    gym.register("Cart-v0", entry_point=cart)
+    yield
+    del gym.registry["Cart-v0"]
+
+
+@pytest.fixture(scope="module")
+def files(normalized_teacher, tmp_path_factory):
+    """The teacher's zip and its VecNormalize."""
+    folder = tmp_path_factory.mktemp("teacher")
+    normalized_teacher.save(folder / "model.zip")
+    normalized_teacher.get_vec_normalize_env().save(str(folder / "vecnormalize.pkl"))
+    return [
+        str(folder / "model.zip"),
+        "--vec-normalize",
+        str(folder / "vecnormalize.pkl"),
+        "--env",
+        "Cart-v0",
+    ]
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_distill_writes_a_student_that_loads_and_prints_both(files, tmp_path, capsys):
+    output = tmp_path / "small.zip"
+    bound = ["--lipschitz-bound", 4, "--disturbance", "gaussian:0.1", "--layer", "orthogonal"]
+    assert run("distill", *files, *bound, "--output", output, *BUDGET) == 0
+    said = capsys.readouterr().out
+    for words in ("teacher", "student", "tightness", "K raw", "gaussian:0.1", "small.vecnormalize.pkl"):
+        assert words in said
+    student = PPO.load(output, device="cpu")
+    assert student.policy.lipschitz_network.lipschitz_bound() <= 4.0
+    assert student.policy.lipschitz_network.layer_name == "orthogonal"
+    statistics = load_vec_normalize(tmp_path / "small.vecnormalize.pkl")
+    assert not statistics.training
+    assert lipsrl.certify(student, vec_normalize=statistics).network.upper_bound <= 4.0
+    assert run("certify", output, "--vec-normalize", tmp_path / "small.vecnormalize.pkl") == 0
+
+
+def test_distill_takes_a_run_folder(normalized_teacher, tmp_path, capsys):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.save_model(normalized_teacher)
+    folder.write_config({"agent": "ppo", "seed": 0, "env_id": "Cart-v0", "vec_normalize": True})
+    assert run("distill", folder.path, "--lipschitz-bound", 4, "--output", tmp_path / "s.zip", *BUDGET) == 0
+    assert (tmp_path / "s.vecnormalize.pkl").is_file()
+
+
+def test_a_collapse_is_said_and_the_student_is_written(files, tmp_path, capsys):
+    output = tmp_path / "flat.zip"
+    assert run("distill", *files, "--lipschitz-bound", 0.01, "--output", output, *BUDGET) == 0
+    assert "WARNING The student's mean return" in capsys.readouterr().out
+    assert output.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lipschitz-bound", "-1"], "lipschitz_bound must be a finite number > 0"),
+        (["--lipschitz-bound", "4", "--output", "s.pkl"], "output must end in .zip"),
+        (["--lipschitz-bound", "4", "--episodes", "0"], "episodes must be an integer > 0"),
+        (["--lipschitz-bound", "4", "--disturbance", "gauss"], "disturbance='gauss' is not known"),
+        (["--lipschitz-bound", "4", "--env", "Pendulum-v1"], "observations"),
+    ],
+)
+def test_what_is_wrong_is_one_line(files, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert run("distill", *files, *arguments, *(BUDGET if "--episodes" not in arguments else [])) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_student_is_not_overwritten_unasked(files, tmp_path, capsys):
+    output = tmp_path / "s.zip"
+    output.write_bytes(b"mine")
+    command = ["distill", *files, "--lipschitz-bound", 4, "--output", output, *BUDGET]
+    assert run(*command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert output.read_bytes() == b"mine"
+    assert run(*command, "--overwrite") == 0
+    assert zipfile.is_zipfile(output)
+
+
+def test_a_zip_needs_an_environment(files, capsys):
+    assert run("distill", files[0], "--lipschitz-bound", 4) == 2
+    assert "Pass --env ID" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), NonFiniteError("an action of the teacher is nan")])
+def test_what_stops_it_before_there_is_a_student(files, tmp_path, monkeypatch, capsys, error):
+    def stopped(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(distill_command, "distill", stopped)
+    assert run("distill", *files, "--lipschitz-bound", 4, "--output", tmp_path / "s.zip") == 2
+    said = capsys.readouterr().err
+    assert (str(error) or "interrupted before there was a student") in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_frontier_prints_recommends_and_writes(files, tmp_path, monkeypatch, capsys):
+    found = []
+    made = frontier_command.frontier
+    monkeypatch.setattr(frontier_command, "frontier", lambda *a, **k: found.append(made(*a, **k)) or found[0])
+    output = tmp_path / "out"
+    wanted = ["--bounds", 0.01, 8, "--strengths", 0, 0.2, "--noise-levels", 0, 0.2, "--workers", 1]
+    assert run("frontier", *files, *wanted, "--output", output, *BUDGET) == 0
+    said = capsys.readouterr().out
+    for words in ("K=0.01", "K=8", "Recommended clean", "Recommended at strength 0.2", "WARNING K=0.01"):
+        assert words in said
+    zips = ["K0.01-shown0.2.zip", "K0.01.zip", "K8-shown0.2.zip", "K8.zip"]
+    assert sorted(p.name for p in output.glob("*.zip")) == zips
+    assert PPO.load(output / "K8.zip").policy.lipschitz_network.lipschitz_bound() <= 8.0
+    assert Evaluation.load(output / "evaluation.parquet").frame["agent"].nunique() == 5
+    assert "plotly" in (output / "frontier.html").read_text()[:100_000].lower()
+
+    figure = frontier_figure(found[0])
+    table = found[0].table()
+    drawn = next(t for t in figure.data if t.name == "strength 0.2, shown 0.2" and "return" not in str(t.y))
+    rows = table[(table["strength"] == 0.2) & (table["noise_level"] == 0.2)].sort_values("lipschitz_bound")
+    assert list(drawn.x) == [0.01, 8.0]
+    assert list(drawn.y) == list(rows["return"])
+    assert list(drawn.error_y.array) == list(rows["return_high"] - rows["return"])
+    teacher = next(t for t in figure.data if t.name == "teacher, clean")
+    expected = table[(table["agent"] == "teacher") & (table["strength"] == 0)]["return"].iloc[0]
+    assert set(teacher.y) == {expected}
+
+
+def test_frontier_says_when_no_k_is_enough(files, tmp_path, capsys):
+    assert run("frontier", *files, "--bounds", 0.01, "--strengths", 0, "--workers", 1, *BUDGET) == 0
+    assert "Recommended clean: none of these K keeps the return" in capsys.readouterr().out
+
+
+def test_an_uncertifiable_teacher_is_a_row_without_bounds(files, tmp_path, monkeypatch):
+    """Its network may hold what cannot be bounded; the student's never does."""
+    monkeypatch.setattr(distill_command, "certificate_or_none", lambda *_: None)
+    text = io.StringIO()
+    command = distill_command.Distill(
+        path=Path(files[0]), vec_normalize=Path(files[2]), env="Cart-v0", lipschitz_bound=4.0, net_arch=[8],
+        rounds=1, steps=40, episodes=4, output=tmp_path / "s.zip",
+    )  # fmt: skip
+    command.run(Console(file=text, width=140))
+    row = next(line for line in text.getvalue().splitlines() if line.strip().startswith("teacher"))
+    assert row.count("–") >= 3
+
+
+def test_the_defaults_of_the_frontier_are_six_bounds():
+    assert FrontierCommand(path=Path("model.zip")).bounds == [2.0, 4.0, 6.0, 8.0, 12.0, 16.0]
