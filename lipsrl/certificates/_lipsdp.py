@@ -29,11 +29,9 @@ class EllipsoidBound:
 
     Attributes:
         matrix: S (n, n), positive semidefinite, float64.
-        multipliers: that prove it; a start for a chain with other gains.
     """
 
     matrix: Tensor
-    multipliers: Tensor | None = None
 
     @property
     def lipschitz(self) -> float:
@@ -289,7 +287,7 @@ def _verified(problem: _Problem, multipliers: Tensor) -> EllipsoidBound | None:
         factoring = 4 * EPS64 * (problem.size + 4) * float(matrix.diagonal().sum())
         matrix.diagonal().sub_(assembling + factoring)
         if _cholesky(matrix) is not None:
-            return EllipsoidBound(ellipsoid, multipliers)
+            return EllipsoidBound(ellipsoid)
     return None
 
 
@@ -344,14 +342,12 @@ def eclipse_fast_bound(chain: Chain) -> EllipsoidBound | None:
 
 
 @torch.no_grad()
-def lipsdp_bound(chain: Chain, *, gap: float = GAP, start: Tensor | None = None) -> EllipsoidBound | None:
+def lipsdp_bound(chain: Chain, *, gap: float = GAP) -> EllipsoidBound | None:
     """The LipSDP-Neuron bound of ``chain``, its square within ``gap`` (relative) of the optimum.
 
     Args:
         chain: network of plain linear maps and elementwise activations.
         gap: when to stop; every point on the way is a sound certificate.
-        start: ignored, for callers that still pass multipliers. They lie at the cone's border and save no steps, and
-            two solutions of one chain would differ by the gap.
 
     Returns:
         The bound, or ``None`` where float64 cannot verify one (extreme weights).
@@ -369,7 +365,7 @@ def lipsdp_bound(chain: Chain, *, gap: float = GAP, start: Tensor | None = None)
         return None
     if found is None or not 1e-140 < scale < 1e140:
         return None
-    return EllipsoidBound(found.matrix * scale**2, found.multipliers)
+    return EllipsoidBound(found.matrix * scale**2)
 
 
 def _normalised(chain: Chain) -> tuple[Chain, float]:

@@ -69,7 +69,6 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
             "units; this network has not all of them. Use 'auto'."
         )
     results: list[Bound] = []
-    start: Tensor | None = None
     for gain in (own_gain, raw_gain):
         bounds: list[Bound] = []
         if constrained is not None and method in ("auto", "construction"):
@@ -85,8 +84,7 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
             if method == "eclipse-fast":
                 ellipsoid = eclipse_fast_bound(folded)
             else:
-                ellipsoid = lipsdp_bound(folded, start=start)
-                start = None if ellipsoid is None else ellipsoid.multipliers
+                ellipsoid = lipsdp_bound(folded)
             if ellipsoid is not None:
                 name = "eclipse-fast" if method == "eclipse-fast" else "lipsdp"
                 bounds.append(Bound(ellipsoid.lipschitz, name, folded, ellipsoid))
