@@ -88,11 +88,11 @@ def _recommendation(found: Frontier, strength: float) -> str:
 def frontier_table(found: Frontier, disturbance: str) -> Table:
     """One row per agent: return and fluctuation at every strength, and what is proven."""
     table = Table(
-        title=Text(f"{found.evaluation.metadata['env']}: return (mean |Δa|) under {disturbance} times …"),
+        title=Text(f"{found.evaluation.metadata['env']}: under {disturbance} times …"),
         caption=Text(
-            f"{found.evaluation.metadata['n_episodes']} episodes per cell, the same ones for all; 95 % intervals over "
-            f"episodes. steepest: the largest slope found of the network, in units of K. K raw: proven, action per raw "
-            f"sensor unit. {RULE}"
+            f"In a cell: return, its 95 % interval over {found.evaluation.metadata['n_episodes']} episodes (the same "
+            "ones for all), mean |Δa|. steepest: the largest slope found of the network, in units of K. K raw: proven, "
+            f"action per raw sensor unit. {RULE}"
         ),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -102,7 +102,7 @@ def frontier_table(found: Frontier, disturbance: str) -> Table:
     strengths = found.evaluation.metadata["strengths"]
     for strength in strengths:
         table.add_column("clean" if strength == 0 else f"{strength:g}", justify="right")
-    for name in ("steepest", "tightness", "K raw"):
+    for name in ("steepest", "tight", "K raw"):
         table.add_column(name, justify="right")
     certificates = {TEACHER: found.teacher_certificate, **{s.name: s.certificate for s in found.students}}
     for agent, certificate in certificates.items():
@@ -114,7 +114,7 @@ def frontier_table(found: Frontier, disturbance: str) -> Table:
 
 def _cell(row: pd.Series) -> str:
     spread = interval(row["return_low"], row["return_high"])
-    return f"{number(row['return'])} ({number(row['action_fluctuation'])})\n{spread}"
+    return f"{number(row['return'])}\n{spread}\n{number(row['action_fluctuation'])}"
 
 
 def frontier_figure(found: Frontier) -> go.Figure:

@@ -81,10 +81,7 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
             )
         folded = None if chain is None else chain.scaled(front.gain(gain, norm), output)
         if folded is not None and wanted_sdp and folded.size <= LARGEST_PROBLEM:
-            if method == "eclipse-fast":
-                ellipsoid = eclipse_fast_bound(folded)
-            else:
-                ellipsoid = lipsdp_bound(folded)
+            ellipsoid = eclipse_fast_bound(folded) if method == "eclipse-fast" else lipsdp_bound(folded)
             if ellipsoid is not None:
                 name = "eclipse-fast" if method == "eclipse-fast" else "lipsdp"
                 bounds.append(Bound(ellipsoid.lipschitz, name, folded, ellipsoid))
