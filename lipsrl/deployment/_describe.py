@@ -165,6 +165,10 @@ def describe_action(space: spaces.Space[Any], parts: ActorParts) -> tuple[Descri
         case spaces.MultiDiscrete():
             return {"kind": "multi_discrete", **described, "sizes": space.nvec.reshape(-1).tolist()}, {}
         case spaces.MultiBinary():
+            bits = int(np.prod(space.shape))
+            last = next(m for m in reversed(parts.network) if isinstance(m, nn.Linear))
+            if last.out_features == 2 * bits:  # MaskablePPO: a choice of two for every bit
+                return {"kind": "multi_discrete", **described, "sizes": [2] * bits}, {}
             return {"kind": "multi_binary", **described}, {}
     assert isinstance(space, spaces.Box)
     vectors = {"low": space.low, "high": space.high}
