@@ -135,6 +135,19 @@ class LipschitzPolicy(ProjectsLoneLayers):
         policy: Any = self
         return parts(extractor, policy.observation_space, policy.normalize_images)
 
+    def free_extractor(self) -> BaseFeaturesExtractor | None:
+        """SB3's own extractor in the place of ours, for a free critic that shares none; ``None`` if there is none."""
+        policy: Any = self
+        stock = {ours: theirs for theirs, ours in _CONSTRAINED.items()}.get(policy.features_extractor_class)
+        if self.options.unconstrained or policy.share_features_extractor or stock in (None, FlattenExtractor):
+            return None
+        kwargs = dict(policy.features_extractor_kwargs)
+        for own in ("activation", "lipschitz_bound"):
+            kwargs.pop(own, None)
+        assert stock is not None
+        extractor: BaseFeaturesExtractor = stock(policy.observation_space, **kwargs)
+        return extractor
+
     def lipschitz_targets(self) -> list[LipschitzMLP]:
         """The target networks that keep the promise of ``lipschitz_network``."""
         return []

@@ -158,7 +158,7 @@ class LipschitzSquashedPolicy(LipschitzPolicy):
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         if self.options.critic_lipschitz_bound is None:
-            return super().make_critic(features_extractor)  # type: ignore[misc]
+            return super().make_critic(features_extractor or self.free_extractor())  # type: ignore[misc]
         policy: Any = self
         kwargs = policy._update_features_extractor(policy.critic_kwargs, features_extractor)
         return self.critic_class(**kwargs, options=self.options).to(policy.device)

@@ -70,7 +70,7 @@ class MlpPolicy(LipschitzPolicy, TD3Policy):
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         if self.options.critic_lipschitz_bound is None:
-            return super().make_critic(features_extractor)
+            return super().make_critic(features_extractor or self.free_extractor())
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return LipschitzContinuousCritic(**kwargs, options=self.options).to(self.device)
 

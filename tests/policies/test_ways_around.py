@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
@@ -341,3 +343,17 @@ def test_ars_keeps_squash_output_and_refuses_what_it_cannot_do(tmp_path):
     type(linear.policy).load(tmp_path / "linear.pth", device="cpu")
     with pytest.raises(ValueError, match="with_bias=False is not supported"):
         build("ARS", with_bias=False)
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_a_free_critic_has_its_own_free_extractor(algorithm):
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=False)
+    options = {"lipschitz_bound": 1.0, "features_extractor_kwargs": {"features_dim": 8, "activation": "tanh"}}
+    alone = algorithm(
+        "LipschitzCnnPolicy", env, buffer_size=10, policy_kwargs={**options, "net_arch": [8]}
+    ).policy
+    assert type(alone.actor.features_extractor) is LipschitzNatureCNN
+    assert type(alone.critic.features_extractor) is type(alone.critic_target.features_extractor) is NatureCNN
+    shared = {**options, "net_arch": [8], "share_features_extractor": True}
+    together = algorithm("LipschitzCnnPolicy", env, buffer_size=10, policy_kwargs=shared).policy
+    assert together.critic.features_extractor is together.actor.features_extractor
