@@ -27,13 +27,14 @@ SETTINGS = {
         n_envs=4,
         algorithm={
             "n_steps": 512,
-            "batch_size": 128,
+            "batch_size": 256,
             "n_epochs": 10,
-            "gamma": 0.98,
-            "gae_lambda": 0.9,
+            "gamma": 0.995,
             "learning_rate": LinearSchedule(5e-4, 0.0, 1.0),
         },
         policy={"net_arch": [64, 64], "activation_fn": nn.ReLU, "log_std_init": -0.5},
+        # Of 1000 steps one is a start, and what is hard are the starts: uncut, 6 to 18 in 100 of them fail.
+        max_episode_steps=200,
     ),
     "reacher": Settings(
         timesteps=500_000,
@@ -52,12 +53,12 @@ SETTINGS = {
         n_envs=4,
         algorithm={
             "n_steps": 512,
-            "batch_size": 128,
+            "batch_size": 64,
             "n_epochs": 10,
             "gamma": 0.99,
-            "learning_rate": LinearSchedule(5e-4, 0.0, 1.0),
+            "learning_rate": LinearSchedule(3e-4, 0.0, 1.0),
         },
-        policy={"net_arch": [64, 64], "activation_fn": nn.ReLU, "log_std_init": -0.5},
+        policy={"net_arch": [64, 64], "activation_fn": nn.Tanh, "log_std_init": 0.0},
     ),
 }
 

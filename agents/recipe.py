@@ -23,12 +23,14 @@ class Settings:
         n_envs: environments side by side.
         algorithm: keyword arguments of the SB3 class.
         policy: keyword arguments of every policy (``policy_kwargs``).
+        max_episode_steps: episodes are truncated there in training, if not ``None``.
     """
 
     timesteps: int
     n_envs: int
     algorithm: dict[str, Any]
     policy: dict[str, Any]
+    max_episode_steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
@@ -75,7 +77,12 @@ class Args:
 def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
     """Environments side by side, monitored, disturbed as the recipe and normalised as the task says."""
     settings = recipe.for_task(task.name)
-    venv: VecEnv = DummyVecEnv([lambda: Monitor(task.make())] * settings.n_envs)
+
+    def make() -> gym.Env[Any, Any]:
+        limit = settings.max_episode_steps
+        return Monitor(task.make() if limit is None else TimeLimit(task.make(), limit))
+
+    venv: VecEnv = DummyVecEnv([make] * settings.n_envs)
     if task.name in recipe.disturbance:
         venv = VecObservationDisturbance(venv, parse_disturbance(recipe.disturbance[task.name]))
     if task.normalize_observation or task.normalize_reward:
@@ -201,6 +208,7 @@ def train(args: Args) -> RunFolder:
             "vec_normalize": model.get_vec_normalize_env() is not None,
             "hyperparameters": {
                 "n_envs": settings.n_envs,
+                "max_episode_steps": settings.max_episode_steps,
                 **{
                     key: repr(value) if callable(value) else value
                     for key, value in settings.algorithm.items()
