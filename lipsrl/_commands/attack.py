@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lipsrl._commands._source import Source, unique_keys
-from lipsrl._commands.evaluate import Measurement
+from lipsrl._commands.evaluate import Measurement, keeping
 from lipsrl._validation import lookup
 from lipsrl.attacks import (
     ATTACKS,
@@ -66,6 +66,8 @@ class AttackCommand:
     """Of the episodes and the attacks."""
     workers: int = 1
     """Processes; more than one pays for slow simulators (MuJoCo)."""
+    resume: Path | None = None
+    """Folder in which finished episodes are kept; give it again to go on after an interruption."""
     output: Path | None = None
     """Write the table of all episodes there (.parquet, with a .json beside it)."""
 
@@ -76,7 +78,8 @@ class AttackCommand:
             raise ValueError(f"epsilon must hold at least one radius > 0, received {self.epsilon}.")
         sources = Measurement(self.path, self.env, self.vec_normalize).sources()
         attacks = self.attacks(str(sources[0].env_id))
-        evaluation = self.measure(sources, attacks)
+        with keeping(self.output):
+            evaluation = self.measure(sources, attacks)
         if self.output is not None:
             evaluation.save(self.output)
         ball = f"{self.norm}, {self.units} units"
@@ -113,6 +116,7 @@ class AttackCommand:
             n_workers=self.workers,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            resume=self.resume,
             progress=sys.stderr.isatty(),
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,19 @@ from lipsrl._commands._source import Source, open_source, unique_keys
 from lipsrl.disturbances import parse_disturbance
 from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate
 from lipsrl.reporting import comparison_table
+
+
+@contextlib.contextmanager
+def keeping(output: Path | None) -> Iterator[None]:
+    """At a value that is not finite: save the episodes that had ended beside ``output``, and say so."""
+    try:
+        yield
+    except NonFiniteError as error:
+        said = ""
+        if error.evaluation is not None and output is not None:
+            path = error.evaluation.save(output.with_stem(f"{output.stem}-incomplete"))
+            said = f" The {len(error.evaluation.frame)} episodes before it are in {str(path)!r}."
+        raise ValueError(f"{error}{said}") from error
 
 
 @dataclass
@@ -106,7 +121,7 @@ class Evaluate(Episodes):
     def run(self, console: Console) -> None:
         if self.output is not None:
             Evaluation.check_path(self.output)
-        try:
+        with keeping(self.output):
             evaluation = self.evaluated(
                 self.sources(),
                 self.disturbance,
@@ -116,15 +131,6 @@ class Evaluate(Episodes):
                 floor=self.floor,
                 resume=self.resume,
             )
-        except NonFiniteError as error:
-            raise ValueError(f"{error}{self._kept(error.evaluation)}") from error
         if self.output is not None:
             evaluation.save(self.output)
         console.print(comparison_table(evaluation, []))
-
-    def _kept(self, evaluation: Evaluation | None) -> str:
-        """Save what had ended before an error, and say so."""
-        if evaluation is None or self.output is None:
-            return ""
-        path = evaluation.save(self.output.with_stem(f"{self.output.stem}-incomplete"))
-        return f" The {len(evaluation.frame)} episodes before it are in {str(path)!r}."

@@ -14,6 +14,8 @@ FloatArray = NDArray[np.floating[Any]]
 PerDimension = float | Sequence[float] | FloatArray  # what a caller may give
 Numbers = float | tuple[float, ...]  # what is stored
 
+MAX_DELAY = 10_000  # control steps
+
 
 def nonnegative(argument: str, value: Any) -> Numbers:
     """``value`` as a float, or as a tuple with one float per observation dimension; each finite and >= 0.
@@ -26,6 +28,12 @@ def nonnegative(argument: str, value: Any) -> Numbers:
         ValueError: anything else (negative, NaN, infinite, empty, not numeric, more than one axis).
     """
     return _numbers(argument, value, "a finite number >= 0", lambda array: array >= 0)
+
+
+def delay_steps(argument: str, value: Any) -> Numbers:
+    """As :func:`nonnegative`, each at most ``MAX_DELAY``: everything back to there is kept in memory."""
+    expected = f"a finite number of control steps from 0 to {MAX_DELAY:,}"
+    return _numbers(argument, value, expected, lambda array: (array >= 0) & (array <= MAX_DELAY))
 
 
 def as_probability(argument: str, value: Any) -> Numbers:

@@ -35,7 +35,7 @@ def disturbance_from_dict(data: Mapping[str, Any]) -> Disturbance:
     """The disturbance that ``to_dict`` described, fresh.
 
     Raises:
-        ValueError: not a mapping with a known ``"name"``, or parameters that the family does not take.
+        ValueError: not a mapping with a known ``"name"``, parameters that the family does not take, or an attack.
 
     Example:
         >>> disturbance_from_dict({"name": "gaussian", "std": 0.2})
@@ -45,6 +45,11 @@ def disturbance_from_dict(data: Mapping[str, Any]) -> Disturbance:
     if not isinstance(received, Mapping) or "name" not in received:
         raise ValueError(
             f"a disturbance is described by a mapping with a 'name' ({_names()}), received {data!r}."
+        )
+    if "model" in data and data["name"] not in DISTURBANCES:
+        raise ValueError(
+            f"{data['name']!r} is an attack on a model, and its description does not hold the model. Make the attack "
+            "and hand it over itself."
         )
     cls = lookup("name", data["name"], DISTURBANCES)
     return _build(cls, {key: value for key, value in data.items() if key != "name"})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lipsrl.disturbances._batch import DisturbanceBatch
 from lipsrl.disturbances._draws import FloatArray, Rows
 from lipsrl.disturbances._history import History
-from lipsrl.disturbances._parameters import PerDimension, nonnegative, per_stream
+from lipsrl.disturbances._parameters import PerDimension, delay_steps, per_stream
 from lipsrl.disturbances._registry import register
 from lipsrl.disturbances._scalable import ScalableDisturbance
 
@@ -26,10 +26,10 @@ class Delay(ScalableDisturbance):
     Datasheet: latency or group delay, ``steps = latency/dt``. A strength multiplies ``steps``.
 
     Args:
-        steps: in control steps: one number for all dimensions, or one per dimension; finite and >= 0.
+        steps: in control steps: one number for all dimensions, or one per dimension; from 0 to 10,000.
 
     Raises:
-        ValueError: ``steps`` is negative, not finite, not a number, empty or has more than one axis.
+        ValueError: ``steps`` is out of its range, not a number, empty or has more than one axis.
 
     Example:
         >>> import numpy as np
@@ -46,7 +46,7 @@ class Delay(ScalableDisturbance):
     in_sensor_units = False
 
     def __init__(self, steps: PerDimension = 1.0) -> None:
-        self.steps = nonnegative("steps", steps)
+        self.steps = delay_steps("steps", steps)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lipsrl.disturbances._batch import DisturbanceBatch
 from lipsrl.disturbances._draws import Draws, FloatArray, Rows
 from lipsrl.disturbances._history import History
-from lipsrl.disturbances._parameters import PerDimension, nonnegative, per_stream
+from lipsrl.disturbances._parameters import PerDimension, delay_steps, per_stream
 from lipsrl.disturbances._per import check_per
 from lipsrl.disturbances._registry import register
 from lipsrl.disturbances._scalable import ScalableDisturbance
@@ -30,7 +30,7 @@ class Jitter(ScalableDisturbance):
     :class:`~lipsrl.disturbances.Delay`. A strength multiplies ``max_steps``.
 
     Args:
-        max_steps: the largest delay in control steps, finite and >= 0: one number, or (with ``per="sensor"``)
+        max_steps: the largest delay in control steps, from 0 to 10,000: one number, or (with ``per="sensor"``)
             one per dimension.
         per: ``"frame"``: one message carries the whole observation. ``"sensor"``: each dimension has its own.
 
@@ -51,7 +51,7 @@ class Jitter(ScalableDisturbance):
     in_sensor_units = False
 
     def __init__(self, max_steps: PerDimension = 1.0, per: Literal["frame", "sensor"] = "frame") -> None:
-        self.max_steps = nonnegative("max_steps", max_steps)
+        self.max_steps = delay_steps("max_steps", max_steps)
         self.per = check_per(per, "max_steps", self.max_steps)
 
     @property

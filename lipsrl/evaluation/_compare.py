@@ -47,6 +47,10 @@ def compare(
         both = (values[:, 0], values[:, 1], statistic)
         difference = interval_or_nan(values, functools.partial(paired_difference, *both, **options))
         ratio = interval_or_nan(values, functools.partial(paired_ratio, *both, **options))
+        nonfinite = int((rows["nonfinite"] != "").sum())
+        # where one is not finite, one row of nan stands for all
+        units = seeds_of(rows) if what == "seeds" else len(rows)
+        n_pairs = units if nonfinite else len(values)
         measured = sum(
             int(((s["disturbance"] == disturbance) & (s["strength"] == strength)).sum()) for s in sides
         )
@@ -59,10 +63,10 @@ def compare(
                 "b": float(statistic(values[:, 1], axis=0)),
                 **spread("difference", difference),
                 **spread("ratio", ratio),
-                "n_pairs": len(values),
+                "n_pairs": n_pairs,
                 "resampled": what,
                 "n_unpaired": measured - 2 * len(rows),
-                "n_nonfinite": int((rows["nonfinite"] != "").sum()),
+                "n_nonfinite": nonfinite,
             }
         )
     return pd.DataFrame(lines)

@@ -15,9 +15,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
 from lipsrl._validation import positive_int
-from lipsrl.attacks import Attack
+from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._observations import Observations, count, numbers_in, padded, take
 from lipsrl.evaluation._spaces import attached_frames, stack_axis
@@ -39,7 +40,7 @@ class Controller:
 
     Args:
         model: an SB3 (or sb3-contrib) algorithm or policy, anything else with SB3's ``predict``, or a callable
-            from raw observations ``(n, dim)`` to actions ``(n, *action_shape)``.
+            from raw observations ``(n, dim)`` to actions ``(n, *action_shape)`` (a torch module: of tensors).
         env: an environment with the spaces that the policy must fit.
         vec_normalize: applied to raw observations, never updated.
         label: the agent's name for errors.
@@ -79,6 +80,8 @@ class Controller:
             self._policy = policy
             if not self.recurrent and not self.masked and _overrides_predict(policy):
                 self._function = _Predicting(policy)
+        elif isinstance(model, nn.Module):
+            self._function = _Module(model)
         elif callable(model):
             self._function = model
         elif callable(getattr(model, "predict", None)):
@@ -118,20 +121,20 @@ class Controller:
         Raises:
             TypeError, ValueError: it cannot be; see `Attack.against`.
         """
-        if not isinstance(disturbance, Attack):
+        if not holds_attack(disturbance):
             return disturbance
-        for given, aimed in self._faced:
-            if given is disturbance or aimed is disturbance:
-                return aimed
+        for given, met in self._faced:
+            if given is disturbance or met is disturbance:
+                return met
         if self.remembers:
             raise ValueError(
                 f"{disturbance!r} cannot be aimed at {self.label}, whose action depends on more than the "
                 "observation of the moment (a frame stack, or a recurrent policy)."
             )
         # kept, because aiming may be training (robust Sarsa)
-        aimed = disturbance.against(self._model, self._vec_normalize)
-        self._faced.append((disturbance, aimed))
-        return aimed
+        met = aimed(disturbance, self._model, self._vec_normalize)
+        self._faced.append((disturbance, met))
+        return met
 
     def propose(self, observations: Observations, active: NDArray[np.intp] | None = None) -> NDArray[Any]:
         """Deterministic actions before any clip, in the environment's units, in blocks of ``self.rows`` rows.
@@ -262,6 +265,25 @@ class Controller:
         # for worker processes: a whole algorithm would bring its replay buffer and its environments along
         whole = isinstance(self._model, BaseAlgorithm)
         return {**self.__dict__, "_model": None if whole else self._model}
+
+
+class _Module:
+    """A torch module as a callable of arrays: it is given tensors of the type of its weights."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module.eval()
+
+    def __call__(self, observations: Observations) -> NDArray[Any]:
+        like = next(self._module.parameters(), torch.empty(0))
+
+        def tensor(values: NDArray[Any]) -> torch.Tensor:
+            return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+        by_key = isinstance(observations, dict)
+        seen = {k: tensor(v) for k, v in observations.items()} if by_key else tensor(observations)
+        with torch.no_grad():
+            actions: NDArray[Any] = self._module(seen).cpu().numpy()
+        return actions
 
 
 class _Predicting:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 
-from lipsrl.evaluation._observations import is_supported, is_vector
+from lipsrl.evaluation._observations import is_supported, is_supported_action, is_vector
 
 Env: TypeAlias = gym.Env[Any, Any]
 EnvLike: TypeAlias = str | Callable[[], Env] | Env
@@ -110,7 +110,7 @@ def _can_be_rebuilt(env: Env) -> bool:
 
 
 def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = True) -> list[Env]:
-    """``n`` environments with a supported observation space.
+    """``n`` environments with supported spaces.
 
     Args:
         factory: makes one.
@@ -118,7 +118,7 @@ def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = Tru
         vectors: support vectors only.
 
     Raises:
-        ValueError: an observation space that is not supported.
+        ValueError: an observation or action space that is not supported.
         TypeError: the factory returns something else than an environment.
     """
     environments = []
@@ -136,6 +136,11 @@ def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = Tru
             raise ValueError(
                 f"the observations of {env} must be a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of "
                 f"those, as in SB3; received {space}."
+            )
+        if not is_supported_action(env.action_space):
+            raise ValueError(
+                f"the actions of {env} must be a Box, Discrete, MultiDiscrete or MultiBinary, as in SB3; received "
+                f"{env.action_space}. Flatten them first (a gymnasium.ActionWrapper)."
             )
         environments.append(env)
     return environments

@@ -79,14 +79,15 @@ def evaluate(
         models: one model or a dict of them by name. A model is an SB3 or sb3-contrib algorithm (or its policy;
             recurrent ones keep their state, maskable ones are given the environment's ``action_masks()``),
             anything with SB3's ``predict``, or a callable from a batch of observations ``(n, dim)`` to actions
-            ``(n, *action_shape)``, which may get rows that do not count. A key may be
+            ``(n, *action_shape)``, which may get rows that do not count. A torch module (`actor_network`) is put in
+            eval mode and given tensors of the type of its weights. A key may be
             ``(agent, training_seed)``; for other keys the training seed is ``model.seed``.
         env: an id, a zero-argument factory, or an environment to be rebuilt from its spec; one that cannot be
             rebuilt is stepped itself, an episode at a time. Vectorisation happens here. Observations may be
             whatever SB3 takes, images and Dicts too; disturbances act on vectors.
         disturbances: one, a list, or a dict by name, each a `Disturbance` or its text (``"gaussian:0.1"``); None
             for clean episodes only (named ``"none"``). An attack without a model (``MADAttack(None, 0.1)``) is
-            aimed at each model in turn, with its normalisation.
+            aimed at each model in turn, with its normalisation; inside a `Compose` too.
         strengths: multiply each disturbance, finite and >= 0: with ``GaussianNoise(1.0)`` strength .05 is a
             standard deviation of .05 in each sensor's unit.
         n_episodes: episodes per model, disturbance and strength, numbered from 0.

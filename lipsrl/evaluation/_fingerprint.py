@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -114,6 +115,8 @@ def _plain(value: Any, *, strict: bool = False) -> Any:
 
     What has no such form (a schedule) is left as the name of its class, or a ``TypeError`` if ``strict``.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)  # JSON has no infinities
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, np.generic):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lipsrl._validation import positive_int
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import EnvironmentSource, EnvLike
 from lipsrl.evaluation._observations import Observations, count
@@ -41,7 +42,7 @@ def random_return(env: EnvLike, *, n_episodes: int = 50, seed: int = 0) -> float
 
     try:
         controller = Controller(policy, environment, None, "the random policy")
-        tasks = [Task(0.0, number) for number in range(n_episodes)]
+        tasks = [Task(0.0, number) for number in range(positive_int("n_episodes", n_episodes))]
         returns = [e.rewards.sum() for e in run_episodes(controller, [environment], tasks, None, seed)]
         return float(np.mean(returns))
     finally:

@@ -24,6 +24,11 @@ def is_supported(space: spaces.Space[Any]) -> bool:
     return all(isinstance(part, _PLAIN) for part in parts)
 
 
+def is_supported_action(space: spaces.Space[Any]) -> bool:
+    """Whether actions of this space can be batched here."""
+    return isinstance(space, _PLAIN)
+
+
 def numbers_in(space: spaces.Space[Any]) -> int:
     """How many numbers one observation holds."""
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]

@@ -20,7 +20,10 @@ from lipsrl.evaluation._observations import is_vector
 
 DisturbanceLike: TypeAlias = Disturbance | str
 DisturbancesLike: TypeAlias = (
-    DisturbanceLike | Sequence[DisturbanceLike] | Mapping[str, DisturbanceLike] | None
+    DisturbanceLike
+    | Sequence[DisturbanceLike | Mapping[str, DisturbanceLike]]
+    | Mapping[str, DisturbanceLike]
+    | None
 )
 
 #: what the table calls the disturbance of an evaluation without one
@@ -71,6 +74,8 @@ def read_models(models: Any) -> list[Contestant]:
 def read_disturbances(disturbances: DisturbancesLike) -> dict[str, Disturbance | None]:
     """By name; a list goes by the names of the families, or by the texts where two are of one family.
 
+    The members of a mapping in a list join under their own names.
+
     Raises:
         TypeError: something that is no `Disturbance` nor the text of one.
         ValueError: none, two of one name, or a text that cannot be read (see `parse_disturbance`).
@@ -88,10 +93,12 @@ def read_disturbances(disturbances: DisturbancesLike) -> dict[str, Disturbance |
         )
         read = [_read(given) for given in several]
         families = [getattr(d, "name", "") for d in read]
-        named = [
-            (given if isinstance(given, str) and families.count(family) > 1 else family, d)
-            for given, family, d in zip(several, families, read, strict=True)
-        ]
+        named = []
+        for given, family, d in zip(several, families, read, strict=True):
+            if isinstance(given, Mapping):  # its members join: MinimumOverAttacks beside others
+                named += [(name, _read(member)) for name, member in given.items()]
+            else:
+                named.append((given if isinstance(given, str) and families.count(family) > 1 else family, d))
     for name, disturbance in named:
         if not isinstance(disturbance, Disturbance) or not isinstance(name, str) or not name:
             raise TypeError(
@@ -109,6 +116,15 @@ def read_disturbances(disturbances: DisturbancesLike) -> dict[str, Disturbance |
 
 def _read(given: Any) -> Any:
     return parse_disturbance(given) if isinstance(given, str) else given
+
+
+def read_disturbance(disturbance: DisturbanceLike | None) -> Disturbance | None:
+    """One disturbance, or none.
+
+    Raises:
+        TypeError, ValueError: as :func:`read_disturbances`.
+    """
+    return None if disturbance is None else next(iter(read_disturbances(disturbance).values()))
 
 
 def read_strengths(strengths: Iterable[float] | float, disturbances: DisturbancesLike) -> list[float]:

@@ -35,6 +35,8 @@ class Store:
             )
         self._rows: dict[str, dict[Task, Row]] = {}
         for file in sorted(self._folder.glob("*.json")):
+            if file.name.startswith("."):
+                continue  # being written by another process, or by one that was killed
             try:
                 content = json.loads(file.read_text(encoding="utf-8"))
                 rows = {Task(strength, episode): row for strength, episode, row in content["rows"]}

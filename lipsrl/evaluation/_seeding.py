@@ -16,10 +16,10 @@ import numpy as np
 _ENVIRONMENT, _DISTURBANCE, _SENSITIVITY = range(3)
 
 
-def check_seed(seed: object) -> int:
+def check_seed(seed: object, argument: str = "seed") -> int:
     """``seed`` as an int if it is an integer >= 0; otherwise ``ValueError``."""
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"seed must be an integer >= 0, received {seed!r}.")
+        raise ValueError(f"{argument} must be an integer >= 0, received {seed!r}.")
     return int(seed)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lipsrl.attacks import Attack
+from lipsrl.attacks._aim import holds_attack
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import ROWS, Controller
 from lipsrl.evaluation._environments import Env
@@ -134,7 +134,7 @@ class Sweep:
         left: list[tuple[int, str | None, list[Task], str]] = []
         for agent, name, tasks in self._groups():
             disturbance = None if name is None else self._job.disturbances[agent][name]
-            if isinstance(disturbance, Attack):
+            if holds_attack(disturbance):
                 for some in _split(tasks, n_envs):
                     key = self._key(agent, disturbance, some, n_envs)
                     if self._known(agent, name, key, some) < len(some):
@@ -191,7 +191,7 @@ class Sweep:
         if self._store is None:
             return
         name = shard.disturbance
-        attacked = name is not None and isinstance(self._job.disturbances[shard.agent][name], Attack)
+        attacked = name is not None and holds_attack(self._job.disturbances[shard.agent][name])
         if not attacked or len(outcome.rows) == len(shard.tasks):
             self._store.keep(shard.key, outcome.rows)
 

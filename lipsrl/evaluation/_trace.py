@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from lipsrl.disturbances import Disturbance
+from lipsrl.disturbances._parameters import nonnegative_number
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import EnvironmentSource, EnvLike, time_step
 from lipsrl.evaluation._measure import fluctuation
+from lipsrl.evaluation._request import check_disturbances, read_disturbance
 from lipsrl.evaluation._rollout import Task, run_episodes
 from lipsrl.evaluation._seeding import check_seed
 from lipsrl.evaluation._workers import one_thread
@@ -18,7 +20,7 @@ def rollout_trace(
     model: Any,
     env: EnvLike,
     *,
-    disturbance: Disturbance | None = None,
+    disturbance: Disturbance | str | None = None,
     strength: float = 1.0,
     seed: int = 0,
     episode: int = 0,
@@ -29,7 +31,7 @@ def rollout_trace(
 
     Args:
         model, env, vec_normalize, frame_stack: as `evaluate`, for one model.
-        disturbance: applied to raw observations; None for none.
+        disturbance: applied to raw observations, a `Disturbance` or its text; None for none.
         strength: multiplies it, >= 0.
         seed, episode: of the evaluation and the episode in it; two models get the same start and the same
             noise.
@@ -51,14 +53,16 @@ def rollout_trace(
         >>> still["actions"].shape, still["action_fluctuation"]
         ((200, 1), 0.0)
     """
+    faced = read_disturbance(disturbance)
+    task = Task(nonnegative_number("strength", strength), check_seed(episode, "episode"))
     source = EnvironmentSource.of(env)
     (environment,) = source.make(1)
     try:
         with one_thread():
             normalization = normalization_of(model, vec_normalize)
             controller = Controller(model, environment, normalization, "model", frame_stack)
-            task = Task(strength=float(strength), episode=int(episode))
-            (result,) = run_episodes(controller, [environment], [task], disturbance, check_seed(seed))
+            check_disturbances([faced], environment, [controller])
+            (result,) = run_episodes(controller, [environment], [task], faced, check_seed(seed))
         return {
             "time": np.arange(len(result.rewards)) * time_step(environment),
             "observations": result.observations,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -79,10 +81,11 @@ def run_in_workers(
             initargs=(sent if method == "fork" else _Pickled(sent),),
         ) as pool:
             futures = {pool.submit(_run, shard): shard for shard in shards}
+            left = dict(futures)
             try:
                 for future in as_completed(futures):
                     outcome = future.result()
-                    collect(futures[future], outcome)
+                    collect(left.pop(future), outcome)
                     after_episodes(len(outcome.rows))
                     if outcome.error is not None:
                         return
@@ -94,6 +97,10 @@ def run_in_workers(
                 ) from error
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+                # what was being run has been waited for, so it need not be run again
+                for future, shard in left.items():
+                    if not future.cancelled() and future.exception() is None:
+                        collect(shard, future.result())
 
 
 def start_method() -> str:
@@ -121,8 +128,17 @@ _environments: list[Env] = []
 def _begin(sent: Any) -> None:
     global _job, _source
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
     _job, _source = sent
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed cannot end its workers, and they would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(shard: Shard) -> Outcome:

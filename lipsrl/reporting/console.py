@@ -14,7 +14,7 @@ from lipsrl.reporting.certificate_table import certificate_rows
 from lipsrl.reporting.context import agents_of, definition_of, disturbances_of
 from lipsrl.reporting.headline import headline_rows
 from lipsrl.reporting.rows import Row
-from lipsrl.reporting.wording import averaging, describe_disturbance
+from lipsrl.reporting.wording import averaging, describe_disturbance, nonfinite_sentences
 
 _KINDS = (
     "Gains and upper bounds are proven, lower bounds and tightness were found by search; all else, with its "
@@ -38,7 +38,8 @@ def comparison_table(
     checked = Evaluation(evaluation.frame, evaluation.metadata)
     floor = checked.metadata.get("floor") if floor is None else floor
     agents = agents_of(checked)
-    said = averaging(checked.summary(["return"]))
+    summary = checked.summary(["return"])
+    said = averaging(summary) + nonfinite_sentences(summary)
     if certificates:
         said.append(_KINDS)
     table = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pandas as pd
@@ -61,10 +62,13 @@ def headline_rows(evaluation: Evaluation, disturbance: str, floor: float | None 
 
 
 def _cells(rows: pd.DataFrame, column: str) -> dict[str, Cell]:
-    return {
-        str(row["agent"]): estimate_cell(row[column], row[f"{column}_low"], row[f"{column}_high"])
-        for _, row in rows.iterrows()
-    }
+    cells = {}
+    for _, row in rows.iterrows():
+        cell = estimate_cell(row[column], row[f"{column}_low"], row[f"{column}_high"])
+        if row["n_nonfinite"]:
+            cell = dataclasses.replace(cell, detail=f"{row['n_nonfinite']} of {row['n_episodes']} not finite")
+        cells[str(row["agent"])] = cell
+    return cells
 
 
 def _ratio(evaluation: Evaluation, strength: float) -> Row:

@@ -67,8 +67,12 @@ def _row(row: pd.Series, definition: Mapping[str, Any] | None) -> PairedRow:
         _difference(*interval("difference_r")),
         _difference(*interval("difference_f")),
         _difference(*interval("ratio_f"), none=1.0),
-        f"{row['n_pairs_r']} {row['resampled_r']}",
+        f"{row['n_pairs_r']} {row['resampled_r']}{_broken(row['n_nonfinite_r'])}",
     )
+
+
+def _broken(pairs: int) -> str:
+    return f", {pairs} not finite" if pairs else ""
 
 
 def _difference(estimate: float, low: float, high: float, *, none: float = 0.0) -> Cell:

@@ -24,7 +24,7 @@ from lipsrl.reporting.numbers import number, percent
 from lipsrl.reporting.paired import paired_tables
 from lipsrl.reporting.rows import KINDS
 from lipsrl.reporting.style import DARK_PAGE, LIGHT_PAGE, agent_styles
-from lipsrl.reporting.wording import averaging, describe_disturbance, strength_title
+from lipsrl.reporting.wording import averaging, describe_disturbance, nonfinite_sentences, strength_title
 
 #: agents side by side in one table; more go into a further table below, so that nothing scrolls sideways
 AGENTS_ACROSS = 4
@@ -83,11 +83,13 @@ def write_report(
     styles = agent_styles([*evaluated, *grouped, *traces])
     noise_panels = _noise_panels(checked, floor, styles)
     trace_panels = _trace_panels(traces, styles)
+    summary = checked.summary(["return"])
     text = _template().render(
         title=title,
         notes=context.paragraphs(notes),
         settings=context.settings(checked, floor),
-        averaging=averaging(checked.summary(["return"])),
+        averaging=averaging(summary),
+        nonfinite=nonfinite_sentences(summary),
         styles=styles,
         light=LIGHT_PAGE,
         dark=DARK_PAGE,

@@ -33,10 +33,49 @@ def at_strength(strength: float, definition: Mapping[str, Any] | None) -> str:
 
 
 def describe_disturbance(name: str, definition: Mapping[str, Any] | None) -> str:
-    """The disturbance's name and parameters on one line."""
-    parameters = {k: v for k, v in (definition or {}).items() if k != "name"}
-    listed = ", ".join(f"{key} = {value}" for key, value in parameters.items())
-    return f"{name} ({listed})" if listed else name
+    """The disturbance's name, family and parameters on one line; the parts of a chain in their order.
+
+    Args:
+        name: under which it was evaluated.
+        definition: its ``to_dict``.
+    """
+    known = definition or {}
+    family = str(known.get("name", name))
+    if "disturbances" in known:
+        parts = [describe_disturbance(str(part.get("name", "")), part) for part in known["disturbances"]]
+        return f"{name}: {', then '.join(parts)}"
+    # a name of its own choice does not say the family
+    listed = [] if name.startswith(family) else [family]
+    listed += [
+        f"{key} = {_value(value)}" for key, value in known.items() if key != "name" and value is not None
+    ]
+    return f"{name} ({', '.join(listed)})" if listed else name
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):  # the model that an attack was made for
+        return f"{value.get('algorithm', 'model')} {str(value.get('weights_sha256', ''))[:8]}".rstrip()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def nonfinite_sentences(summary: pd.DataFrame) -> list[str]:
+    """How many episodes of which agent ended at a value that was not finite; empty where all were finite.
+
+    Args:
+        summary: as `Evaluation.summary` gives it.
+    """
+    return [
+        f"{agent}: {count:,} of {rows['n_episodes'].sum():,} episodes ended at an observation, action or reward that "
+        f"was not finite ({_where(rows)}). Nothing is averaged over them: the numbers of those rows are missing."
+        for agent, rows in summary.groupby("agent", sort=False)
+        if (count := int(rows["n_nonfinite"].sum()))
+    ]
+
+
+def _where(rows: pd.DataFrame) -> str:
+    broken = rows[rows["n_nonfinite"] > 0]
+    listed = zip(broken["disturbance"], broken["strength"], broken["n_nonfinite"], strict=True)
+    return ", ".join(f"{number} under {name} at strength {strength:g}" for name, strength, number in listed)
 
 
 def averaging(summary: pd.DataFrame) -> list[str]:

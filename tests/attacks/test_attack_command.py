@@ -8,7 +8,7 @@ import pytest
 from attack_models import make_normalized
 
 from lipsrl.cli import main
-from lipsrl.evaluation import Evaluation
+from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,24 @@ def test_units_norm_and_steps_reach_the_attacks(saved, capsys, tmp_path):
 def test_bad_input(saved, capsys, arguments, message):
     assert main(["attack", *saved, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_interrupted_run_goes_on(saved, capsys, tmp_path):
+    arguments = ["--attack", "mad", "--epsilon", "0.1", "--steps", "1", "--resume", str(tmp_path / "partial")]
+    for name in ("a", "b"):
+        assert main(["attack", *saved, *arguments, "--output", str(tmp_path / f"{name}.parquet")]) == 0
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert Evaluation.load(tmp_path / "b.parquet").metadata["resumed_episodes"] == 6
+
+
+def test_what_went_before_a_value_that_is_not_finite_is_kept(saved, capsys, tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        failure = NonFiniteError("an action of model 'model' is not finite")
+        failure.evaluation = evaluate(*arguments, **options)
+        raise failure
+
+    monkeypatch.setattr("lipsrl._commands.attack.evaluate", broken)
+    options = ["--attack", "--epsilon", "0.1", "--output", str(tmp_path / "table.parquet")]
+    assert main(["attack", *saved, *options]) == 2
+    assert "The 4 episodes before it are in" in capsys.readouterr().err
+    assert len(Evaluation.load(tmp_path / "table-incomplete.parquet").frame) == 4

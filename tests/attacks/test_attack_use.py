@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from lipsrl.attacks import MADAttack, RandomAttack
-from lipsrl.disturbances import GaussianNoise
+from lipsrl.attacks import MADAttack, MinimumOverAttacks, RandomAttack
+from lipsrl.disturbances import Compose, GaussianNoise
 from lipsrl.evaluation import Evaluation, evaluate, rollout_trace
 from lipsrl.wrappers import ObservationDisturbance, VecObservationDisturbance
 
@@ -59,6 +59,12 @@ class TestEvaluate:
 
         pd.testing.assert_frame_equal(run(5), run(5), check_exact=True)
         pd.testing.assert_frame_equal(run(5), run(2), rtol=1e-6)
+
+    def test_several_at_once_stand_beside_others(self, ppo):
+        attacks = MinimumOverAttacks([RandomAttack(None, 1.0), MADAttack(None, 1.0, steps=1)])
+        frame = evaluate(ppo, short, disturbances=["gaussian", attacks], strengths=0.1, n_episodes=1).frame
+        assert frame["disturbance"].tolist() == ["gaussian", "random", "mad"]
+        assert set(attacks.worst(frame)["attack"]) <= {"random", "mad"}
 
     def test_it_can_be_saved(self, ppo, tmp_path):
         evaluation = evaluate(ppo, short, disturbances=MADAttack(ppo, 0.1), strengths=1.0, n_episodes=2)
@@ -144,6 +150,11 @@ class TestWrappers:
         assert max(deltas) <= 0.1
         assert min(deltas) > 0.05
 
+    def test_a_specification_cannot_bring_the_model_back(self, ppo):
+        env = ObservationDisturbance(gym.make("Pendulum-v1"), MADAttack(ppo, 0.1))
+        with pytest.raises(ValueError, match="'mad' is an attack on a model"):
+            gym.make(env.spec)
+
     def test_vectorised(self, normalized):
         """Under a VecNormalize with the same statistics the budget is in its units."""
         inner = DummyVecEnv([lambda: gym.make("Pendulum-v1")] * 3)
@@ -155,3 +166,34 @@ class TestWrappers:
         shown = venv.reset()
         clean = trained.normalize_obs(np.array([i["clean_observation"] for i in venv.venv.reset_infos]))
         assert 0.05 < np.abs(shown - clean).max() <= 0.1 + 1e-6
+
+
+class TestChain:
+    """An attack as a part of a `Compose` meets each model as it would alone."""
+
+    def test_it_is_aimed_at_the_model_that_is_evaluated(self, normalized):
+        noise = GaussianNoise(0.01)
+        given, by_hand = (
+            rollout_trace(normalized, short, disturbance=Compose([noise, Compose([attack])]), seed=1)
+            for attack in (MADAttack(None, 0.1), MADAttack(normalized, 0.1))
+        )
+        np.testing.assert_array_equal(given["disturbed_observations"], by_hand["disturbed_observations"])
+        alone = rollout_trace(normalized, short, disturbance=noise, seed=1)
+        assert (given["disturbed_observations"] != alone["disturbed_observations"]).any()
+
+    def test_each_model_meets_its_own_and_a_resumed_table_is_the_same(self, models, tmp_path):
+        chain = Compose([GaussianNoise(0.1), MADAttack(None, 0.5, steps=2)])
+        agents = {("ppo", 0): models["ppo"], ("sac", 0): models["sac"]}
+        options = {"disturbances": chain, "strengths": (0, 1), "n_episodes": 3, "resume": tmp_path}
+        first, second = (evaluate(agents, short, **options) for _ in range(2))
+        assert (first.metadata["resumed_episodes"], second.metadata["resumed_episodes"]) == (0, 12)
+        pd.testing.assert_frame_equal(first.frame, second.frame, check_exact=True)
+        alone = evaluate(
+            {("sac", 0): models["sac"]}, short, disturbances=chain, strengths=(0, 1), n_episodes=3
+        )
+        rows = first.frame[first.frame["agent"] == "sac"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, alone.frame, check_exact=True)
+
+    def test_what_cannot_be_attacked_is_refused(self):
+        with pytest.raises(TypeError, match="needs the whole Stable-Baselines3 model"):
+            evaluate(swing, short, disturbances=Compose([MADAttack(None, 0.1)]), strengths=1.0)

@@ -39,13 +39,26 @@ NOT_AMPLITUDES = [-0.1, np.nan, np.inf, "0.1", None, True, [], [0.1, -0.1], [0.1
         (Drift, "std"),
         (Quantization, "step"),
         (lambda value: Spikes(0.5, value), "magnitude"),
-        (Delay, "steps"),
-        (Jitter, "max_steps"),
     ],
 )
 def test_what_is_no_amplitude_is_refused(build, name, value):
     with pytest.raises(ValueError, match=f"^{name} must be a finite number >= 0, or a sequence .* received"):
         build(value)
+
+
+@pytest.mark.parametrize("value", [*NOT_AMPLITUDES, 10_001, [1, 1e9]], ids=repr)
+@pytest.mark.parametrize(("build", "name"), [(Delay, "steps"), (Jitter, "max_steps")])
+def test_what_is_no_delay_is_refused(build, name, value):
+    """All observations back to the delay are kept: 1e9 steps would fill the memory instead of failing."""
+    with pytest.raises(
+        ValueError, match=f"^{name} must be a finite number of control steps from 0 to 10,000, or"
+    ):
+        build(value)
+
+
+def test_a_strength_cannot_pass_the_longest_delay():
+    with pytest.raises(ValueError, match="from 0 to 10,000"):
+        Delay(2).scaled(1e6)
 
 
 @pytest.mark.parametrize("value", [*NOT_AMPLITUDES, 1.1, [0.5, 1.1]], ids=repr)

@@ -11,7 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.disturbances import GaussianNoise
-from lipsrl.evaluation import NonFiniteError, evaluate, rollout_trace
+from lipsrl.evaluation import NonFiniteError, evaluate, random_return, rollout_trace
 
 
 def rest(observations):
@@ -26,6 +26,11 @@ class Pixels(gym.Env):
 class Pairs(gym.Env):
     observation_space = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2)))
     action_space = spaces.Discrete(2)
+
+
+class TwoHands(gym.Env):
+    observation_space = spaces.Box(-1, 1, (2,))
+    action_space = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2)))
 
 
 class Integers(gym.Env):
@@ -47,6 +52,7 @@ class Integers(gym.Env):
         ({"env": lambda: None}, TypeError, "factory must return a gymnasium.Env"),
         ({"env": Pixels}, ValueError, "disturbances act on vectors"),
         ({"env": Pairs, "disturbances": None, "strengths": 0.0}, ValueError, "or a Dict of those"),
+        ({"env": TwoHands}, ValueError, r"the actions of .* must be a Box.*received Tuple"),
         ({"env": Integers()}, ValueError, "floating-point observations"),
         ({"disturbances": []}, ValueError, "at least one"),
         ({"disturbances": "gausian"}, ValueError, "Did you mean 'gaussian'"),
@@ -157,3 +163,32 @@ def test_discrete_policies_with_nan_weights_are_refused(dqn):
         broken.q_net.q_net[0].bias.fill_(np.nan)
     with pytest.raises(ValueError, match=r"weights that are not finite \(q_net"):
         evaluate({"x": broken}, "CartPole-v1", n_episodes=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        ({"disturbance": "gausian"}, ValueError, "Did you mean 'gaussian'"),
+        ({"disturbance": 0.1}, TypeError, "Disturbance"),
+        ({"disturbance": GaussianNoise([1.0, 1.0])}, ValueError, "2 values, one per observation dimension"),
+        ({"strength": -1.0}, ValueError, "strength must be one finite number >= 0"),
+        ({"episode": -1}, ValueError, "episode must be an integer >= 0"),
+        ({"seed": -1}, ValueError, "seed must be an integer >= 0"),
+    ],
+)
+def test_bad_arguments_of_a_trace(changes, error, match):
+    with pytest.raises(error, match=match):
+        rollout_trace(rest, "Pendulum-v1", **changes)
+
+
+def test_a_trace_takes_the_text_of_a_disturbance():
+    shown = [
+        rollout_trace(rest, "Pendulum-v1", disturbance=disturbance)["disturbed_observations"]
+        for disturbance in ("gaussian:0.1", GaussianNoise(0.1))
+    ]
+    np.testing.assert_array_equal(*shown)
+
+
+def test_a_floor_of_no_episodes():
+    with pytest.raises(ValueError, match="n_episodes"):
+        random_return("Pendulum-v1", n_episodes=0)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from gymnasium import spaces
@@ -17,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from lipsrl.attacks import MADAttack
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import evaluate, random_return, rollout_trace
+from lipsrl.policies import actor_network
 
 
 def small():
@@ -232,3 +234,13 @@ def test_policies_with_a_predict_of_their_own():
     frame = evaluate({"policy": model}, "CartPole-v1", n_episodes=3).frame
     called = evaluate({"policy": lambda o: (o[:, 2] > 0).astype(np.int64)}, "CartPole-v1", n_episodes=3).frame
     assert frame.drop(columns="seed").equals(called.drop(columns="seed"))
+
+
+def test_a_torch_module_is_given_tensors(ppo):
+    """What `actor_network` gives acts as the model does."""
+    network = actor_network(ppo).train()
+    options = {"disturbances": GaussianNoise(0.1), "strengths": 1.0, "n_episodes": 2}
+    plain = evaluate({("a", 0): network}, "Pendulum-v1", **options).frame
+    assert not network.training
+    model = evaluate({("a", 0): ppo}, "Pendulum-v1", **options).frame
+    pd.testing.assert_frame_equal(plain, model, rtol=1e-4)

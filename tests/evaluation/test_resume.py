@@ -1,6 +1,11 @@
 """Interrupted evaluations go on where they were, and stored episodes are used for what they belong to only."""
 
 import copy
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 import lipsrl  # noqa: F401  registers LipschitzMlpPolicy
 from lipsrl.attacks import MADAttack
 from lipsrl.disturbances import GaussianNoise
-from lipsrl.evaluation import NonFiniteError, evaluate, model_fingerprint
+from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate, model_fingerprint
 
 OPTIONS = {"disturbances": GaussianNoise(1.0), "strengths": (0, 0.2), "n_episodes": 10, "n_envs": 4}
 
@@ -49,6 +54,55 @@ def test_an_interrupted_evaluation_goes_on(registered_countdown, tmp_path, n_wor
     again = Interrupted(1)
     evaluate(again, registered_countdown, **options)
     assert again.calls == 0
+
+
+class Slow(Interrupted):
+    """Says in which processes it was called."""
+
+    def __init__(self, folder, pause=0.0):
+        super().__init__()
+        self.folder, self.pause = folder, pause
+
+    def __call__(self, observations):
+        (self.folder / str(os.getpid())).touch()
+        time.sleep(self.pause)
+        return super().__call__(observations)
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def within_a_minute(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_evaluation_leaves_no_workers_and_goes_on(registered_countdown, tmp_path):
+    folder, pids = tmp_path / "partial", tmp_path / "pids"
+    pids.mkdir()
+    options = OPTIONS | {"resume": folder, "n_episodes": 40}
+    process = multiprocessing.get_context("fork").Process(
+        target=evaluate, args=(Slow(pids, 0.02), registered_countdown), kwargs=options | {"n_workers": 2}
+    )
+    process.start()
+    within_a_minute(lambda: any(folder.glob("[!.]*.json")))
+    process.kill()
+    process.join()
+    workers = [int(path.name) for path in pids.iterdir()]
+    assert workers
+    within_a_minute(lambda: not any(map(running, workers)))
+    (folder / ".half-written.1.partial.json").write_text('{"key"')
+    resumed = evaluate(Slow(pids), registered_countdown, **options)
+    assert 0 < resumed.metadata["resumed_episodes"] < 80
+    fresh = evaluate(Slow(pids), registered_countdown, **(options | {"resume": None}))
+    pd.testing.assert_frame_equal(resumed.frame, fresh.frame, check_exact=True)
 
 
 def test_a_finished_evaluation_can_be_extended(ppo, tmp_path):
@@ -159,3 +213,22 @@ class TestFingerprint:
     def test_is_recorded(self, ppo):
         evaluation = evaluate({"a": ppo, "b": lambda o: o[:, :1]}, "Pendulum-v1", n_episodes=1)
         assert evaluation.fingerprints == {("a", 0): model_fingerprint(ppo), ("b", None): None}
+
+
+def test_infinite_settings_of_an_environment_can_be_written(countdown, tmp_path):
+    """Such as Hopper-v5's healthy_state_range."""
+
+    class Ranged(countdown):
+        def __init__(self, healthy=(-np.inf, np.inf)):
+            self.healthy = healthy
+
+    gym.register("Ranged-v0", entry_point=Ranged)
+    try:
+        env = gym.make("Ranged-v0", healthy=(-1.0, np.inf))
+        evaluation = evaluate(Interrupted(), env, n_episodes=1, resume=tmp_path / "partial")
+    finally:
+        del gym.registry["Ranged-v0"]
+    evaluation.save(tmp_path / "a.parquet")
+    assert Evaluation.load(tmp_path / "a.parquet").metadata["env_spec"]["kwargs"] == {
+        "healthy": [-1.0, "inf"]
+    }

@@ -46,7 +46,7 @@ def test_many_agents_and_disturbances(make_evaluation):
     evaluation = make_evaluation(agents=("a", "b", "c"), disturbances=("gaussian", "uniform"), seeds=range(5))
     table = comparison_table(evaluation)
     text = printed(table, 100)
-    assert "uniform (std = 1.0)" in text
+    assert "uniform (gaussian, std = 1)" in text
     assert text.count("Return, no noise") == 2
     assert [column.header.plain for column in table.columns[1:]] == ["a", "b", "c"]
 

@@ -263,3 +263,12 @@ def test_a_real_evaluation_and_real_episodes(report):
     assert page.cells[("action_sensitivity", "flat")] == summary.loc["flat", "action_sensitivity"]
     title = page.figures()["trace-0"]["layout"]["annotations"][0]["text"]
     assert title.startswith("<b>steep</b>")
+
+
+def test_episodes_that_were_not_finite_are_named_at_the_top(report, make_evaluation):
+    evaluation = make_evaluation()
+    assert "not finite" not in report(evaluation=evaluation).text
+    evaluation.frame.loc[0, ["return", "nonfinite"]] = [float("nan"), "reward"]
+    text = report(evaluation=evaluation).text
+    assert "ppo: 1 of 18 episodes ended at an observation, action or reward that was not finite" in text
+    assert "1 of 6 not finite" in text

@@ -3,12 +3,14 @@ import math
 import pandas as pd
 import pytest
 
+from lipsrl.attacks import RandomAttack
+from lipsrl.disturbances import Compose, Delay, GaussianNoise, Quantization
 from lipsrl.evaluation import Evaluation
 from lipsrl.reporting.certificate_table import certificate_rows
 from lipsrl.reporting.consistency import by_agent, contradictions
 from lipsrl.reporting.headline import headline_rows
 from lipsrl.reporting.paired import paired_tables
-from lipsrl.reporting.wording import averaging
+from lipsrl.reporting.wording import averaging, describe_disturbance, nonfinite_sentences
 
 
 def by_key(rows):
@@ -162,3 +164,42 @@ def test_unlike_agents_are_described_one_by_one(make_evaluation):
     both = Evaluation(pd.concat([one.frame, many.frame], ignore_index=True))
     sentences = averaging(both.summary())
     assert [s.split(":")[0] for s in sentences] == ["For a", "For b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "disturbance", "said"),
+    [
+        ("gaussian", GaussianNoise(0.1), "gaussian (std = 0.1)"),
+        ("delay", Delay([0, 2]), "delay (steps = [0.0, 2.0])"),
+        ("encoder", Quantization(0.5), "encoder (quantization, step = 0.5)"),
+        (
+            "imu",
+            Compose([GaussianNoise(0.1), Compose([Delay(2)])]),
+            "imu: gaussian (std = 0.1), then compose: delay (steps = 2)",
+        ),
+        ("random", RandomAttack(None, 1.0), "random (epsilon = 1, norm = linf, units = normalized)"),
+    ],
+)
+def test_a_disturbance_is_described_in_words(name, disturbance, said):
+    assert describe_disturbance(name, disturbance.to_dict()) == said
+
+
+def test_the_model_of_an_attack_is_named():
+    definition = {"name": "mad", "epsilon": 0.1, "model": {"algorithm": "PPO", "weights_sha256": "ab" * 32}}
+    assert describe_disturbance("mad", definition) == "mad (epsilon = 0.1, model = PPO abababab)"
+
+
+def test_episodes_that_were_not_finite_are_counted_where_numbers_are_missing(make_evaluation):
+    frame = make_evaluation().frame
+    broken = (frame["agent"] == "ppo") & (frame["strength"] == 0.1) & (frame["episode"] < 2)
+    frame.loc[broken, ["return", "nonfinite"]] = [math.nan, "reward"]
+    evaluation = Evaluation(frame)
+    cell = by_key(headline_rows(evaluation, "gaussian"))["return@0.1"].cell("ppo")
+    assert math.isnan(cell.value)
+    assert cell.detail == "2 of 6 not finite"
+    (said,) = nonfinite_sentences(evaluation.summary(["return"]))
+    assert said.startswith("ppo: 2 of 18 episodes ended")
+    assert "(2 under gaussian at strength 0.1)" in said
+    (table,) = paired_tables(evaluation)
+    assert [row.pairs for row in table.rows] == ["6 episodes", "6 episodes", "6 episodes, 2 not finite"]
+    assert nonfinite_sentences(make_evaluation().summary(["return"])) == []

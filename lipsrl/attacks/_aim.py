@@ -1,0 +1,29 @@
+"""Attacks that stand alone or in a chain of disturbances, and the model that they are aimed at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lipsrl.attacks._base import Attack
+from lipsrl.disturbances import Compose, Disturbance
+from lipsrl.policies.normalization import NormalizeLike
+
+
+def holds_attack(disturbance: Disturbance | None) -> bool:
+    """Whether it is an attack, or a `Compose` with one in it."""
+    if isinstance(disturbance, Compose):
+        return any(map(holds_attack, disturbance.disturbances))
+    return isinstance(disturbance, Attack)
+
+
+def aimed(disturbance: Disturbance, model: Any, vec_normalize: NormalizeLike = None) -> Disturbance:
+    """The disturbance with its attacks aimed at ``model``, those inside a `Compose` too.
+
+    Raises:
+        TypeError, ValueError: see `Attack.against`.
+    """
+    if isinstance(disturbance, Attack):
+        return disturbance.against(model, vec_normalize)
+    if isinstance(disturbance, Compose) and holds_attack(disturbance):
+        return Compose([aimed(part, model, vec_normalize) for part in disturbance.disturbances])
+    return disturbance
