@@ -7,6 +7,8 @@ norm, in units of what the policy receives), and the student is shown the noise 
 evaluation's episodes are none that a student learned from or was chosen by. What is there already is not made again.
 With ``--fine-tune`` the students are trained on under their bound, and ``--scratch`` sets agents beside them that were
 trained under such a bound from the start.
+
+An interrupted student is not kept. One that is there but was made with another K, layer or noise is an error.
 """
 
 from __future__ import annotations
@@ -111,6 +113,8 @@ def make_student(args: Args, folder: RunFolder) -> None:
             disturbance=GaussianNoise(noise) if noise > 0 else None, vec_normalize=statistics_, rounds=args.rounds,
             steps=args.steps, seed=config["seed"], progress=sys.stderr.isatty(),
         )  # fmt: skip
+    if any(issubclass(warning.category, lipsrl.distillation.InterruptedWarning) for warning in said):
+        raise KeyboardInterrupt  # half a lesson is no student to compare
     save(
         student_folder(args, folder),
         student,
@@ -295,9 +299,36 @@ def make_missing(args: Args, folder: RunFolder) -> None:
 
 
 def is_complete(args: Args, folder: RunFolder) -> bool:
-    """Whether nothing is to be made for this teacher."""
+    """Whether nothing is to be made for this teacher.
+
+    Raises:
+        ValueError: what is there was made with other settings.
+    """
     student, tuned = student_folder(args, folder), tuned_folder(args, folder)
+    if student.config_file.is_file():
+        check_settings(args, student)
+    if args.fine_tune and tuned.config_file.is_file():
+        check_settings(args, tuned)
     return student.config_file.is_file() and (not args.fine_tune or tuned.config_file.is_file())
+
+
+def check_settings(args: Args, folder: RunFolder) -> None:
+    """Refuse a student that is there but is not the one that is asked for."""
+    config = folder.read_config()
+    noise = get_task(config["task"]).chatter_strength if args.noise_level is None else args.noise_level
+    asked = {
+        "lipschitz_bound": bound_of(args, config["teacher_slope"]),
+        "layer": args.layer,
+        "noise_level": noise,
+    }
+    if "fine_tuned_timesteps" in config:
+        asked["fine_tuned_timesteps"] = args.fine_tune
+    for name, value in asked.items():
+        if config[name] != value:
+            raise ValueError(
+                f"{str(folder.path)!r} was made with {name}={config[name]!r}, and {value!r} is asked for. Give "
+                "another --output, or remove it."
+            )
 
 
 def distil(args: Args) -> None:
@@ -305,12 +336,18 @@ def distil(args: Args) -> None:
     folders = open_runs(args.run)
     positive_int("jobs", args.jobs)
     positive_finite("share", args.share)
+    names = [folder.path.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"run: students are named like their teachers' folders, and these are not all different: {names}."
+        )
     missing = [folder for folder in folders if not is_complete(args, folder)]
     if args.only or args.jobs == 1 or len(missing) == 1:
         for folder in missing:
             make_missing(args, folder)
     else:
-        given = [part for part in sys.argv[1:] if part not in {str(path) for path in args.run}]
+        # as paths, or a trailing slash would hand every run to each of the commands
+        given = [part for part in sys.argv[1:] if Path(part) not in args.run]
         commands = [
             module_command("experiments.distill", folder.path, *given, "--only") for folder in missing
         ]

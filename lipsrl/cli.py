@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -36,11 +37,23 @@ def main(arguments: list[str] | None = None) -> int:
         COMMANDS, prog="lipsrl", description=f"Smoothness of learned controllers, measured and proven. {TRUST}",
         args=arguments,
     )  # fmt: skip
+    with warnings.catch_warnings(record=True, action="always", category=UserWarning) as said:
+        status = _run(chosen)
+    if status == 0:  # an error is one line, and there is no result to be warned of
+        for warning in said:
+            print(f"WARNING {warning.message}", file=sys.stderr)
+    return status
+
+
+def _run(command: Any) -> int:
     try:
-        chosen.run(Console())
+        command.run(Console())
     except (ValueError, OSError, TypeError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130  # what a shell says of a process that SIGINT ended
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ def open_source(path: Path, vec_normalize: Path | None) -> Source:
 
     Raises:
         FileNotFoundError, ValueError: nothing to load there; says what was expected.
+
+    Warns:
+        UserWarning: the statistics of a VecNormalize lie beside a zip and are not used.
     """
     if path.is_dir():
         folder = RunFolder.open(path)
@@ -38,7 +42,29 @@ def open_source(path: Path, vec_normalize: Path | None) -> Source:
             )
         return Source(config["agent"], model, statistics, config["seed"], config["env_id"])
     statistics = load_vec_normalize(vec_normalize)
-    return Source(path.stem, load_model(path), statistics)
+    model = load_model(path)
+    if statistics is None and (unused := _statistics_near(path)) is not None:
+        warnings.warn(
+            f"{str(unused)!r} is not used. If {str(path)!r} was trained with it, it acts as another controller "
+            "without: pass it as --vec-normalize.",
+            stacklevel=2,
+        )
+    return Source(path.stem, model, statistics)
+
+
+def statistics_file(path: Path) -> Path:
+    """Where ``lipsrl distill`` puts the VecNormalize of the zip at ``path``."""
+    return path.with_suffix(".vecnormalize.pkl")
+
+
+def _statistics_near(path: Path) -> Path | None:
+    """A VecNormalize file where a run folder, ``lipsrl distill`` or RL Zoo puts that of the zip at ``path``."""
+    places = (
+        statistics_file(path),
+        path.with_name("vecnormalize.pkl"),
+        path.with_suffix("") / "vecnormalize.pkl",
+    )
+    return next((place for place in places if place.is_file()), None)
 
 
 def unique_keys(sources: list[Source]) -> list[tuple[str, int | None]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from lipsrl._commands._source import Source, open_source
+from lipsrl._commands._source import Source, open_source, statistics_file
 from lipsrl._files import atomic_path
 from lipsrl._validation import positive_int
 from lipsrl.certificates import Certificate, certify
@@ -56,13 +57,14 @@ class Lesson:
     seed: int = 0
     """Of all draws."""
 
-    def teacher(self) -> Source:
+    def teacher(self, console: Console) -> Source:
         """The model, and where it is to be run.
 
         Raises:
             ValueError: no environment is known.
         """
-        source = open_source(self.path, self.vec_normalize)
+        with said_at_the_end(console):
+            source = open_source(self.path, self.vec_normalize)
         source.env_id = self.env or source.env_id
         if source.env_id is None:
             raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
@@ -99,10 +101,12 @@ class Distill(Lesson):
 
     def run(self, console: Console) -> None:
         self._check()
-        source = self.teacher()
+        source = self.teacher(console)
         shown = None if self.disturbance is None else parse_disturbance(self.disturbance)
-        noise = parse_disturbance(self.noise or self.disturbance or SMALL_NOISE)
-        with said_at_the_end(console), plain_errors():
+        noise_text = self.noise or self.disturbance or SMALL_NOISE
+        noise = parse_disturbance(noise_text)
+        written: list[Path] = []
+        with said_at_the_end(console), plain_errors(written):
             student = distill(
                 source.model,
                 str(source.env_id),
@@ -110,7 +114,7 @@ class Distill(Lesson):
                 disturbance=shown,
                 **self.options(source),
             )
-            files = save_student(student, self.output)
+            written += save_student(student, self.output)
             evaluation = evaluate(
                 {TEACHER: source.model, STUDENT: student},
                 str(source.env_id),
@@ -125,31 +129,49 @@ class Distill(Lesson):
                 TEACHER: certificate_or_none(source.model, source.vec_normalize),
                 STUDENT: certify(student, vec_normalize=source.vec_normalize),
             }
-        noise_text = self.noise or self.disturbance or SMALL_NOISE
         console.print(student_table(evaluation, certificates, noise_text))
-        console.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True, highlight=False)
+        console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, highlight=False)
 
     def _check(self) -> None:
         positive_int("episodes", self.episodes)
         if self.output.suffix != ".zip":
             raise ValueError(f"output must end in .zip, as SB3 models do, received {str(self.output)!r}.")
-        if self.output.exists() and not self.overwrite:
-            raise ValueError(
-                f"output={str(self.output)!r} is there already. Give another name, or --overwrite."
-            )
+        check_output(self.output, [self.output, statistics_file(self.output)], self.overwrite)
+
+
+def check_output(file: Path, existing: Sequence[Path], overwrite: bool) -> None:
+    """Refuse before anything is learned what could not be written in the end.
+
+    Args:
+        file: will be written.
+        existing: what there must not be unless ``overwrite``.
+    """
+    there = next((path for path in existing if path.exists()), None)
+    if there is not None and not overwrite:
+        raise ValueError(
+            f"output would replace {str(there)!r}, which is there already. Give another name, or --overwrite."
+        )
+    if file.is_dir():
+        raise ValueError(f"output={str(file)!r} is a folder. Give another name.")
+    folder = next(path for path in file.absolute().parents if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"output: {str(file)!r} cannot be written, because {str(folder)!r} is not a folder that you may write to."
+        )
 
 
 def save_student(student: BaseAlgorithm, path: Path) -> list[Path]:
     """Write ``path`` (.zip) and, where there is a VecNormalize, its file beside it; returns what was written."""
-    with atomic_path(path) as temporary:
-        student.save(temporary)
+    beside = statistics_file(path)
     statistics = student.get_vec_normalize_env()
     if statistics is None:
-        return [path]
-    beside = path.with_suffix(".vecnormalize.pkl")
-    with atomic_path(beside) as temporary:
-        statistics.save(str(temporary))
-    return [path, beside]
+        beside.unlink(missing_ok=True)  # of the student that is replaced
+    else:
+        with atomic_path(beside) as temporary:
+            statistics.save(str(temporary))
+    with atomic_path(path) as temporary:
+        student.save(temporary)
+    return [path] if statistics is None else [path, beside]
 
 
 def student_table(
@@ -172,7 +194,7 @@ def student_table(
         box=box.SIMPLE_HEAD,
     )
     table.add_column("")
-    for name in ("return", "return, noise", "mean |Δa|, noise", "steepest", "tightness", "K raw"):
+    for name in ("return", "return,\nnoise", "mean |Δa|,\nnoise", "steepest", "tightness", "K raw"):
         table.add_column(name, justify="right")
     for agent, certificate in certificates.items():
         clean, noisy = (
@@ -207,26 +229,38 @@ def _cell(row: Any, column: str) -> str:
 
 @contextmanager
 def said_at_the_end(console: Console) -> Iterator[None]:
-    """Print warnings as lines of their own, after the bars."""
+    """Print warnings after the bars, also where an error ends the command."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            console.print(
-                f"WARNING {warning.message}", style="yellow", soft_wrap=True, highlight=False, markup=False
-            )
+        try:
+            yield
+        finally:
+            for said in caught:
+                if issubclass(said.category, UserWarning):
+                    console.print(
+                        f"WARNING {said.message}",
+                        style="yellow",
+                        soft_wrap=True,
+                        highlight=False,
+                        markup=False,
+                    )
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Errors that a user can mend as ``ValueError``, which the command prints as one line."""
+def plain_errors(written: Sequence[Path]) -> Iterator[None]:
+    """Errors that a user can mend as ``ValueError``, which the command prints as one line.
+
+    Args:
+        written: the students' files so far, said where the command ends early.
+    """
     try:
         yield
-    except NonFiniteError as error:
-        raise ValueError(str(error)) from error
-    except KeyboardInterrupt:
-        raise ValueError(
+    except (NonFiniteError, KeyboardInterrupt) as error:
+        if written:
+            text = str(error) or "interrupted before all was measured."
+            raise ValueError(f"{text} Written: {', '.join(map(str, written))}") from None
+        text = (
             "interrupted before there was a student; nothing was written. A student exists after the first of the "
             "rounds."
-        ) from None
+        )
+        raise ValueError(str(error) or text) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +14,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lipsrl._commands.distill import Lesson, certificate_cells, plain_errors, said_at_the_end, save_student
+from lipsrl._commands.distill import (
+    Lesson,
+    certificate_cells,
+    check_output,
+    plain_errors,
+    said_at_the_end,
+    save_student,
+)
 from lipsrl._files import atomic_path
 from lipsrl._validation import positive_int
-from lipsrl.distillation import TEACHER, Frontier, frontier
+from lipsrl.distillation import TEACHER, Frontier, Student, frontier
 from lipsrl.reporting.numbers import interval, number
 from lipsrl.reporting.style import AgentStyle, agent_styles, axis, base_layout
+
+#: Of the lines, by noise level.
+DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 
 RULE = (
     "Recommended: the smallest K whose return is not distinguishable, episode by episode, from the teacher's (clean) "
@@ -40,14 +51,18 @@ class FrontierCommand(Lesson):
     """Strengths that students are shown while they learn; each makes a student per K."""
     workers: int = 2
     """Processes, a student each."""
-    output: Path | None = None
-    """Folder for the students' zips, frontier.html and evaluation.parquet."""
+    output: Path = Path("frontier")
+    """Folder for the students' zips (each written as soon as it is made), frontier.html and evaluation.parquet."""
+    overwrite: bool = False
+    """Write into the folder though there are files in it."""
 
     def run(self, console: Console) -> None:
         positive_int("workers", self.workers)
-        source = self.teacher()
-        options = self.options(source)
-        with said_at_the_end(console), plain_errors():
+        there = sorted(self.output.iterdir())[:1] if self.output.is_dir() else []
+        check_output(self.output / "frontier.html", there, self.overwrite)
+        source = self.teacher(console)
+        written: list[Path] = []
+        with said_at_the_end(console), plain_errors(written):
             found = frontier(
                 source.model,
                 str(source.env_id),
@@ -57,24 +72,20 @@ class FrontierCommand(Lesson):
                 noise_levels=self.noise_levels,
                 n_episodes=self.episodes,
                 n_workers=self.workers,
-                **options,
+                on_student=lambda student: written.extend(self._save(student)),
+                **self.options(source),
             )
-        if self.output is not None:
-            self._write(found, self.output)
+            found.evaluation.save(self.output / "evaluation.parquet")
+            with atomic_path(self.output / "frontier.html") as temporary:
+                frontier_figure(found, self.disturbance).write_html(temporary, include_plotlyjs=True)
         console.print(frontier_table(found, self.disturbance))
         for strength in found.evaluation.metadata["strengths"]:
             console.print(_recommendation(found, strength), soft_wrap=True, highlight=False)
-        if self.output is not None:
-            console.print(f"Written: {self.output}", soft_wrap=True, highlight=False)
+        console.print(f"Written: {self.output}, with frontier.html", soft_wrap=True, highlight=False)
 
-    def _write(self, found: Frontier, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for student in found.students:
-            shown = f"-shown{student.noise_level:g}" if student.noise_level else ""
-            save_student(student.model, folder / f"K{student.lipschitz_bound:g}{shown}.zip")
-        found.evaluation.save(folder / "evaluation.parquet")
-        with atomic_path(folder / "frontier.html") as temporary:
-            frontier_figure(found).write_html(temporary, include_plotlyjs=True)
+    def _save(self, student: Student) -> list[Path]:
+        shown = f"-shown{student.noise_level:g}" if student.noise_level else ""
+        return save_student(student.model, self.output / f"K{student.lipschitz_bound:g}{shown}.zip")
 
 
 def _recommendation(found: Frontier, strength: float) -> str:
@@ -117,36 +128,57 @@ def _cell(row: pd.Series) -> str:
     return f"{number(row['return'])}\n{spread}\n{number(row['action_fluctuation'])}"
 
 
-def frontier_figure(found: Frontier) -> go.Figure:
-    """Return and action fluctuation against K, one line with a 95 % band per strength and noise level.
+def frontier_figure(found: Frontier, disturbance: str) -> go.Figure:
+    """Return and action fluctuation against K: a colour per strength, a dash per noise level, 95 % intervals.
 
-    The teacher is a horizontal line of the same look, without markers.
+    The teacher is a dotted horizontal line of the strength's colour.
+
+    Args:
+        disturbance: what the strengths multiply, as text.
     """
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
     table = found.table()
-    keys = [
-        (level, strength)
-        for level in sorted(table.loc[table["agent"] != TEACHER, "noise_level"].unique())
-        for strength in sorted(table["strength"].unique())
-    ]
-    looks = agent_styles(_name(*key) for key in keys)
-    reach = [min(s.lipschitz_bound for s in found.students), max(s.lipschitz_bound for s in found.students)]
-    for level, strength in keys:
-        here = table[(table["strength"] == strength)]
-        curve = here[(here["noise_level"] == level) & (here["agent"] != TEACHER)]
+    levels = sorted(table.loc[table["agent"] != TEACHER, "noise_level"].unique())
+    strengths = sorted(table["strength"].unique())
+    looks = agent_styles(_name(0.0, strength) for strength in strengths)
+    bounds = sorted({s.lipschitz_bound for s in found.students})
+    reach = [0.9 * bounds[0], 1.1 * bounds[-1]]  # a line though there be one K
+    for strength in strengths:
+        here = table[table["strength"] == strength]
         teacher = here[here["agent"] == TEACHER].iloc[0]
-        look = looks[_name(level, strength)]
+        look = looks[_name(0.0, strength)]
         for column, measured in enumerate(("return", "action_fluctuation"), start=1):
-            _draw(
-                figure, curve.sort_values("lipschitz_bound"), measured, _name(level, strength), look, column
-            )
+            for level, dash in zip(levels, itertools.cycle(DASHES), strict=False):
+                curve = here[(here["noise_level"] == level) & (here["agent"] != TEACHER)]
+                _draw(
+                    figure,
+                    curve.sort_values("lipschitz_bound"),
+                    measured,
+                    _name(level, strength),
+                    look,
+                    dash,
+                    column,
+                )
             figure.add_scatter(
                 x=reach, y=[teacher[measured]] * 2, mode="lines", line={"color": look.color, "width": 1, "dash": "dot"},
-                name=f"teacher, {_name(0.0, strength)}", legendgroup=_name(level, strength), showlegend=False,
+                name=f"teacher, {_name(0.0, strength)}", legendgroup=_name(levels[0], strength), showlegend=False,
                 row=1, col=column,
             )  # fmt: skip
-    figure.update_layout(base_layout(height=480))
-    figure.update_xaxes(axis("K (policy units)", type="log"))
+    metadata = found.evaluation.metadata
+    figure.update_layout(base_layout(height=520, margin={"l": 68, "r": 16, "t": 44, "b": 96}))
+    figure.add_annotation(
+        text=f"{metadata['env']}. Strengths multiply {disturbance}. Bars: 95 % intervals over "
+        f"{metadata['n_episodes']} episodes, the same for all. Dotted: the teacher.",
+        xref="paper", yref="paper", x=0, y=0, yshift=-62, xanchor="left", yanchor="top", showarrow=False,
+    )  # fmt: skip
+    figure.update_xaxes(
+        axis(
+            "K (action units per unit of what the policy receives)",
+            type="log",
+            tickvals=bounds,
+            ticktext=[f"{k:g}" for k in bounds],
+        )
+    )
     figure.update_yaxes(axis("return (sum of rewards per episode)"), col=1)
     figure.update_yaxes(axis("mean |Δa| (action units per step)", rangemode="tozero"), col=2)
     return figure
@@ -158,13 +190,13 @@ def _name(level: float, strength: float) -> str:
 
 
 def _draw(
-    figure: go.Figure, curve: pd.DataFrame, measured: str, name: str, look: AgentStyle, column: int
+    figure: go.Figure, curve: pd.DataFrame, measured: str, name: str, look: AgentStyle, dash: str, column: int
 ) -> None:
     x, y = curve["lipschitz_bound"].to_numpy(), curve[measured].to_numpy()
     low, high = curve[f"{measured}_low"].to_numpy(), curve[f"{measured}_high"].to_numpy()
     figure.add_scatter(
         x=x, y=y, name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers",
-        line={"color": look.color, "dash": look.dash, "width": 2}, marker={"symbol": look.marker, "size": 8},
+        line={"color": look.color, "dash": dash, "width": 2}, marker={"symbol": look.marker, "size": 8},
         error_y={"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1},
         row=1, col=column,
     )  # fmt: skip

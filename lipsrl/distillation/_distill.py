@@ -17,6 +17,7 @@ from lipsrl.distillation._exploration import keep_exploration
 from lipsrl.distillation._imitation import Imitation
 from lipsrl.distillation._rollouts import (
     BATCHES,
+    EXPLORATION,
     HELD_OUT,
     PER_ROUND,
     SHOWN,
@@ -151,7 +152,7 @@ def distill(
     finally:
         for environment in environments:
             environment.close()
-    keep_exploration(model, student, imitation.observations)
+    keep_exploration(model, student, imitation.observations, derived_seed(seed, EXPLORATION))
     return student
 
 

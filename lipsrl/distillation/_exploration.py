@@ -16,7 +16,7 @@ STATES = 10_000
 
 
 @torch.no_grad()
-def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observations: Tensor) -> None:
+def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observations: Tensor, seed: int) -> None:
     """Give the student the teacher's standard deviation; its deterministic action does not change.
 
     PPO and A2C hold it in a parameter of their own, which has been copied; logits, Q-values and TD3's actions have
@@ -26,6 +26,7 @@ def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observation
 
     Args:
         observations: ``(n, dim)``, what the policies receive.
+        seed: of gSDE's first exploration matrix; no global generator moves.
     """
     squashed = hasattr(getattr(student.policy, "actor", None), "get_action_dist_params")
     if not (squashed or student.use_sde):
@@ -38,7 +39,9 @@ def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observation
         shift = 0.5 * ratio.log()
         # one column for all action dimensions where SB3's full_std is off
         holder.log_std += shift.mean() if holder.log_std.shape[-1] == 1 else shift
-        policy.reset_noise()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            policy.reset_noise()
     else:
         _fit_log_std_head(teacher, student, observations)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,7 @@ def frontier(
     seed: int = 0,
     n_workers: int = 1,
     progress: bool = False,
+    on_student: Callable[[Student], Any] | None = None,
     **options: Any,
 ) -> Frontier:
     """Distil one student per K and noise level, and measure them beside their teacher in the same episodes.
@@ -111,6 +112,7 @@ def frontier(
         seed: of the distillations and of the evaluation, whose episodes differ from theirs.
         n_workers: processes, a student each. With more than one, scripts need ``if __name__ == "__main__":``.
         progress: show bars.
+        on_student: called with each student as soon as it is made, in this process; to save it, for example.
         options: further arguments of :func:`lipsrl.distill`: ``layer``, ``net_arch``, ``budget``, ``rounds``,
             ``steps``.
 
@@ -142,7 +144,7 @@ def frontier(
     normalization = normalization_of(model, vec_normalize)
     arguments = {"vec_normalize": normalization, "seed": seed, **options}
     with one_thread():
-        students = teach(model, env, orders, noise, arguments, n_workers, progress)
+        students = teach(model, env, orders, noise, arguments, n_workers, progress, on_student)
         for student in students:
             for text in student.warnings:
                 warnings.warn(f"{student.name}: {text}", stacklevel=2)
@@ -177,8 +179,9 @@ def _orders(bounds: Sequence[float], noise_levels: Sequence[float]) -> list[Orde
     ks = [positive_finite("each of bounds", k) for k in bounds]
     levels = [0.0 if level == 0 else positive_finite("each of noise_levels", level) for level in noise_levels]
     for argument, values in (("bounds", ks), ("noise_levels", levels)):
-        if not values or len(set(values)) < len(values):
+        if not values or len({f"{value:g}" for value in values}) < len(values):
             raise ValueError(
-                f"{argument} must be at least one number, all different, received {list(values)}."
+                f"{argument} must be at least one number, all different, received {list(values)}. Students are named "
+                "by six digits."
             )
     return [Order(k, level) for k in sorted(ks) for level in sorted(levels)]

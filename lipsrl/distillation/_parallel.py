@@ -131,12 +131,14 @@ def teach(
     options: dict[str, Any],
     n_workers: int,
     progress: bool,
+    on_student: Callable[[Student], Any] | None = None,
 ) -> list[Student]:
     """The students in the order asked for; interrupted, those that there are.
 
     Args:
         noise: multiplied by an order's noise level.
         options: of :func:`lipsrl.distill`.
+        on_student: called with each as soon as it is made.
 
     Raises:
         KeyboardInterrupt: there is none yet.
@@ -150,6 +152,8 @@ def teach(
         try:
             for order, (student, cut_short) in run(lesson, orders, n_workers):
                 done[order] = student
+                if on_student is not None:
+                    on_student(student)
                 interrupted = interrupted or cut_short
                 bar.set_postfix_str(order.name)
                 bar.update()

@@ -20,7 +20,7 @@ from lipsrl.evaluation._rollout import Episode, Task, run_episodes
 SHOWN, PER_ROUND, HELD_OUT = 20, 15, 30
 
 # the kinds of draws of a distillation; 64-bit seeds, so that no evaluation meets the same episodes
-_COLLECTION, _HELD_OUT, WEIGHTS, BATCHES = range(4)
+_COLLECTION, _HELD_OUT, WEIGHTS, BATCHES, EXPLORATION = range(5)
 
 
 def derived_seed(seed: int, kind: int) -> int:

@@ -10,6 +10,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import recursive_getattr
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from lipsrl.layers import LAYERS
@@ -57,6 +58,11 @@ def check_teacher(teacher: Any) -> None:
         raise ValueError(
             f"model is a {type(teacher).__name__} with a {type(policy).__name__}, which has no differentiable actor "
             f"that is known here. Accepted: {ACCEPTED}."
+        )
+    if policy.features_extractor_class is not FlattenExtractor:
+        raise ValueError(
+            f"model's policy has the features extractor {policy.features_extractor_class.__name__}, which a student "
+            "cannot take over. Accepted: teachers on vector observations with SB3's FlattenExtractor, as MlpPolicy has."
         )
     if getattr(getattr(policy, "options", None), "log_std_lipschitz_bound", None) is not None:
         raise ValueError(

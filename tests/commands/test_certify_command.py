@@ -312,3 +312,22 @@ class TestDamage:
             (pendulum, tmp_path / "text.pkl", "is not a VecNormalize file"),
         ):
             assert message in refused(capsys, model / "model.zip", "--vec-normalize", file)
+
+
+def test_a_normalisation_beside_the_zip_that_is_not_used_is_said(pendulum, capsys):
+    assert cli.main(["certify", str(pendulum / "model.zip"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "vecnormalize.pkl' is not used" in said.err
+    json.loads(said.out)
+    statistics = str(pendulum / "vecnormalize.pkl")
+    assert cli.main(["certify", str(pendulum / "model.zip"), "--vec-normalize", statistics]) == 0
+    assert "not used" not in capsys.readouterr().err
+
+
+def test_control_c_ends_a_command_in_one_line(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lipsrl._commands.certify.open_source", interrupted)
+    assert cli.main(["certify", "model.zip"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

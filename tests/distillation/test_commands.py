@@ -1,6 +1,8 @@
 """`lipsrl distill` and `lipsrl frontier`, from a zip or a run folder to files and a table on the terminal."""
 
 import io
+import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from lipsrl import cli
 from lipsrl._commands import distill as distill_command
 from lipsrl._commands import frontier as frontier_command
 from lipsrl._commands.frontier import FrontierCommand, frontier_figure
+from lipsrl.distillation import _frontier
 from lipsrl.evaluation import Evaluation, NonFiniteError
 from lipsrl.policies.normalization import load_vec_normalize
 from lipsrl.tracking import RunFolder
@@ -142,7 +145,7 @@ def test_frontier_prints_recommends_and_writes(files, tmp_path, monkeypatch, cap
     assert Evaluation.load(output / "evaluation.parquet").frame["agent"].nunique() == 5
     assert "plotly" in (output / "frontier.html").read_text()[:100_000].lower()
 
-    figure = frontier_figure(found[0])
+    figure = frontier_figure(found[0], "gaussian:1.0")
     table = found[0].table()
     drawn = next(t for t in figure.data if t.name == "strength 0.2, shown 0.2" and "return" not in str(t.y))
     rows = table[(table["strength"] == 0.2) & (table["noise_level"] == 0.2)].sort_values("lipschitz_bound")
@@ -152,11 +155,100 @@ def test_frontier_prints_recommends_and_writes(files, tmp_path, monkeypatch, cap
     teacher = next(t for t in figure.data if t.name == "teacher, clean")
     expected = table[(table["agent"] == "teacher") & (table["strength"] == 0)]["return"].iloc[0]
     assert set(teacher.y) == {expected}
+    assert (
+        sum(t.name == "teacher, clean" for t in figure.data) == 2
+    )  # once per panel, in its strength's colour
+    assert teacher.line.color == next(t for t in figure.data if t.name == "clean, shown 0.2").line.color
+    assert "Strengths multiply gaussian:1.0" in figure.layout.annotations[0].text
 
 
 def test_frontier_says_when_no_k_is_enough(files, tmp_path, capsys):
-    assert run("frontier", *files, "--bounds", 0.01, "--strengths", 0, "--workers", 1, *BUDGET) == 0
+    wanted = ["--bounds", 0.01, "--strengths", 0, "--workers", 1, "--output", tmp_path / "out"]
+    assert run("frontier", *files, *wanted, *BUDGET) == 0
     assert "Recommended clean: none of these K keeps the return" in capsys.readouterr().out
+
+
+@pytest.fixture
+def instantly(monkeypatch, normalized_teacher):
+    """The teacher comes back as its student at once."""
+
+    def distill(*args, **kwargs):
+        warnings.warn("The student's mean return is low.", stacklevel=2)
+        return normalized_teacher
+
+    monkeypatch.setattr(distill_command, "distill", distill)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), NonFiniteError("an action of the student is nan")])
+def test_what_stops_the_measurement_says_that_the_student_is_there(
+    instantly, files, tmp_path, monkeypatch, capsys, error
+):
+    def stopped(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(distill_command, "evaluate", stopped)
+    output = tmp_path / "s.zip"
+    assert run("distill", *files, "--lipschitz-bound", 4, "--output", output) == 2
+    said = capsys.readouterr()
+    assert f"{error or 'interrupted before all was measured.'} Written: {output}, " in said.err
+    assert "WARNING The student's mean return is low." in said.out
+    assert PPO.load(output).get_parameters().keys()
+    assert load_vec_normalize(tmp_path / "s.vecnormalize.pkl") is not None
+
+
+def test_students_of_a_frontier_are_there_as_soon_as_they_are_made(files, tmp_path, monkeypatch, capsys):
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_frontier, "evaluate", stopped)
+    output = tmp_path / "out"
+    command = ["frontier", *files, "--bounds", 4, "--workers", 1, "--output", output, *BUDGET]
+    assert run(*command) == 2
+    assert f"interrupted before all was measured. Written: {output / 'K4.zip'}, " in capsys.readouterr().err
+    assert sorted(path.name for path in output.iterdir()) == ["K4.vecnormalize.pkl", "K4.zip"]
+    assert run(*command) == 2
+    assert "is there already. Give another name, or --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["distill", "--lipschitz-bound", "4"], ["frontier"]])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_learned(
+    files, tmp_path, monkeypatch, capsys, command
+):
+    for module, name in ((distill_command, "distill"), (frontier_command, "frontier")):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("it learned"))
+    (tmp_path / "file").write_text("mine")
+    assert run(*command, *files, "--output", tmp_path / "file" / "s.zip") == 2
+    assert "is not a folder that you may write to" in capsys.readouterr().err
+    (tmp_path / "s.zip").mkdir()
+    (tmp_path / "s.zip" / "mine").write_text("mine")
+    assert run(*command, *files, "--output", tmp_path / "s.zip") == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_folder_is_not_replaced_by_a_student(files, tmp_path, capsys):
+    (tmp_path / "s.zip").mkdir()
+    output = ["--output", tmp_path / "s.zip", "--overwrite"]
+    assert run("distill", *files, "--lipschitz-bound", 4, *output) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_normalisation_beside_the_zip_that_is_not_used_is_said(
+    instantly, files, tmp_path, monkeypatch, capsys
+):
+    shutil.copy(files[0], tmp_path / "t.zip")
+    shutil.copy(files[2], tmp_path / "t.vecnormalize.pkl")
+    monkeypatch.setattr(distill_command, "evaluate", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    command = ["distill", tmp_path / "t.zip", *files[3:], "--lipschitz-bound", 4, "--output"]
+    run(*command, tmp_path / "s.zip")
+    assert "t.vecnormalize.pkl' is not used" in capsys.readouterr().out
+    run(*command, tmp_path / "s2.zip", "--vec-normalize", tmp_path / "t.vecnormalize.pkl")
+    assert "is not used" not in capsys.readouterr().out
+
+
+def test_no_normalisation_of_a_replaced_student_is_left(teacher, tmp_path):
+    (tmp_path / "s.vecnormalize.pkl").write_bytes(b"of another")
+    assert distill_command.save_student(teacher, tmp_path / "s.zip") == [tmp_path / "s.zip"]
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zip"]
 
 
 def test_an_uncertifiable_teacher_is_a_row_without_bounds(files, tmp_path, monkeypatch):

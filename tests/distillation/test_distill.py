@@ -97,6 +97,21 @@ def test_the_seed_decides_everything_and_no_global_generator_moves(teacher, cart
     assert not same(first, run(2))
 
 
+def test_gsde_noise_is_drawn_from_the_seed_too(make_teacher, cart):
+    teacher = make_teacher(PPO, use_sde=True)
+
+    def run():
+        student = lipsrl.distill(teacher, cart, lipschitz_bound=4.0, net_arch=[8], rounds=1, steps=20)
+        return student.policy.action_dist.exploration_mat
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = run()
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(first, run())
+
+
 def test_the_teacher_is_not_changed(make_teacher, cart):
     teacher = make_teacher(PPO)
     before, kwargs = weights(teacher), dict(teacher.policy_kwargs)

@@ -9,6 +9,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 import lipsrl
@@ -80,6 +81,18 @@ def test_a_frame_stack(cart):
     venv = VecFrameStack(make_vec_env(cart, 1), 2)
     teacher = PPO("MlpPolicy", venv, n_steps=8, batch_size=8, device="cpu")
     with pytest.raises(ValueError, match="the teacher sees 2 stacked frames"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
+
+
+def test_a_features_extractor(cart):
+    class Doubled(FlattenExtractor):
+        pass
+
+    options = {"features_extractor_class": Doubled}
+    teacher = PPO("MlpPolicy", cart(), policy_kwargs=options, device="cpu", n_steps=8, batch_size=8)
+    with pytest.raises(
+        ValueError, match="has the features extractor Doubled, which a student cannot take over"
+    ):
         lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
 
 

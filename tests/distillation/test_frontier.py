@@ -172,7 +172,15 @@ def test_a_student_that_was_cut_short_is_the_last(teacher, cart, monkeypatch):
     assert [s.name for s in found.students] == ["K=2"]
 
 
-def test_interrupted_workers_hand_in_what_they_have(teacher, cart, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """A job that a shell starts in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupted_workers_hand_in_what_they_have(teacher, cart, monkeypatch, interruptible):
     """The interrupt comes while the first one's student is taken in; the second may be anywhere."""
     monkeypatch.setattr(_parallel.tqdm, "set_postfix_str", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.warns(InterruptedWarning, match="of 3 students are there"):
@@ -185,6 +193,7 @@ def test_interrupted_workers_hand_in_what_they_have(teacher, cart, monkeypatch):
     [
         ({"bounds": []}, "bounds must be at least one number, all different, received []"),
         ({"bounds": [2.0, 2.0]}, "bounds must be at least one number, all different"),
+        ({"bounds": [2.0, 2.0000001]}, "bounds must be at least one number, all different"),
         ({"bounds": [0.0]}, "each of bounds must be a finite number > 0"),
         ({"noise_levels": [-1.0]}, "each of noise_levels must be a finite number > 0"),
         ({"disturbance": "gauss"}, "disturbance='gauss' is not known. Did you mean 'gaussian'?"),
