@@ -62,9 +62,9 @@ class Args:
     """Constraint of the students."""
     net_arch: list[int] = field(default_factory=list)
     """Widths of the students; the teachers' if not given."""
-    rounds: int = 6
+    rounds: int = 12
     """Rounds of DAgger."""
-    steps: int = 3600
+    steps: int = 7200
     """Gradient steps."""
     fine_tune: int = 0
     """Environment steps of fine-tuning under the bound; 0: none."""

@@ -48,9 +48,9 @@ class Lesson:
     """Widths of the student's actor; the teacher's if not given."""
     budget: str = "output"
     """How K is split over the layers (key of lipsrl.layers.BUDGETS)."""
-    rounds: int = 6
+    rounds: int = 12
     """Rounds of the student's own episodes (DAgger)."""
-    steps: int = 3600
+    steps: int = 7200
     """Gradient steps in all; twice as many help near the least K that the task allows."""
     episodes: int = 100
     """Episodes of the table, per agent and strength; none that the student learned from or was chosen by."""

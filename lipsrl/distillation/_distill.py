@@ -49,8 +49,8 @@ def distill(
     vec_normalize: NormalizeLike = None,
     budget: str = "output",
     seed: int = 0,
-    rounds: int = 6,
-    steps: int = 3600,
+    rounds: int = 12,
+    steps: int = 7200,
     progress: bool = False,
 ) -> BaseAlgorithm:
     """A Lipschitz twin of a trained agent: an SB3 model of its class that does what it does, within a bound.
