@@ -251,11 +251,12 @@ def kind_line(kind: str, runs: Sequence[Measured]) -> list[str]:
     """One kind of agent: what it earns at every noise level."""
     task = runs[0].task
     bounds = [b for b in (run.config["lipschitz_bound"] for run in runs) if b is not None]
+    places = 0 if abs(task.reference_return) >= 100 else 2
     return [
         kind,
         str(len(runs)),
         span(bounds) if bounds else "none",
-        *(spread([run.mean("return", strength) for run in runs], 0) for strength in task.strengths),
+        *(spread([run.mean("return", strength) for run in runs], places) for strength in task.strengths),
         spread([run.chatter for run in runs], 3),
         span([run.tightness for run in runs], lambda value: f"{value:.1%}"),
     ]
