@@ -85,7 +85,7 @@ class TestActions:
             assert info["applied_action"].dtype == np.float32
 
     def test_what_is_changed_is_clipped_to_the_space(self):
-        received = applied(long(Spikes(0.5, 100.0)))
+        received = applied(long(Spikes(0.5, 100.0)), seed=0)
         assert set(received[np.abs(received - torques()) > 0].tolist()) == {-2.0, 2.0}
         assert (np.abs(received) <= 2).all()
 
