@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,21 @@ from torch.nn import functional as F
 from lipsrl._stages import Stage, added_by_rounding, build, evaluate
 from lipsrl._state import WeightKeeper
 from lipsrl._validation import lookup, positive_finite, positive_int
-from lipsrl.layers import HEADS, LAYERS, LearnedBudget, LipschitzLayer, activation_name, layer_bounds
+from lipsrl.layers import (
+    HEADS,
+    LAYERS,
+    GrowingGains,
+    LearnedBudget,
+    LipschitzLayer,
+    Shares,
+    activation_name,
+    growing_bounds,
+    layer_bounds,
+    start_norms,
+)
 from lipsrl.layers._linalg import EPS64, MARGIN
 from lipsrl.layers._plain import Residual, plain_linear
+from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS, make_activation
 
 #: Bounds and scales may be this large, and this small.
 LARGEST = 1e15
@@ -65,6 +77,22 @@ def norm_mismatch(layer: str, norm: str) -> ValueError:
     )
 
 
+class _Part(NamedTuple):
+    """What a layer of a network may become, and how it holds its weights.
+
+    Attributes:
+        size: largest norm as a plain twin would have it.
+        bound: the same in the network's own units.
+        gain: initial norm as a share of it.
+        unit: of the stored weights.
+    """
+
+    size: float
+    bound: float
+    gain: float = 1.0
+    unit: float = 1.0
+
+
 class LipschitzMLP(WeightKeeper):
     """Multi-layer perceptron with ``‖f(x) - f(x')‖ ≤ bound·‖x - x'‖`` for all x, x', in l2 or l-inf.
 
@@ -81,7 +109,11 @@ class LipschitzMLP(WeightKeeper):
         norm: ``"l2"``, or ``"linf"`` with ``layer="linf"``.
         budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`. All of it in the last layer
             unless said otherwise (docs/layers.md has what was measured).
-        head_gain: initial norm of the last layer, as a share of what it may reach.
+        head_gain: initial norm of the last layer, as a share of what it may reach; with ``budget="growing"`` the norm
+            itself (``None``: as ``start`` says).
+        start: what a plain twin of this network starts from, one of :data:`lipsrl.layers.STARTS`; of meaning with
+            ``budget="growing"`` only.
+        input_unit: size of an input as the twin receives it, in units of ``input_scale``; likewise.
         input_scale: unit of each input; the promise becomes ``‖Δf‖ ≤ K·‖Δx / input_scale‖``.
         output_scale: f is divided by it, and the promise holds for ``f·output_scale``.
 
@@ -102,6 +134,8 @@ class LipschitzMLP(WeightKeeper):
     output_scale: Tensor | None
     _cache: list[Stage] | None = None
     _cache_in_eval: bool = False
+    #: What weights that were saved without a word on the activation had.
+    earlier_activation: str | None = None
 
     def __init__(
         self,
@@ -114,7 +148,9 @@ class LipschitzMLP(WeightKeeper):
         norm: str = "l2",
         *,
         budget: str = "output",
-        head_gain: float = 1.0,
+        head_gain: float | None = 1.0,
+        start: str = "linear",
+        input_unit: float = 1.0,
         input_scale: Any = None,
         output_scale: Any = None,
     ) -> None:
@@ -133,16 +169,39 @@ class LipschitzMLP(WeightKeeper):
         self.norm = norm
         self.budget = budget
 
+        self.input_unit = positive_finite("input_unit", input_unit)
+        self._set_output_unit(scale_vector("output_scale", output_scale, self.out_features))
+        self.starts = start_norms(start, (self.in_features, *self.hidden, self.out_features))
+        if budget == "growing":
+            if norm != "l2":
+                raise ValueError(f"budget='growing' is of norm='l2' only, received norm={norm!r}.")
+            if head_gain is not None:
+                self.starts[-1] = positive_finite("head_gain", head_gain)
+
         n_layers = len(self.hidden) + 1
-        bounds = self._layer_bounds()
+        layout = self._layout(layer_class)
         sizes = (self.in_features, *self.hidden)
         self.layers = nn.ModuleList(
-            layer_class(n_in, n_out, self.activation_name, bound=share)
-            for (n_in, n_out), share in zip(itertools.pairwise(sizes), bounds[:-1], strict=True)
+            layer_class(n_in, n_out, self.activation_name, bound=part.bound, gain=part.gain, unit=part.unit)
+            for (n_in, n_out), part in zip(itertools.pairwise(sizes), layout[:-1], strict=True)
         )
         head_class = HEADS[norm]
-        self.head = head_class(sizes[-1], self.out_features, None, bound=bounds[-1], gain=head_gain)
-        self.shares = LearnedBudget(n_layers) if budget == "learned" else None
+        gain = 1.0 if head_gain is None else head_gain
+        if budget == "growing":
+            gain = layout[-1].gain
+        self.head = head_class(
+            sizes[-1], self.out_features, None, bound=layout[-1].bound, gain=gain, unit=layout[-1].unit
+        )
+        self.shares: Shares | None = None
+        if budget == "learned":
+            self.shares = LearnedBudget(n_layers)
+        elif budget == "growing":
+            # of no meaning: files from before this budget lack it, and are read as what they were
+            self.register_buffer("growing", torch.ones(1))
+            if self.hidden and not layer_class.shrinks:
+                self.shares = GrowingGains(
+                    [start / part.size for start, part in zip(self.starts[:-1], layout[:-1], strict=True)]
+                )
         # Constants of the problem, equal in every copy; not part of the state dict.
         for name, value, size in (
             ("input_scale", input_scale, self.in_features),
@@ -151,12 +210,34 @@ class LipschitzMLP(WeightKeeper):
             self.register_buffer(name, scale_vector(name, value, size), persistent=False)
         self._keep_state()
 
+    def _set_output_unit(self, output_scale: Tensor | None) -> None:
+        self.output_unit = 1.0 if output_scale is None else float(output_scale.double().log().mean().exp())
+
     def _layer_bounds(self) -> list[float]:
         # Rounding of the merged float32 weights must not carry the network over its bound (lipschitz_bound()
         # adds it): a little is kept back. It grows with depth as the product of the factors' norms does.
         n_layers = len(self.hidden) + 1
         reserve = min(1e-2, MARGIN * n_layers * 2 ** len(self.hidden))
-        return layer_bounds(self.budget, self.bound * (1.0 - reserve), n_layers)
+        bound = self.bound * (1.0 - reserve)
+        if self.budget != "growing":
+            return layer_bounds(self.budget, bound, n_layers)
+        # in the twin's units
+        sizes = (self.in_features, *self.hidden, self.out_features)
+        return growing_bounds(bound / (self.input_unit * self.output_unit), sizes, self.starts)
+
+    def _layout(self, layer_class: type[LipschitzLayer]) -> list[_Part]:
+        """What each layer may become and how it holds its weights."""
+        bounds = self._layer_bounds()
+        if self.budget != "growing":
+            return [_Part(size, size) for size in bounds]
+        parts = []
+        for i, (size, start) in enumerate(zip(bounds, self.starts, strict=True)):
+            last = i == len(bounds) - 1
+            unit = (self.input_unit if i == 0 else 1.0) * (self.output_unit if last else 1.0)
+            shrinks = last or layer_class.shrinks
+            gain = min(1.0, start / size) if shrinks else 1.0
+            parts.append(_Part(size, size * unit, gain, unit if shrinks else size * unit / start))
+        return parts
 
     def set_bound(self, bound: float) -> None:
         """Change K. Layers whose share shrinks are projected at once; where it grows they may move on from where they
@@ -166,11 +247,46 @@ class LipschitzMLP(WeightKeeper):
             ValueError: out of range, or weights that cannot be projected.
         """
         _check_magnitude("bound", positive_finite("bound", bound))
+        layer_class = LAYERS[self.layer_name]
+        before = self._layout(layer_class)
         self.bound = float(bound)
-        for layer, share in zip((*self.layers, self.head), self._layer_bounds(), strict=True):
-            if self.training or layer.bound != share:  # in eval mode the others are inside their sets already
-                layer.bound = share
+        self._set_output_unit(self.output_scale)
+        after = self._layout(layer_class)
+        if isinstance(self.shares, GrowingGains):  # layers stay as large as they are, if they may
+            factors = self.shares.factors(torch.float64).tolist()
+            sizes = zip(factors[:-1], before[:-1], after[:-1], strict=True)
+            self.shares.set([factor * old.size / new.size for factor, old, new in sizes])
+        self._adopt(after)
+
+    def _adopt(self, layout: Sequence[_Part]) -> None:
+        for layer, part in zip((*self.layers, self.head), layout, strict=True):
+            if (
+                self.training or layer.bound != part.bound
+            ):  # in eval mode the others are inside their sets already
+                if layer.shrinks and layer.unit != part.unit:
+                    assert isinstance(layer.weight, Tensor)
+                    with torch.no_grad():
+                        layer.weight.mul_(layer.unit / part.unit)
+                layer.bound, layer.unit = part.bound, part.unit
                 layer.project()
+        self._refresh_cache()
+
+    @torch.no_grad()
+    def start_from(self, plain: Sequence[nn.Linear]) -> None:
+        """Start as near to the chain of ``plain`` layers as the constraint allows (``budget="growing"``).
+
+        The layers that act on what the plain ones act on; the families that cannot take their weights keep their own
+        draws, of the same size, and take the biases.
+        """
+        layers: list[LipschitzLayer] = [*self.layers, self.head]
+        for layer, twin in zip(layers, plain, strict=True):
+            weight, bias = twin.weight.detach(), twin.bias.detach()
+            if layer is self.head and self.output_scale is not None:
+                weight, bias = weight * self.output_scale.unsqueeze(1), bias * self.output_scale
+            if layer is layers[0]:
+                weight = weight * self.input_unit
+            layer.start_from(weight)
+            layer.bias.copy_(bias)
         self._refresh_cache()
 
     # -- the function ------------------------------------------------------------------------------------
@@ -246,7 +362,7 @@ class LipschitzMLP(WeightKeeper):
 
         In eval mode the weights that act are then these.
         """
-        changed = [m.project() for m in self.modules() if isinstance(m, LipschitzLayer)]
+        changed = [m.project() for m in self.modules() if isinstance(m, (LipschitzLayer, Shares))]
         self._refresh_cache()
         return any(changed)
 
@@ -265,6 +381,34 @@ class LipschitzMLP(WeightKeeper):
         return nn.Sequential(*modules).train(self.training)
 
     # -- state -------------------------------------------------------------------------------------------
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # Weights that were saved before budget="growing" was the policies' default mean something else.
+        if (
+            self.budget == "growing"
+            and f"{prefix}growing" not in state_dict
+            and f"{prefix}head.bias" in state_dict
+        ):
+            self._become("output", self.earlier_activation or self.activation_name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _become(self, budget: str, activation: str) -> None:
+        """Another budget without gains, and another activation; the weights are then to be loaded."""
+        self.budget, self.activation_name, self.shares = budget, activation, None
+        del self.growing
+        layer_class = LAYERS[self.layer_name]
+        layer: Any
+        for layer in self.layers:
+            if layer.activation_name != activation:  # in place: an optimizer holds the parameters
+                layer.activation_name, layer.activation = (
+                    activation,
+                    make_activation(activation, layer.out_features),
+                )
+                if activation in POSITIVELY_HOMOGENEOUS and hasattr(layer, "log_psi"):
+                    layer.log_psi = None
+        for layer, part in zip((*self.layers, self.head), self._layout(layer_class), strict=True):
+            layer.bound, layer.unit = part.bound, part.unit
+        self._watched = self._stamp = self._cache = None
 
     @property
     def cache_in_eval(self) -> bool:
@@ -300,6 +444,8 @@ class LipschitzMLP(WeightKeeper):
         if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
             for layer in (*self.layers, self.head):
                 layer.project()
+            if self.shares is not None:
+                self.shares.project()
         super().train(mode)
         self._refresh_cache()
         return self

@@ -67,3 +67,10 @@ def push(module: nn.Module, optimizer: torch.optim.Optimizer, in_features: int, 
 def matrices(layer: LipschitzLayer) -> list[nn.Parameter]:
     """The layer's weight matrices."""
     return [p for p in layer.parameters() if p.ndim == 2]
+
+
+def open_gains(network):
+    """Give each layer all that it may have, so that a large last layer stands on the bound."""
+    if getattr(network.shares, "log_gains", None) is not None:
+        with torch.no_grad():
+            network.shares.log_gains.zero_()

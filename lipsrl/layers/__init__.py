@@ -13,7 +13,16 @@ from lipsrl.layers._linalg import operator_norm, spectral_norm
 from lipsrl.layers.activations import ACTIVATIONS, activation_name, max_slope
 from lipsrl.layers.aol import AOL
 from lipsrl.layers.bjorck import Bjorck
-from lipsrl.layers.budget import BUDGETS, LearnedBudget, layer_bounds
+from lipsrl.layers.budget import (
+    BUDGETS,
+    STARTS,
+    GrowingGains,
+    LearnedBudget,
+    Shares,
+    growing_bounds,
+    layer_bounds,
+    start_norms,
+)
 from lipsrl.layers.cayley import Cayley
 from lipsrl.layers.convolution import SpectralConv2d
 from lipsrl.layers.expm import Expm
@@ -56,10 +65,12 @@ __all__ = [
     "HEADS",
     "LAYERS",
     "SLL",
+    "STARTS",
     "Bjorck",
     "Cayley",
     "Expm",
     "Factors",
+    "GrowingGains",
     "LInf",
     "LearnedBudget",
     "LipschitzLayer",
@@ -67,12 +78,15 @@ __all__ = [
     "Rescaled",
     "Sandwich",
     "SandwichCayley",
+    "Shares",
     "Spectral",
     "SpectralConv2d",
     "activation_name",
+    "growing_bounds",
     "layer_bounds",
     "max_slope",
     "operator_norm",
     "project_after_step",
     "spectral_norm",
+    "start_norms",
 ]

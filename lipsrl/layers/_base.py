@@ -45,6 +45,8 @@ class LipschitzLayer(nn.Module, ABC):
         activation: key of :data:`~lipsrl.layers.ACTIVATIONS`, a torch class, or ``None`` for a linear layer.
         bound: Lipschitz constant that the layer never exceeds.
         gain: initial norm relative to ``bound`` for layers that may shrink.
+        unit: in which layers of plain weights hold them: what acts is ``unit·weight``. An optimizer whose steps have a
+            given size per entry moves the layer's function by ``unit`` as much.
 
     Raises:
         ValueError: an argument is out of range, or the family's proof does not cover the activation.
@@ -58,6 +60,8 @@ class LipschitzLayer(nn.Module, ABC):
     norm: ClassVar[str] = "l2"
     #: Whether the proof needs activations with slope in [0, 1].
     needs_unit_slope: ClassVar[bool] = False
+    #: Whether the weights may shrink inside their set; others need a gain to be smaller than ``bound``.
+    shrinks: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -67,11 +71,13 @@ class LipschitzLayer(nn.Module, ABC):
         *,
         bound: float = 1.0,
         gain: float = 1.0,
+        unit: float = 1.0,
     ) -> None:
         super().__init__()
         self.in_features = positive_int("in_features", in_features)
         self.out_features = positive_int("out_features", out_features)
         self.bound = positive_finite("bound", bound)
+        self.unit = positive_finite("unit", unit)
         self.activation_name = None if activation is None else activation_name(activation)
         self.activation: nn.Module | None = None
         if self.activation_name is not None:
@@ -87,9 +93,17 @@ class LipschitzLayer(nn.Module, ABC):
         self.bias = nn.Parameter(torch.zeros(out_features))
         self.reset_parameters(gain)
 
+    @property
+    def radius(self) -> float:
+        """``bound`` in units of the stored weights."""
+        return self.bound / self.unit
+
     @abstractmethod
     def reset_parameters(self, gain: float) -> None:
         """Create the weights, inside their set."""
+
+    def start_from(self, weight: Tensor) -> None:
+        """Start as near to a plain layer of ``weight`` (out_features, in_features) as the set allows, if it can."""
 
     @abstractmethod
     def factors(self, dtype: torch.dtype | None = None) -> Factors:

@@ -25,6 +25,12 @@ def check_finite(weight: Tensor, name: str = "weight") -> None:
         )
 
 
+def in_units(weight: Tensor, unit: float, dtype: torch.dtype | None) -> Tensor:
+    """``unit·weight`` in ``dtype`` (its own if ``None``); the weight itself where that is no other."""
+    weight = weight if dtype is None else weight.to(dtype)
+    return weight if unit == 1.0 else weight * unit
+
+
 @torch.no_grad()
 def spectral_norm(weight: Tensor) -> float:
     """Upper bound of the largest singular value of ``weight`` (m, n), from a float64 SVD or, if large, Gram matrix.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lipsrl.layers._base import LipschitzLayer
-from lipsrl.layers.budget import LearnedBudget
+from lipsrl.layers.budget import Shares
 
 #: The cheap updates of a layer are spaced such that it is found between these distances (relative) outside its set …
 NEAR, FAR = 0.025, 0.1
@@ -32,6 +32,7 @@ class _ProjectionMixin:
 
     projected_layers: list[LipschitzLayer]
     checked_modules: list[nn.Module]
+    shares: list[Shares]
     exact: bool
     waits: list[int]
     steps_left: list[int]
@@ -42,6 +43,8 @@ class _ProjectionMixin:
         for layer in self.projected_layers:
             layer.project_gradient()
         loss: float | None = super().step(closure)  # type: ignore[misc]
+        for shares in self.shares:
+            shares.project()
         if self.exact:
             for layer in self.projected_layers:
                 layer.project()
@@ -81,7 +84,7 @@ class _ProjectionMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
-        names = ("projected_layers", "checked_modules", "exact", "waits", "steps_left")
+        names = ("projected_layers", "checked_modules", "shares", "exact", "waits", "steps_left")
         return {**state, **{name: getattr(self, name) for name in names}}
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -109,7 +112,7 @@ def projected_layers(module: nn.Module) -> list[LipschitzLayer]:
 
 def _constrained_modules(module: nn.Module) -> list[nn.Module]:
     """The modules of ``module`` whose parameters the bound rests on, each once."""
-    roots = [m for m in module.modules() if isinstance(m, (LipschitzLayer, LearnedBudget))]
+    roots = [m for m in module.modules() if isinstance(m, (LipschitzLayer, Shares))]
     return list(dict.fromkeys(inner for root in roots for inner in root.modules() if inner._parameters))
 
 
@@ -142,6 +145,7 @@ def project_after_step(
         optimizer.__class__ = _projected_class(type(optimizer))
     optimizer.projected_layers = layers  # type: ignore[attr-defined]
     optimizer.checked_modules = _constrained_modules(module)  # type: ignore[attr-defined]
+    optimizer.shares = [m for m in module.modules() if isinstance(m, Shares)]  # type: ignore[attr-defined]
     optimizer.exact = exact  # type: ignore[attr-defined]
     optimizer.waits = [1] * len(layers)  # type: ignore[attr-defined]
     optimizer.steps_left = [1] * len(layers)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from lipsrl.layers._linalg import (
     check_finite,
     distance_from_identity,
     gram_is_contraction,
+    in_units,
     newton_schulz_step,
     polar_factor,
     random_orthonormal,
@@ -86,26 +87,31 @@ class Orthogonal(LipschitzLayer):
     weight: nn.Parameter
 
     def reset_parameters(self, gain: float) -> None:  # cannot shrink: gain has no meaning here
-        start = random_orthonormal(self.out_features, self.in_features, self.bound * (1 - MARGIN))
+        start = random_orthonormal(self.out_features, self.in_features, self.radius * (1 - MARGIN))
         self.weight = nn.Parameter(start.to(self.bias.dtype))
 
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
-        return Factors(self.weight if dtype is None else self.weight.to(dtype))
+        return Factors(in_units(self.weight, self.unit, dtype))
 
     def lipschitz_bound(self) -> float:
-        return spectral_norm(self.weight)
+        return spectral_norm(self.weight) * self.unit
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> None:
+        self.weight.copy_(polar_factor(weight) * (self.radius * (1 - MARGIN)))
+        self.project()
 
     @torch.no_grad()
     def project(self) -> bool:
-        retracted = retract_exactly(self.weight, self.bound)
+        retracted = retract_exactly(self.weight, self.radius)
         if retracted is not None:
             self.weight.copy_(retracted)
         return retracted is not None
 
     def project_gradient(self) -> None:
         if self.weight.grad is not None:
-            project_on_tangent(self.weight.grad, self.weight, self.bound)
+            project_on_tangent(self.weight.grad, self.weight, self.radius)
 
     @torch.no_grad()
     def project_cheaply(self) -> float:
-        return retract_cheaply(self.weight, self.bound)
+        return retract_cheaply(self.weight, self.radius)

@@ -35,10 +35,10 @@ class Rescaled(Spectral):
     @torch.no_grad()
     def project(self) -> bool:
         check_finite(self.weight)
-        if is_contraction(self.weight.double() / self.bound):
+        if is_contraction(self.weight.double() / self.radius):
             return False
-        scale = self.bound * (1 - MARGIN) / spectral_norm(self.weight)
-        self.weight.copy_(shrink_into_ball(self.weight.double() * scale, self.bound, self.weight.dtype))
+        scale = self.radius * (1 - MARGIN) / spectral_norm(self.weight)
+        self.weight.copy_(shrink_into_ball(self.weight.double() * scale, self.radius, self.weight.dtype))
         return True
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class Rescaled(Spectral):
             direction = F.normalize(self.weight[self.weight.norm(dim=1).argmax()], dim=0)
         sigma, direction = power_step(self.weight, direction)
         self._basis = direction if sigma > 0 else None  # else start afresh
-        excess = sigma / self.bound - 1
+        excess = sigma / self.radius - 1
         if excess > 0:
-            self.weight.mul_(self.bound / sigma)
+            self.weight.mul_(self.radius / sigma)
         return max(excess, 0.0)

@@ -15,6 +15,7 @@ from lipsrl.layers._linalg import (
     check_finite,
     clip_singular_values,
     gram_is_contraction,
+    in_units,
     random_orthonormal,
     shrink_into_ball,
     smaller_gram,
@@ -75,39 +76,45 @@ class Spectral(LipschitzLayer):
     """
 
     name: ClassVar[str] = "spectral"
+    shrinks: ClassVar[bool] = True
     weight: nn.Parameter
     slack: float = MARGIN
 
     def reset_parameters(self, gain: float) -> None:
-        start = random_orthonormal(self.out_features, self.in_features, gain * self.bound * (1 - MARGIN))
+        start = random_orthonormal(self.out_features, self.in_features, gain * self.radius * (1 - MARGIN))
         self.weight = nn.Parameter(start.to(self.bias.dtype).contiguous())
         self._basis: Tensor | None = None  # warm start only: never part of what the layer means
 
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
-        return Factors(self.weight if dtype is None else self.weight.to(dtype))
+        return Factors(in_units(self.weight, self.unit, dtype))
 
     def lipschitz_bound(self) -> float:
-        return spectral_norm(self.weight)
+        return spectral_norm(self.weight) * self.unit
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> None:
+        self.weight.copy_(weight / self.unit)
+        self.project()
 
     @torch.no_grad()
     def project(self) -> bool:
-        gram = smaller_gram(self.weight.double() / self.bound)
+        gram = smaller_gram(self.weight.double() / self.radius)
         if gram_is_contraction(gram, self.weight.shape):  # never if there is NaN or infinity
             return False
         check_finite(self.weight)
-        self.weight.copy_(shrink_into_ball(self._clipped(gram), self.bound, self.weight.dtype))
+        self.weight.copy_(shrink_into_ball(self._clipped(gram), self.radius, self.weight.dtype))
         return True
 
     def _clipped(self, gram: Tensor) -> Tensor:
-        """The weight with no singular value above ``(1 - slack)·bound``, up to rounding."""
-        radius = 1.0 - self.slack
+        """The weight with no singular value above ``(1 - slack)·radius``, up to rounding."""
+        share = 1.0 - self.slack
         if self.weight.numel() <= LARGE or not float(gram.diagonal().max()) < 2.0:
-            return clip_singular_values(self.weight, self.bound * radius)
+            return clip_singular_values(self.weight, self.radius * share)
         precise = self.slack <= MARGIN  # float32 is off by less than any other slack
         return clip_by_gram(
             self.weight.double() if precise else self.weight,
             gram if precise else gram.to(self.weight),
-            radius,
+            share,
         )
 
     @torch.no_grad()
@@ -116,5 +123,5 @@ class Spectral(LipschitzLayer):
         if basis is None or basis.device != self.weight.device or basis.dtype != self.weight.dtype:
             rank = min(TRACKED, *self.weight.shape)
             basis = torch.linalg.qr(self.weight[:rank].mT).Q
-        excess, self._basis = clip_leading_singular_values(self.weight, self.bound, basis)
-        return excess / self.bound
+        excess, self._basis = clip_leading_singular_values(self.weight, self.radius, basis)
+        return excess / self.radius

@@ -18,7 +18,6 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
 from lipsrl.layers._plain import plain_linear
-from lipsrl.policies._actor_critic import LipschitzMlpExtractor
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,7 @@ def family_of(policy: Any) -> Actor | str:
 def _actor_critic(policy: Any, base: type) -> Actor:
     names = ("_predict", "get_distribution", "extract_features", "_get_action_dist_from_latent")
     extractor = policy.mlp_extractor
-    known = type(extractor) if type(extractor) is LipschitzMlpExtractor else MlpExtractor
-    own = [(policy, base, names), (extractor, known, ("forward_actor",))]
+    own = [(policy, base, names), (extractor, MlpExtractor, ("forward_actor",))]
     squash = bool(policy.squash_output)
     body = [extractor.policy_net, policy.action_net]
     return Actor(policy.pi_features_extractor, policy.normalize_images, body, squash, own)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
@@ -18,11 +20,39 @@ from lipsrl.layers.activations import LEARNED, UNDIVIDED
 from lipsrl.networks import LipschitzMLP, norm_mismatch
 from lipsrl.policies._front import Part, feature_scale, is_constrained
 
-#: Initial norm of the actor's last layer, as a share of what it may reach (SB3's ``ortho_init`` uses 0.01 too).
+#: Initial norm of the actor's last layer, as a share of what it may reach, where the budget says nothing better.
 HEAD_GAIN = 0.01
 
 #: Of a constrained critic, and of a network of Q-values, which must learn returns of many units.
 CRITIC_HEAD_GAIN = 0.1
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The plain network of SB3's that a constrained one stands in for.
+
+    Attributes:
+        layers: its linear layers.
+        start: how SB3 draws them, one of :data:`lipsrl.layers.STARTS`.
+        head: norm of the last one at its start; ``None``: as ``start`` says.
+    """
+
+    layers: Sequence[nn.Linear]
+    start: str = "linear"
+    head: float | None = None
+
+    @classmethod
+    def of(cls, *modules: nn.Module, start: str = "linear", head: float | None = None) -> Twin:
+        """The linear layers of ``modules``, in order."""
+        found = [m for module in modules for m in module.modules() if isinstance(m, nn.Linear)]
+        return cls(found, start, head)
+
+
+@contextmanager
+def own_draws() -> Iterator[None]:
+    """Random numbers that SB3's own draws never see: what it initialises is then the same to the bit."""
+    with torch.random.fork_rng(devices=[]):
+        yield
 
 
 @dataclass(frozen=True)
@@ -37,6 +67,7 @@ class LipschitzOptions:
     activation: str
     critic_lipschitz_bound: float | None = None
     log_std_lipschitz_bound: float | None = None
+    activation_given: bool = True
 
     @classmethod
     def check(
@@ -51,8 +82,9 @@ class LipschitzOptions:
         activation_fn: type[nn.Module] | None,
         critic_lipschitz_bound: Any,
         log_std_lipschitz_bound: Any = None,
+        default_activation: type[nn.Module] = nn.ReLU,
     ) -> LipschitzOptions:
-        """Validate what the user wrote.
+        """Validate what the user wrote; ``default_activation`` is SB3's own for this policy.
 
         Raises:
             ValueError: names the argument, what was received and what is accepted.
@@ -68,6 +100,8 @@ class LipschitzOptions:
         lookup("norm", norm, HEADS)
         if norm != layer_class.norm:
             raise norm_mismatch(layer, norm)
+        if budget is None:
+            budget = "growing" if norm == "l2" else "output"
         lookup("budget", budget, BUDGETS)
         if activation is not None and activation_fn is not None:
             name, given = activation_name(activation), activation_name(activation_fn)
@@ -96,7 +130,8 @@ class LipschitzOptions:
             norm=norm,
             budget=budget,
             observation_scale=observation_scale,
-            activation=activation_name("relu" if chosen is None else chosen),
+            activation=activation_name(default_activation if chosen is None else chosen),
+            activation_given=chosen is not None,
             **{name: None if value is None else float(value) for name, value in others.items()},
         )
 
@@ -120,6 +155,7 @@ class LipschitzOptions:
         found: list[Part],
         out_features: int,
         hidden: Sequence[int],
+        twin: Twin,
         output_scale: Any = None,
         head_gain: float = HEAD_GAIN,
     ) -> LipschitzMLP:
@@ -127,6 +163,7 @@ class LipschitzOptions:
 
         Args:
             found: what stands before it (:func:`lipsrl.policies._front.parts`).
+            twin: what SB3 would have used.
             out_features, hidden, output_scale, head_gain: of :class:`LipschitzMLP`.
 
         Raises:
@@ -135,17 +172,12 @@ class LipschitzOptions:
         check_measured(found)
         unit = feature_scale(found, self.observation_scale, self.norm)
         return self._mlp(
-            sum(part.features for part in found),
-            out_features,
-            hidden,
-            self.lipschitz_bound,
-            unit,
-            output_scale,
-            head_gain,
-        )
+            sum(part.features for part in found), out_features, hidden, self.lipschitz_bound, unit, output_scale,
+            head_gain, twin, own_unit(found),
+        )  # fmt: skip
 
     def critic_network(
-        self, found: list[Part], hidden: Sequence[int], *, action_dim: int = 0, outputs: int = 1
+        self, found: list[Part], hidden: Sequence[int], twin: Twin, *, action_dim: int = 0, outputs: int = 1
     ) -> LipschitzMLP:
         """Features, and the action in SB3's [-1, 1], jointly → ``outputs`` values whose mean keeps the promise."""
         assert self.critic_lipschitz_bound is not None
@@ -155,7 +187,7 @@ class LipschitzOptions:
             unit = np.concatenate([np.ones(size) if unit is None else unit, np.ones(action_dim)])
         return self._mlp(
             size + action_dim, outputs, hidden, self.critic_lipschitz_bound, unit,
-            mean_scale(outputs, self.norm), CRITIC_HEAD_GAIN,
+            mean_scale(outputs, self.norm), CRITIC_HEAD_GAIN, twin, own_unit(found, action_dim),
         )  # fmt: skip
 
     def _mlp(
@@ -167,11 +199,21 @@ class LipschitzOptions:
         unit: Any,
         output_scale: Any,
         head_gain: float,
+        twin: Twin,
+        input_unit: float,
     ) -> LipschitzMLP:
-        return LipschitzMLP(
-            size, out, hidden, bound, self.layer, self.activation, self.norm,
-            budget=self.budget, head_gain=head_gain, input_scale=unit, output_scale=output_scale,
-        )  # fmt: skip
+        growing = self.budget == "growing"
+        with own_draws():
+            network = LipschitzMLP(
+                size, out, hidden, bound, self.layer, self.activation, self.norm,
+                budget=self.budget, head_gain=twin.head if growing else head_gain, start=twin.start,
+                input_unit=input_unit, input_scale=unit, output_scale=output_scale,
+            )  # fmt: skip
+        if growing:
+            network.start_from(twin.layers)
+        if not self.activation_given:
+            network.earlier_activation = "relu"
+        return network
 
     def constructor_parameters(self) -> dict[str, Any]:
         """What ``policy.save`` must remember beside SB3's own."""
@@ -189,6 +231,13 @@ class LipschitzOptions:
 
 def _is_infinite(value: Any) -> bool:
     return isinstance(value, (int, float)) and value == math.inf
+
+
+def own_unit(found: list[Part], further: int = 0) -> float:
+    """Geometric mean of the features' units as SB3's own network receives them; ``further`` inputs count as 1."""
+    sizes = np.array([part.features for part in found] + [further])
+    logs = np.log([part.bound for part in found] + [1.0])
+    return float(np.exp((sizes * logs).sum() / sizes.sum()))
 
 
 def mean_scale(outputs: int, norm: str) -> float | None:

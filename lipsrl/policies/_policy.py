@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from stable_baselines3.common.torch_layers import (
 from torch import nn
 
 from lipsrl._state import WeightKeeper
-from lipsrl.layers import LearnedBudget, LipschitzLayer, project_after_step
+from lipsrl.layers import LipschitzLayer, Shares, project_after_step
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import Part, parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers, after_load, before_save, project_lone_layers
@@ -63,7 +64,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
         lipschitz_bound: float | None = None,
         layer: str = "sandwich",
         norm: str = "l2",
-        budget: str = "output",
+        budget: str | None = None,
         observation_scale: Any = None,
         activation: str | None = None,
         critic_lipschitz_bound: float | None = None,
@@ -84,6 +85,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
             activation_fn=kwargs.get("activation_fn"),
             critic_lipschitz_bound=critic_lipschitz_bound,
             log_std_lipschitz_bound=log_std_lipschitz_bound,
+            default_activation=self._stock_activation(),
         )
         if critic_lipschitz_bound is not None and not self.has_critic:
             raise ValueError(
@@ -105,7 +107,17 @@ class LipschitzPolicy(ProjectsLoneLayers):
         if not self.options.unconstrained:
             self._make_contiguous()
             self.register_state_dict_pre_hook(before_save)  # type: ignore[no-untyped-call]
-            self.register_load_state_dict_post_hook(after_load)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _stock_activation(cls) -> type[nn.Module]:
+        """The activation that SB3's class takes where the user names none."""
+        for base in cls.__mro__:
+            if not issubclass(base, LipschitzPolicy) and "__init__" in vars(base):
+                parameter = inspect.signature(base.__init__).parameters.get("activation_fn")
+                if parameter is not None and isinstance(parameter.default, type):
+                    return parameter.default
+        return nn.ReLU
 
     def _make_contiguous(self) -> None:
         """Torch's ``parameters_to_vector`` takes no other parameters."""
@@ -195,6 +207,30 @@ class LipschitzPolicy(ProjectsLoneLayers):
         return {**data, **parameters}
 
 
+def _after_load(module: Any, incompatible: Any) -> None:
+    """Load hook: as :func:`after_load`; and what weights of an earlier release do without, no optimizer holds."""
+    after_load(module, incompatible)
+    network = module.lipschitz_network
+    if network is None or network.budget == module.options.budget:
+        return
+    options = dataclasses.replace(module.options, budget=network.budget, activation=network.activation_name)
+    for part in module.modules():
+        if getattr(part, "options", None) is not None:
+            part.options = options
+    if options.activation_class is not module.activation_fn:  # the critic's went with the actor's
+        module.activation_fn = options.activation_class
+        value_net = getattr(getattr(module, "mlp_extractor", None), "value_net", None)
+        if isinstance(value_net, nn.Sequential):
+            for i, part in enumerate(value_net):
+                if not isinstance(part, nn.Linear):
+                    value_net[i] = options.activation_class()
+    present = {id(parameter) for parameter in module.parameters()}
+    owners = [module, *(getattr(module, name, None) for name in ("actor", "critic"))]
+    for optimizer in (getattr(owner, "optimizer", None) for owner in owners):
+        for group in getattr(optimizer, "param_groups", ()):
+            group["params"] = [p for p in group["params"] if id(p) in present]
+
+
 def hold(
     optimizer: torch.optim.Optimizer, module: nn.Module, *, exact: bool = False
 ) -> torch.optim.Optimizer:
@@ -207,7 +243,7 @@ def hold(
     constrained = [
         m
         for m in module.modules()
-        if isinstance(m, (LipschitzLayer, LearnedBudget)) and any(id(p) in stepped for p in m.parameters())
+        if isinstance(m, (LipschitzLayer, Shares)) and any(id(p) in stepped for p in m.parameters())
     ]
     return (
         project_after_step(optimizer, nn.ModuleList(constrained), exact=exact) if constrained else optimizer

@@ -17,7 +17,7 @@ from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._adapters import CopyableDistribution, LatentNetwork, OutputLayer
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._options import LipschitzOptions
+from lipsrl.policies._options import LipschitzOptions, Twin
 from lipsrl.policies._policy import LipschitzPolicy, hold
 from lipsrl.policies._spaces import action_half_range
 
@@ -44,7 +44,8 @@ class LipschitzSquashedActor(ProjectsLoneLayers, CopyableDistribution):
         if options.log_std_lipschitz_bound is not None:
             share = options.lipschitz_bound / options.log_std_lipschitz_bound
             scale = np.concatenate([half_range, np.full(n_actions, share)])
-        network = options.network(found, scale.size, actor.net_arch, scale)
+        heads = [actor.mu] if options.log_std_lipschitz_bound is None else [stacked(actor.mu, actor.log_std)]
+        network = options.network(found, scale.size, actor.net_arch, Twin.of(actor.latent_pi, *heads), scale)
         network.cache_in_eval = True
         actor.latent_pi = LatentNetwork(network)
         if options.log_std_lipschitz_bound is not None:
@@ -108,13 +109,26 @@ class LipschitzSquashedActor(ProjectsLoneLayers, CopyableDistribution):
         return {**super()._get_constructor_parameters(), "options": self.options}  # type: ignore[misc]
 
 
+def stacked(*modules: nn.Module) -> nn.Linear:
+    """The linear layers of ``modules``, which act on the same features, as one."""
+    layers = Twin.of(*modules).layers
+    both = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), device="meta")
+    both = both.to_empty(device=layers[0].weight.device)
+    with torch.no_grad():
+        both.weight.copy_(torch.cat([layer.weight for layer in layers]))
+        both.bias.copy_(torch.cat([layer.bias for layer in layers]))
+    return both
+
+
 def constrain_critic(critic: Any, options: LipschitzOptions, *, outputs: int = 1) -> None:
     """Put a constrained network in the place of each of ``critic.q_networks``."""
     found = parts(critic.features_extractor, critic.observation_space, critic.normalize_images)
     hidden = [m.out_features for m in critic.q_networks[0].modules() if isinstance(m, nn.Linear)][:-1]
     action_dim = action_half_range(critic.action_space).size
     for i in range(critic.n_critics):
-        critic.q_networks[i] = options.critic_network(found, hidden, action_dim=action_dim, outputs=outputs)
+        critic.q_networks[i] = options.critic_network(
+            found, hidden, Twin.of(critic.q_networks[i]), action_dim=action_dim, outputs=outputs
+        )
         critic.add_module(f"qf{i}", critic.q_networks[i])
 
 

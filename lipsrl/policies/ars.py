@@ -8,6 +8,7 @@ from sb3_contrib.ars.policies import ARSPolicy
 from torch import nn
 
 from lipsrl.networks import LipschitzMLP
+from lipsrl.policies._options import Twin
 from lipsrl.policies._policy import LipschitzPolicy, hidden_of
 from lipsrl.policies._spaces import action_half_range, output_features
 
@@ -36,6 +37,7 @@ class MlpPolicy(LipschitzPolicy, ARSPolicy):
             self.found_parts(self.features_extractor),
             output_features(self.action_space),
             hidden_of(self.net_arch, "pi"),
+            Twin.of(self.action_net),
             half_range,
         )
         self.action_net = nn.Sequential(network, nn.Tanh()) if self.squash_output else nn.Sequential(network)

@@ -11,7 +11,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions
+from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, Twin
 from lipsrl.policies._policy import LipschitzPolicy, hold
 
 
@@ -24,7 +24,7 @@ class LipschitzQNetwork(ProjectsLoneLayers, QNetwork):
         assert self.features_extractor is not None
         found = parts(self.features_extractor, self.observation_space, self.normalize_images)
         n = int(self.action_space.n)
-        self.q_net = options.network(found, n, self.net_arch, head_gain=CRITIC_HEAD_GAIN)  # type: ignore[assignment]
+        self.q_net = options.network(found, n, self.net_arch, Twin.of(self.q_net), head_gain=CRITIC_HEAD_GAIN)  # type: ignore[assignment]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "options": self.options}

@@ -9,7 +9,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from lipsrl.policies._actor_critic import LipschitzActorCritic
 
 
-class MlpPolicy(LipschitzActorCritic, MaskableActorCriticPolicy):  # type: ignore[misc]  # constrained mlp_extractor
+class MlpPolicy(LipschitzActorCritic, MaskableActorCriticPolicy):
     """Maskable actor-critic policy whose logits, before the mask, are ``lipschitz_bound``-Lipschitz in the observation.
 
     Arguments and promise: see :class:`lipsrl.policies.ppo.MlpPolicy`. A mask that itself follows the observation is

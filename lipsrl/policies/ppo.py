@@ -8,7 +8,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from lipsrl.policies._actor_critic import LipschitzActorCritic
 
 
-class MlpPolicy(LipschitzActorCritic, ActorCriticPolicy):  # type: ignore[misc]  # constrained mlp_extractor
+class MlpPolicy(LipschitzActorCritic, ActorCriticPolicy):
     """Actor-critic policy whose deterministic action is ``lipschitz_bound``-Lipschitz in the observation.
 
     The promise (l2, environment's action units per unit of the observation that the policy receives)::
@@ -24,10 +24,11 @@ class MlpPolicy(LipschitzActorCritic, ActorCriticPolicy):  # type: ignore[misc] 
         lipschitz_bound: K > 0; required. ``math.inf`` gives SB3's own policy, to the bit.
         layer: key of :data:`lipsrl.layers.LAYERS`.
         norm: ``"l2"``, or ``"linf"`` with ``layer="linf"``: the promise then holds in that norm.
-        budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`.
+        budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`. ``None``: ``"growing"`` in l2, which
+            starts as SB3's own policy would and learns at its pace; ``"output"`` in l-inf.
         observation_scale: one fixed scale per sensor (or one for all): K then means "per unit of datasheet". For a Dict
             observation a dict of scales by key, one number for each image.
-        activation: key of :data:`lipsrl.layers.ACTIVATIONS`; or SB3's ``activation_fn``. Default ReLU.
+        activation: key of :data:`lipsrl.layers.ACTIVATIONS`; or SB3's ``activation_fn``. Default: SB3's own.
         critic_lipschitz_bound: K of the critic, per unit of the observation; ``None``: the critic stays plain.
         net_arch: as in SB3.
         features_extractor_class: a class that knows its own Lipschitz constant: an attribute ``bound`` that it keeps at

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, mean_scale
+from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, Twin, mean_scale
 from lipsrl.policies._policy import LipschitzPolicy, hold
 
 
@@ -27,6 +27,7 @@ class LipschitzQuantileNetwork(ProjectsLoneLayers, QuantileNetwork):
             found,
             int(self.action_space.n) * self.n_quantiles,
             self.net_arch,
+            Twin.of(self.quantile_net),
             mean_scale(self.n_quantiles, options.norm),
             head_gain=CRITIC_HEAD_GAIN,
         )

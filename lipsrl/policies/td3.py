@@ -12,7 +12,7 @@ from torch import nn
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._options import LipschitzOptions
+from lipsrl.policies._options import LipschitzOptions, Twin
 from lipsrl.policies._policy import LipschitzPolicy, hold
 from lipsrl.policies._spaces import action_half_range
 from lipsrl.policies._squashed import LipschitzContinuousCritic
@@ -27,7 +27,8 @@ class LipschitzActor(ProjectsLoneLayers, Actor):
         half_range = action_half_range(self.action_space)
         assert self.features_extractor is not None
         found = parts(self.features_extractor, self.observation_space, self.normalize_images)
-        self.mu = nn.Sequential(options.network(found, half_range.size, self.net_arch, half_range), nn.Tanh())
+        network = options.network(found, half_range.size, self.net_arch, Twin.of(self.mu), half_range)
+        self.mu = nn.Sequential(network, nn.Tanh())
 
     @property
     def lipschitz_network(self) -> LipschitzMLP:

@@ -11,6 +11,8 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from tests.families import open_gains
+
 LIPSCHITZ_BOUND = 4.0
 
 
@@ -55,6 +57,7 @@ def make_lipschitz(algorithm, **options):
     )
     # from the small initial gain up to the bound: the next train → eval transition projects
     model.policy.set_training_mode(True)
+    open_gains(model.policy.lipschitz_network)
     scale(model.policy.lipschitz_network.head, 1000.0)
     model.policy.set_training_mode(False)
     return model

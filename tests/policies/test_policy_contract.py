@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 import lipsrl
 from lipsrl.layers import LAYERS
 from lipsrl.layers._plain import Residual
-from tests.families import FAMILIES
+from tests.families import FAMILIES, open_gains
 
 K = 3.0
 OPTIONS = {
@@ -213,6 +213,7 @@ def test_observation_scale_states_the_promise_per_datasheet_unit():
     scale = np.array([0.1, 1.0, 10.0])
     model = build(PPO, observation_scale=scale)
     network = model.policy.lipschitz_network
+    open_gains(network)
     with torch.no_grad():
         network.head.weight.copy_(torch.randn_like(network.head.weight))
     model.policy.set_training_mode(False)

@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import lipsrl
 from lipsrl.policies import LipschitzSchedule
+from tests.families import open_gains
 from tests.policies.zoo import ALGORITHMS, build, sample
 
 
@@ -21,6 +22,7 @@ def stand_on_the_bound(model):
     networks = [model.policy.lipschitz_network, *model.policy.lipschitz_targets()]
     with torch.no_grad():
         for network in networks:
+            open_gains(network)
             network.head.weight.copy_(1e3 * torch.randn_like(network.head.weight))
             network.project()
     return networks
@@ -109,7 +111,7 @@ def test_targets_that_stood_on_a_larger_bound_are_projected_with_the_online_netw
 
 
 def test_a_growing_bound_leaves_the_function_as_it_is_with_the_whole_budget_in_the_last_layer():
-    model = build("SAC", lipschitz_bound=1.0, log_std_lipschitz_bound=0.5)
+    model = build("SAC", lipschitz_bound=1.0, log_std_lipschitz_bound=0.5, budget="output")
     rows = torch.as_tensor(sample(model.observation_space))
     with torch.no_grad():
         before = model.actor.get_action_dist_params(rows)[:2]

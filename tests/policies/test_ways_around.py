@@ -21,6 +21,7 @@ import lipsrl
 from lipsrl.layers import Spectral
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies import LipschitzNatureCNN
+from tests.families import open_gains
 from tests.policies.test_matrix import CRITIC_K, Watch, check, jacobian_norm, promised_extractors
 from tests.policies.zoo import ALGORITHMS, OBSERVATIONS, Tiny, build, sample
 
@@ -157,7 +158,9 @@ class Learning(Own):
 def test_an_extractor_that_lies_is_refused_and_one_that_learns_to_is_certified_as_it_is():
     with pytest.raises(ValueError, match=r"Lying states bound=2\.0, but its lipschitz_bound\(\) is 7\.0"):
         build("PPO", features_extractor_class=Lying)
-    model = build("PPO", features_extractor_class=Learning)
+    with pytest.warns(UserWarning, match="ortho_init"):  # which would draw the extractor's own layers anew
+        model = build("PPO", features_extractor_class=Learning, ortho_init=False)
+    open_gains(model.policy.lipschitz_network)
     with torch.no_grad():
         model.policy.features_extractor.first.weight.mul_(20)
         model.policy.lipschitz_network.head.weight.normal_()
@@ -306,6 +309,7 @@ def test_images_promise_per_grey_level():
     for scale in (None, 10.0):
         model = build("SAC", observation="image", lipschitz_bound=0.5, observation_scale=scale)
         network = model.policy.lipschitz_network
+        open_gains(network)
         with torch.no_grad():
             network.head.weight.normal_()
         network.project()

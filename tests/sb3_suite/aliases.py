@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sb3_contrib
 import stable_baselines3
 
 import lipsrl.policies
@@ -20,11 +21,18 @@ def _with_default_bound(base, name):
     return cls
 
 
-for _algorithm in ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3"):
-    _aliases = dict(getattr(stable_baselines3, _algorithm).policy_aliases)
-    for _ours, _stock in ALIASES.items():
-        _aliases[_stock] = _with_default_bound(_aliases[_ours], f"{_algorithm}{_stock}")
-    getattr(stable_baselines3, _algorithm).policy_aliases = _aliases
+ALGORITHMS = {
+    stable_baselines3: ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3"),
+    sb3_contrib: ("ARS", "CrossQ", "MaskablePPO", "QRDQN", "TQC", "TRPO"),
+}
+
+for _package, _names in ALGORITHMS.items():
+    for _algorithm in _names:
+        _aliases = dict(getattr(_package, _algorithm).policy_aliases)
+        for _ours, _stock in ALIASES.items():
+            if _ours in _aliases:
+                _aliases[_stock] = _with_default_bound(_aliases[_ours], f"{_algorithm}{_stock}")
+        getattr(_package, _algorithm).policy_aliases = _aliases
 
 
 def pytest_report_header():

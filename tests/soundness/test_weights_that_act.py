@@ -105,9 +105,7 @@ def test_copies_of_weights_that_left_their_set_are_projected_before_they_act(mod
 def test_saved_weights_keep_the_bound_in_eval_mode_too(model):
     network = model.policy.lipschitz_network
     network.head.weight.data.mul_(1000)
-    fresh = LipschitzMLP(
-        network.in_features, network.out_features, network.hidden, K, output_scale=network.output_scale
-    )
+    fresh = copy.deepcopy(network)
     fresh.load_state_dict(network.state_dict())  # would warn about weights above the bound
     assert fresh.lipschitz_bound() <= K
 

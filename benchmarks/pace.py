@@ -1,0 +1,272 @@
+"""Does a Lipschitz agent learn as fast as stock SB3 with the same hyperparameters?
+
+``python -m benchmarks.pace [--tasks …] [--layers …] [--seeds N]``: learning curves of stock agents and
+of each fast layer side by side, seed by seed, with SB3's defaults or rl-baselines3-zoo's settings (named in ``TASKS``).
+K is a multiple of the steepest slope that the stock agents end with. One JSON file per training; those that are there
+are not trained again, so the command may be interrupted and called again. At the end a table.
+
+Area: mean training return over the whole training, above the return of random actions, relative to stock's mean on that
+task. Seeds from 0 are for these tables; nothing was chosen by them (trials use seeds from 100).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from lipsrl._files import write_text
+from lipsrl.statistics import bootstrap_ci, iqm
+
+RESULTS = Path(__file__).parent / "results" / "pace"
+LAYERS = ("sandwich", "orthogonal", "spectral")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training: an environment, an SB3 class, steps, and keyword arguments that are not SB3's defaults."""
+
+    env: str
+    algorithm: str
+    steps: int
+    n_envs: int = 1
+    arguments: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
+
+
+_LANDER = {
+    "n_steps": 1024, "batch_size": 64, "gae_lambda": 0.98, "gamma": 0.999, "n_epochs": 4, "ent_coef": 0.01,
+}  # fmt: skip
+
+#: SB3's defaults where no arguments are given; otherwise rl-baselines3-zoo's (hyperparams/ALGO.yml).
+TASKS = {
+    "cartpole-ppo": Task("CartPole-v1", "PPO", 25_000),
+    "cartpole-a2c": Task("CartPole-v1", "A2C", 50_000),
+    "acrobot-ppo": Task("Acrobot-v1", "PPO", 60_000),
+    "inverted-pendulum-ppo": Task("InvertedPendulum-v5", "PPO", 60_000),
+    "pendulum-sac": Task("Pendulum-v1", "SAC", 6_000),
+    "pendulum-td3": Task("Pendulum-v1", "TD3", 8_000),
+    "pendulum-ppo": Task(
+        "Pendulum-v1", "PPO", 100_000, 4,
+        {"n_steps": 1024, "gae_lambda": 0.95, "gamma": 0.9, "n_epochs": 10, "learning_rate": 1e-3, "use_sde": True,
+         "sde_sample_freq": 4},
+    ),
+    "cartpole-dqn": Task(
+        "CartPole-v1", "DQN", 50_000, 1,
+        {"learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000, "gamma": 0.99,
+         "target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, "exploration_fraction": 0.16,
+         "exploration_final_eps": 0.04},
+        {"net_arch": [256, 256]},
+    ),
+    "hopper-ppo": Task("Hopper-v5", "PPO", 150_000),
+    "half-cheetah-ppo": Task("HalfCheetah-v5", "PPO", 150_000),
+    "lunar-lander-ppo": Task("LunarLander-v3", "PPO", 300_000, 16, _LANDER),
+    "lunar-lander-continuous-ppo": Task("LunarLanderContinuous-v3", "PPO", 300_000, 16, _LANDER),
+    "mountain-car-continuous-sac": Task(
+        "MountainCarContinuous-v0", "SAC", 30_000, 1,
+        {"buffer_size": 50_000, "batch_size": 512, "ent_coef": 0.1, "train_freq": 32, "gradient_steps": 32,
+         "gamma": 0.9999, "tau": 0.01, "learning_starts": 0, "use_sde": True},
+        {"log_std_init": -3.67, "net_arch": [64, 64]},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. ``layer`` is ``"stock"`` or a constraint; ``share`` is K as a multiple of stock's slope."""
+
+    task: str
+    layer: str
+    seed: int
+    share: float = 0.0
+    bound: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}-{self.layer}" + (f"-{self.share:g}" if self.share else "") + f"-{self.seed}"
+
+
+def steepest(model: Any, observations: np.ndarray) -> float:
+    """Largest singular value of the actor's Jacobian at ``observations`` (n, obs)."""
+    import lipsrl
+
+    network = lipsrl.actor_network(model)
+    x = torch.as_tensor(observations, dtype=torch.float32).flatten(1)
+    jacobians = torch.func.vmap(torch.func.jacrev(network))(x)
+    return float(torch.linalg.svdvals(jacobians.flatten(1, -2))[:, 0].max())
+
+
+def random_return(env_id: str, episodes: int = 50) -> float:
+    """Mean return of random actions."""
+    env = gym.make(env_id)
+    env.action_space.seed(0)
+    total = 0.0
+    for episode in range(episodes):
+        env.reset(seed=episode)
+        done = False
+        while not done:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            total, done = total + float(reward), terminated or truncated
+    return total / episodes
+
+
+def train(job: Job) -> dict[str, Any]:
+    """The learning curve (step, return of the episode that ended there), and the slope found on the way."""
+    torch.set_num_threads(1)
+    import stable_baselines3
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    import lipsrl  # noqa: F401
+
+    task = TASKS[job.task]
+    episodes: list[tuple[int, float]] = []
+    slopes: list[tuple[int, float]] = []
+
+    class Record(BaseCallback):
+        due = 0
+
+        def _on_step(self) -> bool:
+            episodes.extend(
+                (self.num_timesteps, float(info["episode"]["r"]))
+                for info in self.locals["infos"]
+                if "episode" in info
+            )
+            return True
+
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps >= self.due:
+                self.due = self.num_timesteps + task.steps // 10
+                slopes.append((self.num_timesteps, steepest(self.model, recent(self.model))))
+
+    policy = dict(task.policy)
+    if job.layer != "stock":
+        policy |= {"lipschitz_bound": job.bound, "layer": job.layer}
+    model = getattr(stable_baselines3, task.algorithm)(
+        "MlpPolicy" if job.layer == "stock" else "LipschitzMlpPolicy",
+        make_vec_env(task.env, task.n_envs, seed=job.seed),
+        policy_kwargs=policy,
+        seed=job.seed,
+        device="cpu",
+        **task.arguments,
+    )
+    model.learn(task.steps, callback=Record())
+    slopes.append((model.num_timesteps, steepest(model, recent(model))))
+    return {**asdict(job), "episodes": episodes, "slopes": slopes}
+
+
+def recent(model: Any) -> np.ndarray:
+    """Up to 1000 observations that the agent met last; zeros before there are any."""
+    shape = model.observation_space.shape
+    if hasattr(model, "rollout_buffer"):
+        return model.rollout_buffer.observations.reshape(-1, *shape)[-1000:]
+    buffer = model.replay_buffer
+    return buffer.observations[max(0, buffer.pos - 1000) : max(1, buffer.pos)].reshape(-1, *shape)
+
+
+def area(result: dict[str, Any]) -> float:
+    """Mean return over the training: every step counts with the return of the episode that it belongs to."""
+    steps, returns = np.array(result["episodes"], dtype=float).T
+    return float(np.average(returns, weights=np.maximum(np.diff(steps, prepend=0.0), 1e-9)))
+
+
+def final(result: dict[str, Any]) -> float:
+    """Mean return of the last fifth of the training."""
+    steps, returns = np.array(result["episodes"], dtype=float).T
+    return float(returns[steps > 0.8 * steps[-1]].mean())
+
+
+def table(folder: Path, layers: list[str], share: float) -> str:
+    """Markdown: per task the relative area of each layer, and the IQM over tasks."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    lines = [
+        f"| task | seeds | slope of stock | {' | '.join(layers)} |",
+        "|---|---|---|" + "---|" * len(layers),
+    ]
+    relative: dict[str, list[list[float]]] = {layer: [] for layer in layers}
+    for task in TASKS:
+        stock = [r for r in found if r["task"] == task and r["layer"] == "stock"]
+        if not stock:
+            continue
+        floor = random_return(TASKS[task].env)
+        reference = statistics.mean(area(r) for r in stock) - floor
+        slope = statistics.median(r["slopes"][-1][1] for r in stock)
+        cells = []
+        for layer in layers:
+            own = [r for r in found if r["task"] == task and r["layer"] == layer and r["share"] == share]
+            areas = [(area(r) - floor) / reference for r in own]
+            if areas:
+                relative[layer].append(areas)
+                ends = statistics.mean(final(r) for r in own), statistics.mean(final(r) for r in stock)
+                slope_end = statistics.median(r["slopes"][-1][1] for r in own)
+                cells.append(f"{np.mean(areas):.2f} ({ends[0]:.0f} / {ends[1]:.0f}; {slope_end:.3g})")
+            else:
+                cells.append("")
+        lines.append(f"| {task} | {len(stock)} | {slope:.3g} | {' | '.join(cells)} |")
+    summary = []
+    for layer in layers:
+        strata = relative[layer]
+        if strata:
+            low, high = bootstrap_ci(strata)
+            summary.append(f"**{iqm(np.concatenate(strata)):.2f}** [{low:.2f}, {high:.2f}]")
+        else:
+            summary.append("")
+    return "\n".join([*lines, f"| IQM over tasks | | | {' | '.join(summary)} |"])
+
+
+def run(jobs: list[Job], folder: Path, workers: int) -> None:
+    """Train what is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+        for result in pool.imap_unordered(train, missing, chunksize=1):
+            job = Job(**{key: result[key] for key in ("task", "layer", "seed", "share", "bound")})
+            write_text(folder / f"{job.name}.json", json.dumps(result))
+            print(f"{job.name}: area {area(result):.1f}, end {final(result):.1f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--layers", nargs="+", default=list(LAYERS))
+    parser.add_argument(
+        "--shares", nargs="+", type=float, default=[2.0], help="K as multiples of stock's slope"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    seeds = range(options.seeds)
+    for task in options.tasks:
+        stock = [Job(task, "stock", seed) for seed in seeds]
+        run(stock, options.output, options.workers)
+        slopes = [
+            json.loads((options.output / f"{job.name}.json").read_text())["slopes"][-1][1] for job in stock
+        ]
+        slope = statistics.median(slopes)
+        jobs = [
+            Job(task, layer, seed, share, float(f"{share * slope:.3g}"))
+            for share in options.shares
+            for seed in seeds
+            for layer in options.layers
+        ]
+        run(jobs, options.output, options.workers)
+    for share in options.shares:
+        print(
+            f"\nK = {share:g} × stock's slope: area relative to stock (return at the end / stock's; slope)\n"
+        )
+        print(table(options.output, options.layers, share))
+
+
+if __name__ == "__main__":
+    main()
