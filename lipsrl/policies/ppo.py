@@ -24,8 +24,8 @@ class MlpPolicy(LipschitzActorCritic, ActorCriticPolicy):
         lipschitz_bound: K > 0; required. ``math.inf`` gives SB3's own policy, to the bit.
         layer: key of :data:`lipsrl.layers.LAYERS`.
         norm: ``"l2"``, or ``"linf"`` with ``layer="linf"``: the promise then holds in that norm.
-        budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`. ``None``: ``"growing"`` in l2, which
-            starts as SB3's own policy would and learns at its pace; ``"output"`` in l-inf.
+        budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`. ``None``: ``"growing"`` in l2,
+            which starts as SB3's own policy would and learns at its pace; ``"output"`` in l-inf.
         observation_scale: one fixed scale per sensor (or one for all): K then means "per unit of datasheet". For a Dict
             observation a dict of scales by key, one number for each image.
         activation: key of :data:`lipsrl.layers.ACTIVATIONS`; or SB3's ``activation_fn``. Default: SB3's own.
