@@ -276,6 +276,13 @@ def check_net_arch(net_arch: Any, critic: str) -> None:
     accepted = f"net_arch must be a list of integers > 0 or dict(pi=[…], {critic}=[…])"
     if net_arch is None:
         return
+    if (
+        critic == "vf"
+        and isinstance(net_arch, list)
+        and len(net_arch) == 1
+        and isinstance(net_arch[0], Mapping)
+    ):
+        net_arch = net_arch[0]  # as before SB3 1.8, which unwraps it with a warning
     parts = net_arch if isinstance(net_arch, Mapping) else {"": net_arch}
     for key, widths in parts.items():
         if key not in ("", "pi", critic):
