@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lipsrl.certificates import Certificate, certify
+    from lipsrl.certificates import Certificate, certify, suggest_bound
     from lipsrl.deployment import export, load_policy
     from lipsrl.distillation import distill
     from lipsrl.evaluation import Evaluation, evaluate
@@ -30,6 +30,7 @@ _EXPORTS = {
     "evaluate": "lipsrl.evaluation",
     "export": "lipsrl.deployment",
     "load_policy": "lipsrl.deployment",
+    "suggest_bound": "lipsrl.certificates",
 }
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "export",
     "load_policy",
+    "suggest_bound",
 ]
 
 _SUBMODULES = (

@@ -241,7 +241,7 @@ class LipschitzMLP(WeightKeeper):
 
     def set_bound(self, bound: float) -> None:
         """Change K. Layers whose share shrinks are projected at once; where it grows they may move on from where they
-        are (parametrised layers, and the hidden ones of Sandwich and SLL, scale with their share).
+        are (SLL, and parametrised layers without a gain, scale with their share).
 
         Raises:
             ValueError: out of range, or weights that cannot be projected.
@@ -260,15 +260,9 @@ class LipschitzMLP(WeightKeeper):
 
     def _adopt(self, layout: Sequence[_Part]) -> None:
         for layer, part in zip((*self.layers, self.head), layout, strict=True):
-            if (
-                self.training or layer.bound != part.bound
-            ):  # in eval mode the others are inside their sets already
-                if layer.shrinks and layer.unit != part.unit:
-                    assert isinstance(layer.weight, Tensor)
-                    with torch.no_grad():
-                        layer.weight.mul_(layer.unit / part.unit)
-                layer.bound, layer.unit = part.bound, part.unit
-                layer.project()
+            # in eval mode the others are inside their sets already
+            if self.training or layer.bound != part.bound:
+                layer.hold(part.bound, part.unit)
         self._refresh_cache()
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.utils import polyak_update
 from torch import nn
@@ -52,6 +52,7 @@ def worst_pair(net, n=20_000, scale=3.0):
 )
 def test_no_pair_is_steeper_than_the_bound(layer, budget, activation, hidden, bound, lr, seed):
     torch.manual_seed(seed)
+    assume(budget != "growing" or LAYERS[layer].norm == "l2")
     net = LipschitzMLP(4, 3, hidden, bound, layer, activation, **norm_of(layer), budget=budget)
     train(net, project_after_step(torch.optim.Adam(net.parameters(), lr=lr), net))
     net.eval()

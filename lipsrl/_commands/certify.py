@@ -30,6 +30,7 @@ from lipsrl.certificates import (
     policy_units,
     product_bound,
     return_quantile_certificate,
+    suggestion_for,
     tightest_bound,
     visited_observations,
 )
@@ -119,6 +120,9 @@ class Certify:
         for found in more.values():
             console.print()
             console.print(labelled(str(found)), highlight=False)
+        if certificate.promise is None and certificate.norm == "l2":
+            suggestion = suggestion_for(certificate.network.lower_bound)
+            console.print(labelled(f"\n  suggestion   {suggestion}"), highlight=False)
         if "margin" in more:
             console.print(labelled(self._share(more["margin"])), highlight=False)
 

@@ -13,6 +13,7 @@ from lipsrl.certificates.feasibility import FeasibilityFloor, feasibility_floor
 from lipsrl.certificates.margins import MarginCertificate, margin_certificate
 from lipsrl.certificates.return_quantile import ReturnQuantileCertificate, return_quantile_certificate
 from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
+from lipsrl.certificates.suggestion import SuggestedBound, suggest_bound, suggestion_for
 
 __all__ = [
     "ActionDivergence",
@@ -23,6 +24,7 @@ __all__ = [
     "MarginCertificate",
     "NetworkBound",
     "ReturnQuantileCertificate",
+    "SuggestedBound",
     "action_divergence",
     "certify",
     "feasibility_floor",
@@ -33,6 +35,8 @@ __all__ = [
     "product_bound",
     "return_quantile_certificate",
     "steepest_pair",
+    "suggest_bound",
+    "suggestion_for",
     "tightest_bound",
     "visited_observations",
     "weights_sha256",

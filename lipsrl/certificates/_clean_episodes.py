@@ -24,12 +24,12 @@ SLOTS = 16
 
 
 @contextlib.contextmanager
-def environments(env: EnvLike, slots: int, model: BaseAlgorithm) -> Iterator[list[Env]]:
+def environments(env: EnvLike, slots: int, model: BaseAlgorithm | None) -> Iterator[list[Env]]:
     """``slots`` environments, closed at the end; or just the one that was given, left open.
 
     Raises:
         TypeError: neither an id, nor a factory, nor an environment.
-        ValueError: an id that is not registered; its spaces are not the model's.
+        ValueError: an id that is not registered; its spaces are not those of ``model``.
     """
     if not (isinstance(env, (str, gym.Env)) or callable(env)):
         hint = " A VecEnv is not needed." if hasattr(env, "num_envs") else ""
@@ -40,7 +40,7 @@ def environments(env: EnvLike, slots: int, model: BaseAlgorithm) -> Iterator[lis
     try:
         while len(made) < slots and not isinstance(env, gym.Env):
             made.append(_made(env) if isinstance(env, str) else env())
-        for name in ("observation_space", "action_space"):
+        for name in () if model is None else ("observation_space", "action_space"):
             found, expected = getattr(made[0], name), getattr(model, name)
             if found != expected:
                 raise ValueError(f"{name} of env is {found}, but the model was made for {expected}.")

@@ -93,6 +93,34 @@ class LipschitzLayer(nn.Module, ABC):
         self.bias = nn.Parameter(torch.zeros(out_features))
         self.reset_parameters(gain)
 
+    #: Versions of the parameters when they were last put into their set by who knows how.
+    _seen: int | None = None
+
+    def mark(self) -> None:
+        """To be called by whoever has put the weights into their set, or will in time."""
+        self._seen = self._versions()
+
+    def settle(self) -> bool:
+        """Before a forward in training: project what an optimizer without projections has written since :meth:`mark`.
+
+        So the loss is of the function that acts, whatever the optimizer. Returns whether anything was written.
+        """
+        if not self.projected or (versions := self._versions()) is None or versions == self._seen:
+            return False
+        self.project()
+        self.mark()
+        return True
+
+    def _versions(self) -> int | None:
+        """``None`` where the parameters are not the module's own, or count none."""
+        versions = 0
+        for parameter in self._parameters.values():
+            if parameter is not None:
+                if type(parameter) is not nn.Parameter or parameter.is_inference():
+                    return None
+                versions += parameter._version
+        return versions
+
     @property
     def radius(self) -> float:
         """``bound`` in units of the stored weights."""
@@ -104,6 +132,15 @@ class LipschitzLayer(nn.Module, ABC):
 
     def start_from(self, weight: Tensor) -> None:
         """Start as near to a plain layer of ``weight`` (out_features, in_features) as the set allows, if it can."""
+
+    def hold(self, bound: float, unit: float) -> None:
+        """Another bound and unit; what shrinks stays the function that it is, as far as the new set allows.
+
+        Raises:
+            ValueError: weights that cannot be projected.
+        """
+        self.bound, self.unit = bound, unit
+        self.project()
 
     @abstractmethod
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
@@ -152,6 +189,8 @@ class LipschitzLayer(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (…, in_features) to (…, out_features)."""
+        if self.training and not torch.compiler.is_compiling():
+            self.settle()
         factors = self.acting_factors()
         y = F.linear(x, factors.input, self.bias)
         if self.activation is not None:

@@ -145,6 +145,8 @@ class SpectralConv2d(LipschitzLayer):
                 f"The bound of this convolution is for images of {self.image_size}, received {tuple(x.shape[-2:])}. "
                 "Build it with image_size=None for images of every size."
             )
+        if self.training and not torch.compiler.is_compiling():
+            self.settle()
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         return y if self.activation is None else self.activation(y)
 

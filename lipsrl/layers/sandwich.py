@@ -25,18 +25,30 @@ RADIUS = 4.0
 MAX_LOG_PSI = 30.0
 
 
-def balanced_stack(in_features: int, out_features: int) -> Tensor:
-    """Random [Aᵀ; Bᵀ] (out + in, out), float64, orthonormal columns, all singular values of B equal to 1/√2.
+def stack_of(b: Tensor) -> Tensor:
+    """[Aᵀ; Bᵀ] (out + in, out), float64, with orthonormal columns: ``b`` (out, in), ‖B‖ ≤ 1/√2, and ``A = (I - BBᵀ)^½``.
 
-    The layer's slope with every unit active is ``2AᵀB``, whose singular values are sin 2θ for sin θ those of B:
-    1 here, but 0.4 in the first layer of a *uniformly* random stack with few inputs (there B ≈ 1 and A ≈ 0.2 on
-    the inputs' directions). Such a network starts, and stays for long, far below its bound.
+    The layer's slope with every unit active is ``2AᵀB``: its singular values are sin 2θ for sin θ those of B.
     """
-    b = random_orthonormal(out_features, in_features, math.sqrt(0.5))
-    projector = 2 * b @ b.mT  # on the range of B; the identity if in ≥ out
-    root = torch.eye(out_features, dtype=b.dtype) - (1 - math.sqrt(0.5)) * projector  # = (I - BBᵀ)^½
-    a_transposed = random_orthonormal(out_features, out_features) @ root
-    return torch.cat([a_transposed, b.mT]) * (1 - MARGIN)
+    u, sines, _ = torch.linalg.svd(b, full_matrices=False)
+    shrunk = (u * (1 - (1 - sines**2).sqrt())) @ u.mT
+    return torch.cat([torch.eye(len(b), dtype=b.dtype) - shrunk, b.mT]) * (1 - MARGIN)
+
+
+def balanced_stack(in_features: int, out_features: int, gain: float = 1.0) -> Tensor:
+    """Random stack, float64, with all singular values of ``2AᵀB`` equal to ``gain``.
+
+    In the first layer of a *uniformly* random stack with few inputs they are 0.4 (there B ≈ 1 and A ≈ 0.2 on the
+    inputs' directions). Such a network starts, and stays for long, far below its bound.
+    """
+    stack = stack_of(random_orthonormal(out_features, in_features, math.sin(math.asin(gain) / 2)))
+    stack[:out_features] = random_orthonormal(out_features, out_features) @ stack[:out_features]
+    return stack
+
+
+def sine_of_half(sine: Tensor) -> Tensor:
+    """sin θ of ``sine`` = sin 2θ, for θ up to 45°."""
+    return torch.sin(torch.asin(sine.clamp(0.0, 1.0)) / 2)
 
 
 class Sandwich(LipschitzLayer):
@@ -49,22 +61,57 @@ class Sandwich(LipschitzLayer):
     forward. Only ``‖stack‖₂ ≤ 1`` is needed for the bound: with I - AAᵀ ⪰ BBᵀ the LipSDP inequality holds
     for every positive Ψ. So a polyak average (norm ≤ 1, some other Ψ) is 1-Lipschitz as well.
 
+    Where B is small, the layer is flat, and each direction may grow by itself up to the bound. So it can start as a
+    plain layer does (``gain``, :meth:`start_from`), with Ψ such that the activation receives what that one's does.
+
     ``log_psi`` is learned unless φ is positively homogeneous, where Ψ can be absorbed by the bias.
     """
 
     name: ClassVar[str] = "sandwich"
     needs_unit_slope: ClassVar[bool] = True
+    shrinks: ClassVar[bool] = True
     stack: nn.Parameter
 
-    def reset_parameters(self, gain: float) -> None:  # cannot shrink: gain has no meaning here
+    def reset_parameters(self, gain: float) -> None:
         if self.activation_name is None:
             raise ValueError("A sandwich layer needs an activation; use layer='spectral' for a linear one.")
         self.stack = nn.Parameter(
-            (RADIUS * balanced_stack(self.in_features, self.out_features)).to(self.bias.dtype)
+            (RADIUS * balanced_stack(self.in_features, self.out_features, gain)).to(self.bias.dtype)
         )
         self.log_psi: nn.Parameter | None = None
         if self.activation_name not in POSITIVELY_HOMOGENEOUS:
-            self.log_psi = nn.Parameter(torch.zeros(self.out_features))
+            # at gain 1 Ψ = 1; below, such that W_out has norm 1 where W_in acts
+            outer = SQRT2 * math.cos(math.asin(gain) / 2)
+            self.log_psi = nn.Parameter(torch.full((self.out_features,), -math.log(outer)))
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> None:
+        """As ``y = φ(weight·x + bias)`` does, for singular values of ``weight`` up to ``bound``."""
+        u, sigma, v = torch.linalg.svd(weight.double(), full_matrices=False)
+        sines = sine_of_half(sigma / self.bound)
+        self.stack.copy_(RADIUS * stack_of((u * sines) @ v))
+        outer = SQRT2 * (1 - sines.square().mean()).sqrt()
+        if self.log_psi is None:
+            self.bias.div_(outer)
+        else:
+            self.log_psi.fill_(-math.log(float(outer)))
+
+    @torch.no_grad()
+    def hold(self, bound: float, unit: float) -> None:
+        if bound != self.bound:
+            check_finite(self.stack, "stack")
+            self.stack.copy_(RADIUS * self._resized(self.bound / bound))
+        super().hold(bound, unit)
+
+    def _resized(self, factor: float) -> Tensor:
+        """The stack (norm 1, float64) whose slopes 2AᵀB are ``factor`` times the present ones, up to 1."""
+        stack = self.stack.double() / RADIUS
+        a, b = stack[: self.out_features].mT, stack[self.out_features :].mT
+        u, sines, v = torch.linalg.svd(b, full_matrices=False)
+        grown = stack_of((u * sine_of_half(torch.sin(2 * torch.asin(sines.clamp(max=1.0))) * factor)) @ v)
+        turn, _, turned = torch.linalg.svd(a.mT)  # A = (I - BBᵀ)^½ O
+        grown[: self.out_features] = (turn @ turned) @ grown[: self.out_features]
+        return grown
 
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """``√2·bound·Ψ⁻¹B`` and ``√2·AᵀΨ``: the bound is spent before the activation."""

@@ -97,6 +97,12 @@ class Spectral(LipschitzLayer):
         self.project()
 
     @torch.no_grad()
+    def hold(self, bound: float, unit: float) -> None:
+        if unit != self.unit:
+            self.weight.mul_(self.unit / unit)
+        super().hold(bound, unit)
+
+    @torch.no_grad()
     def project(self) -> bool:
         gram = smaller_gram(self.weight.double() / self.radius)
         if gram_is_contraction(gram, self.weight.shape):  # never if there is NaN or infinity

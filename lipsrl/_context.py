@@ -1,0 +1,40 @@
+"""Computing weights as if nobody had asked for another precision, for no gradients, or for a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor
+
+
+def _unusual(like: Tensor) -> bool:
+    return (
+        torch.is_inference_mode_enabled()
+        or torch.is_autocast_enabled(like.device.type)
+        or torch._C._get_tracing_state() is not None  # type: ignore[attr-defined]
+    )
+
+
+@contextmanager
+def own_precision(like: Tensor) -> Iterator[None]:
+    """Outside of ``torch.inference_mode``, ``torch.autocast`` and TorchScript's tracer, on the device of ``like``.
+
+    Merged weights are kept, so they must not be what the context of the first call made of them: tensors that no later
+    backward pass takes, bfloat16, or nodes of a graph. Whether gradients are recorded stays as it is (inference mode
+    counts as not). Weights that were made in inference mode can only be written there, so that is not left for them.
+    """
+    if not _unusual(like):
+        yield
+        return
+    gradients = torch.is_grad_enabled()
+    trace = torch._C._get_tracing_state()  # type: ignore[attr-defined]
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled() and not like.is_inference():
+            stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(gradients and trace is None))
+        stack.enter_context(torch.autocast(like.device.type, enabled=False))
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+        stack.callback(torch._C._set_tracing_state, trace)  # type: ignore[attr-defined]
+        yield
