@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 
+def tracing() -> bool:
+    """Whether TorchScript's tracer records, ``torch.onnx.export(dynamo=False)`` included."""
+    return torch._C._get_tracing_state() is not None
+
+
 def _unusual(like: Tensor) -> bool:
-    return (
-        torch.is_inference_mode_enabled()
-        or torch.is_autocast_enabled(like.device.type)
-        or torch._C._get_tracing_state() is not None  # type: ignore[attr-defined]
-    )
+    return torch.is_inference_mode_enabled() or torch.is_autocast_enabled(like.device.type) or tracing()
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def own_precision(like: Tensor) -> Iterator[None]:
         yield
         return
     gradients = torch.is_grad_enabled()
-    trace = torch._C._get_tracing_state()  # type: ignore[attr-defined]
+    trace = torch._C._get_tracing_state()
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled() and not like.is_inference():
             stack.enter_context(torch.inference_mode(False))

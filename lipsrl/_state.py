@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
+
+from lipsrl.layers import LipschitzLayer
 
 #: Loading may lower a bound by this much (relative) without a word: what rounding and cheap updates leave.
 SMALL = 1e-3
@@ -37,7 +41,22 @@ class WeightKeeper(nn.Module, ABC):
 
     def _refresh_cache(self) -> None:
         """To be called when the weights are inside their sets."""
+        for layer in self._held():
+            layer.mark()
         self._stamp = None if self.training else self._current_stamp()
+
+    @abstractmethod
+    def _held(self) -> Iterable[LipschitzLayer]:
+        """The constrained layers."""
+
+    def _wants_gradients(self) -> bool:
+        """Whether the weights' gradients are asked for: what is kept of them has none."""
+        if not torch.is_grad_enabled():
+            return False
+        if self._watched is None:
+            self._current_stamp()
+        assert self._watched is not None
+        return any(p is not None and p.requires_grad for held in self._watched for p in held.values())
 
     def _current_stamp(self) -> list[tuple[int, int]] | None:
         """What tells most writes to the weights, in 2 µs; ``None`` if they are not the module's own Parameters."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lipsrl._context import own_precision
+from lipsrl._merged import Merging
 from lipsrl._stages import Stage, added_by_rounding, build, evaluate
-from lipsrl._state import WeightKeeper
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import (
     HEADS,
@@ -93,7 +95,7 @@ class _Part(NamedTuple):
     unit: float = 1.0
 
 
-class LipschitzMLP(WeightKeeper):
+class LipschitzMLP(Merging):
     """Multi-layer perceptron with ``‖f(x) - f(x')‖ ≤ bound·‖x - x'‖`` for all x, x', in l2 or l-inf.
 
     Hidden layers stay at their bound; the last layer lies in the ball of its radius and can shrink, because a
@@ -119,12 +121,14 @@ class LipschitzMLP(WeightKeeper):
 
     In training mode each forward merges the factors (differentiably) into plain weights. In eval mode an
     owner that is the only writer of the weights may set :attr:`cache_in_eval`; the merged weights are then
-    computed once per train→eval transition. Copies start without a cache: a target network that is written
-    through ``.data`` must never have one.
+    computed once per train→eval transition, and serve where no gradients of the weights are asked for. Copies start
+    without: a target network that is written through ``.data`` must never have them.
 
     The train→eval transition projects. So does the first forward in eval mode after a copy, or after a write
-    that torch can tell (``load_from_vector``, ``optimizer.step``, in-place operations). A write through ``.data`` in
-    eval mode leaves no trace: follow it by :meth:`project`, or by ``train()`` and ``eval()``.
+    that torch can tell (``load_from_vector``, ``optimizer.step``, in-place operations); and a forward in training mode
+    after a step of an optimizer that lipsrl did not make. Torch does not tell writes through ``.data``, or of another
+    process into shared memory. Where merged weights are kept, ``eval()`` (SB3 calls it at every ``predict``) looks at
+    a few entries of each parameter on the CPU; elsewhere follow such a write by :meth:`project`.
 
     Raises:
         ValueError: an argument is out of range, or a name is unknown (the nearest is suggested).
@@ -132,8 +136,6 @@ class LipschitzMLP(WeightKeeper):
 
     input_scale: Tensor | None
     output_scale: Tensor | None
-    _cache: list[Stage] | None = None
-    _cache_in_eval: bool = False
     #: What weights that were saved without a word on the activation had.
     earlier_activation: str | None = None
 
@@ -234,9 +236,10 @@ class LipschitzMLP(WeightKeeper):
         for i, (size, start) in enumerate(zip(bounds, self.starts, strict=True)):
             last = i == len(bounds) - 1
             unit = (self.input_unit if i == 0 else 1.0) * (self.output_unit if last else 1.0)
-            shrinks = last or layer_class.shrinks
-            gain = min(1.0, start / size) if shrinks else 1.0
-            parts.append(_Part(size, size * unit, gain, unit if shrinks else size * unit / start))
+            if last or layer_class.shrinks:
+                parts.append(_Part(size, size * unit, min(1.0, start / size), unit))
+            else:  # its gain grows from start to size, and with it how far a step turns the layer: right in the middle
+                parts.append(_Part(size, size * unit, 1.0, unit * math.sqrt(size / start)))
         return parts
 
     def set_bound(self, bound: float) -> None:
@@ -287,26 +290,18 @@ class LipschitzMLP(WeightKeeper):
 
     def stages(self, *, acting: bool = True) -> list[Stage]:
         """The equivalent chain of plain stages, as it acts now (differentiable), or exactly in float64."""
-        shares = None
-        if self.shares is not None:
-            late = acting and self.training
-            shares = self.shares.factors(None if late else torch.float64)
-        return build(
-            [*self.layers, self.head],
-            acting=acting,
-            input_scale=self.input_scale,
-            output_scale=self.output_scale,
-            shares=shares,
-        )
-
-    def _current_stages(self) -> list[Stage]:
-        if not self.training and not torch.compiler.is_compiling():
-            stamp = self._current_stamp()
-            if stamp is None:  # torch.func.functional_call put others in their place
-                return self.stages()
-            if stamp != self._stamp:
-                self.project()
-        return self.stages() if self._cache is None else self._cache
+        with own_precision(self.head.bias):
+            shares = None
+            if self.shares is not None:
+                late = acting and self.training
+                shares = self.shares.factors(None if late else torch.float64)
+            return build(
+                [*self.layers, self.head],
+                acting=acting,
+                input_scale=self.input_scale,
+                output_scale=self.output_scale,
+                shares=shares,
+            )
 
     def latent(self, x: Tensor) -> Tensor:
         """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
@@ -356,7 +351,8 @@ class LipschitzMLP(WeightKeeper):
 
         In eval mode the weights that act are then these.
         """
-        changed = [m.project() for m in self.modules() if isinstance(m, (LipschitzLayer, Shares))]
+        with own_precision(self.head.bias):
+            changed = [m.project() for m in self.modules() if isinstance(m, (LipschitzLayer, Shares))]
         self._refresh_cache()
         return any(changed)
 
@@ -402,47 +398,16 @@ class LipschitzMLP(WeightKeeper):
                     layer.log_psi = None
         for layer, part in zip((*self.layers, self.head), self._layout(layer_class), strict=True):
             layer.bound, layer.unit = part.bound, part.unit
-        self._watched = self._stamp = self._cache = None
+        self._watched = self._stamp = self._kept = self._probes = None
 
-    @property
-    def cache_in_eval(self) -> bool:
-        """Whether eval mode may keep merged weights. Only for a network whose weights change in training mode."""
-        return self._cache_in_eval
+    def _held(self) -> list[LipschitzLayer]:
+        return [*self.layers, self.head]
 
-    @cache_in_eval.setter
-    def cache_in_eval(self, value: bool) -> None:
-        self._cache_in_eval = bool(value)
-        self._refresh_cache()
-
-    def _refresh_cache(self) -> None:
-        """To be called when the weights are inside their sets."""
-        super()._refresh_cache()
-        self._cache = None
-        if not self.training and self._cache_in_eval:
-            with torch.no_grad():
-                self._cache = [stage.clone() for stage in self.stages()]
-
-    def _renew_stale_cache(self) -> None:
-        if self._cache is not None:
-            with torch.no_grad():
-                for old, new in zip(self._cache, self.stages(), strict=True):
-                    for a, b in zip(old, new, strict=True):
-                        if isinstance(a, Tensor) and isinstance(b, Tensor) and not torch.equal(a, b):
-                            self.project()
-                            return
-
-    def train(self, mode: bool = True) -> LipschitzMLP:
-        """Switch mode. Acts on transitions only: SB3 calls this at every ``predict``."""
-        if mode == self.training:
-            return self
-        if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
-            for layer in (*self.layers, self.head):
-                layer.project()
-            if self.shares is not None:
-                self.shares.project()
-        super().train(mode)
-        self._refresh_cache()
-        return self
+    def _settle(self) -> bool:
+        written = super()._settle()
+        if written and self.shares is not None:
+            self.shares.project()
+        return written
 
     def _apply(self, fn: Any, recurse: bool = True) -> LipschitzMLP:
         dtype = fn(self.head.bias.detach()).dtype
@@ -451,17 +416,8 @@ class LipschitzMLP(WeightKeeper):
                 f"A LipschitzMLP keeps its bound in float32 and float64 only, received {dtype}: merged weights are "
                 "rounded too much there. Use merge() and certify the result."
             )
-        self._cache = None
         super()._apply(fn, recurse)
-        if self._cache_in_eval and not self.training and not self.head.weight.is_meta:
-            self.project()
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state.pop("_cache", None)
-        state.pop("_cache_in_eval", None)
-        return state
 
     def extra_repr(self) -> str:
         return (

@@ -199,4 +199,3 @@ def _with_floor(found: SuggestedBound, floor: FeasibilityFloor) -> SuggestedBoun
     if found.slope is None:
         return replace(found, bound=bound, floor=floor, reason=words)
     return replace(found, bound=max(found.bound, bound), floor=floor, reason=f"{found.reason}; {words}")
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lipsrl._context import own_precision
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.layers.activations import UNIT_SLOPE, activation_name, make_activation
 
@@ -95,6 +97,7 @@ class LipschitzLayer(nn.Module, ABC):
 
     #: Versions of the parameters when they were last put into their set by who knows how.
     _seen: int | None = None
+    _hooked: list[int] | None = None
 
     def mark(self) -> None:
         """To be called by whoever has put the weights into their set, or will in time."""
@@ -105,11 +108,42 @@ class LipschitzLayer(nn.Module, ABC):
 
         So the loss is of the function that acts, whatever the optimizer. Returns whether anything was written.
         """
-        if not self.projected or (versions := self._versions()) is None or versions == self._seen:
+        if not self.projected or not self.written():
             return False
         self.project()
         self.mark()
+        self._hook_gradients()
         return True
+
+    def _hook_gradients(self) -> None:
+        """An optimizer of somebody else's does not ask for :meth:`project_gradient`, so each backward does from now on.
+
+        Of no harm where lipsrl's does too. Copies start without, and come here again if need be.
+        """
+        if type(self).project_gradient is LipschitzLayer.project_gradient:
+            return
+        parameters = [
+            p for p in self._parameters.values() if p is not None and p.requires_grad and p.dim() == 2
+        ]
+        hooked = [id(p) for p in parameters]
+        if hooked == self._hooked:
+            return
+        self._hooked = hooked
+        this = weakref.ref(self)
+
+        def project_gradient(_: Tensor) -> None:
+            layer = this()
+            if layer is not None:
+                with own_precision(layer.bias):
+                    layer.project_gradient()
+
+        for parameter in parameters:
+            parameter.register_post_accumulate_grad_hook(project_gradient)  # type: ignore[no-untyped-call]
+
+    def written(self) -> bool:
+        """Whether torch knows of a write since :meth:`mark`."""
+        versions = self._versions()
+        return versions is not None and versions != self._seen
 
     def _versions(self) -> int | None:
         """``None`` where the parameters are not the module's own, or count none."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lipsrl._context import own_precision
 from lipsrl.layers._base import limited
 from lipsrl.layers._maps import MappedLayer
 
@@ -65,14 +66,15 @@ class _Cayley(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         inverse, v = ctx.saved_tensors
-        n, dtype = len(inverse), grad.dtype
-        grad = grad.to(inverse.dtype)
-        by_inverse = torch.addmm(grad[:n], v.mT, grad[n:], alpha=-1.0)  # half of the gradient of S
-        by_a = inverse.mT @ by_inverse @ inverse.mT  # half of the gradient of -A
-        out = torch.empty_like(grad)
-        torch.sub(by_a.mT, by_a, out=out[:n])
-        torch.addmm(grad[n:] @ inverse.mT, v, by_a + by_a.mT, beta=-1.0, alpha=-1.0, out=out[n:])
-        return out.mul_(2.0).to(dtype)
+        with own_precision(inverse):
+            n, dtype = len(inverse), grad.dtype
+            grad = grad.to(inverse.dtype)
+            by_inverse = torch.addmm(grad[:n], v.mT, grad[n:], alpha=-1.0)  # half of the gradient of S
+            by_a = inverse.mT @ by_inverse @ inverse.mT  # half of the gradient of -A
+            out = torch.empty_like(grad)
+            torch.sub(by_a.mT, by_a, out=out[:n])
+            torch.addmm(grad[n:] @ inverse.mT, v, by_a + by_a.mT, beta=-1.0, alpha=-1.0, out=out[n:])
+            return out.mul_(2.0).to(dtype)
 
 
 class Cayley(MappedLayer):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
+from lipsrl._context import own_precision
 from lipsrl.layers._base import LipschitzLayer
 from lipsrl.layers.budget import Shares
 
@@ -40,15 +42,28 @@ class _ProjectionMixin:
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         self._refuse_non_finite_gradients()
-        for layer in self.projected_layers:
-            layer.project_gradient()
+        with self._own_precision():
+            for layer in self.projected_layers:
+                layer.project_gradient()
         loss: float | None = super().step(closure)  # type: ignore[misc]
+        with self._own_precision():
+            self._project()
+        for layer in self.projected_layers:
+            layer.mark()
+        return loss
+
+    def _own_precision(self) -> AbstractContextManager[None]:
+        if not self.projected_layers:
+            return nullcontext()
+        return own_precision(self.projected_layers[0].bias)
+
+    def _project(self) -> None:
         for shares in self.shares:
             shares.project()
         if self.exact:
             for layer in self.projected_layers:
                 layer.project()
-            return loss
+            return
         for i, layer in enumerate(self.projected_layers):
             self.steps_left[i] -= 1
             if self.steps_left[i] <= 0:
@@ -58,7 +73,6 @@ class _ProjectionMixin:
                 elif distance < NEAR:
                     self.waits[i] = min(LONGEST_WAIT, self.waits[i] * 2)
                 self.steps_left[i] = self.waits[i]
-        return loss
 
     # Optimizer.__init__ and __setstate__ wrap `step` of the class unless it says it is wrapped: the base's is.
     step.hooked = True  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ MAX_LOG_PSI = 30.0
 
 
 def stack_of(b: Tensor) -> Tensor:
-    """[Aᵀ; Bᵀ] (out + in, out), float64, with orthonormal columns: ``b`` (out, in), ‖B‖ ≤ 1/√2, and ``A = (I - BBᵀ)^½``.
+    """[Aᵀ; Bᵀ] (out + in, out), float64, with orthonormal columns, of ``b`` (out, in) and ``A = (I - BBᵀ)^½``.
 
     The layer's slope with every unit active is ``2AᵀB``: its singular values are sin 2θ for sin θ those of B.
     """

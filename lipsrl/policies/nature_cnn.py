@@ -96,6 +96,9 @@ class LipschitzNatureCNN(WeightKeeper, BaseFeaturesExtractor):
         """The constrained layers, first to last."""
         return [*self.convolutions, self.linear]
 
+    def _held(self) -> list[SpectralConv2d | Spectral]:
+        return self.layers
+
     def forward(self, observations: Tensor) -> Tensor:
         """Map ``observations`` (n, channels, height, width) to (n, features_dim)."""
         self._project_stale()

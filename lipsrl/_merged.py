@@ -1,0 +1,180 @@
+"""A network that acts with merged plain weights: when they are made, kept, renewed and handed out as constants."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from lipsrl._context import own_precision, tracing
+from lipsrl._stages import Stage
+from lipsrl._state import WeightKeeper
+
+#: Entries of a parameter that are looked at, as shares of its length.
+_PROBED = (0.0, 0.37, 0.73, 1.0)
+
+#: A projection that moves a layer by more (relative, Frobenius) is no rounding and no last optimizer step.
+MOVED = 0.05
+
+
+class Probes:
+    """A few numbers of every parameter in CPU memory: tells writes that torch does not count, in 2 µs.
+
+    Writes through ``.data`` and by another process into shared memory change no version. One that leaves all the
+    probed entries as they are goes unseen.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._places = [
+            (p.detach().numpy(), round(share * (p.numel() - 1)))
+            for p in parameters
+            if p.device.type == "cpu" and p.numel()
+            for share in _PROBED
+        ]
+        self._values = self._read()
+
+    def _read(self) -> list[float]:
+        return [array.item(place) for array, place in self._places]
+
+    def differ(self) -> bool:
+        """Whether something has been written since."""
+        return self._read() != self._values
+
+
+class Merging(WeightKeeper):
+    """See :class:`LipschitzMLP`, which says what a user may rely on."""
+
+    _kept: list[Stage] | None = None  # of eval mode
+    _probes: Probes | None = None
+    _cache_in_eval: bool = False
+
+    @abstractmethod
+    def stages(self, *, acting: bool = True) -> list[Stage]:
+        """The equivalent chain of plain stages."""
+
+    @property
+    def cache_in_eval(self) -> bool:
+        """Whether eval mode may keep merged weights. Only for a network whose weights change in training mode."""
+        return self._cache_in_eval
+
+    @cache_in_eval.setter
+    def cache_in_eval(self, value: bool) -> None:
+        self._cache_in_eval = bool(value)
+        self._refresh_cache()
+
+    def _current_stages(self) -> list[Stage]:
+        if torch.compiler.is_compiling():
+            if torch.compiler.is_exporting() and not self.training:
+                return self._constants()
+            return self.stages() if self._kept is None or not self._cache_in_eval else self._kept
+        if self.training:
+            self._settle()
+            return self.stages()
+        stamp = self._current_stamp()
+        if stamp is None:  # torch.func.functional_call put others in their place
+            return self.stages()
+        if stamp != self._stamp:
+            self._project_aloud()
+        if tracing():
+            return self._constants()
+        if self._kept is None or not self._cache_in_eval or self._wants_gradients():
+            return self.stages()
+        return self._kept
+
+    def _constants(self) -> list[Stage]:
+        """The weights that act, as constants of a graph that is being recorded.
+
+        Raises:
+            RuntimeError: there are none, or others than those that are being exported.
+        """
+        if self._kept is None and tracing():
+            self._refresh_cache()
+        if self._kept is None or (self._probes is not None and self._probes.differ()):
+            raise RuntimeError(
+                "This network's merged weights are older than its parameters. Call it once in evaluation mode before "
+                "exporting it, or export merge(), the same function as plain modules."
+            )
+        return self._kept
+
+    def _settle(self) -> bool:
+        """In training: put back what an optimizer without projections has written."""
+        written = False
+        for layer in self._held():
+            written |= layer.settle()
+        return written
+
+    def _project_aloud(self) -> None:
+        """Project before acting. Moving the function of weights that somebody else has written is worth a word."""
+        written = [layer for layer in self._held() if layer.projected and layer.written()]
+        before = [[p.detach().clone() for p in layer.parameters()] for layer in written]
+        self.project()
+        for layer, old in zip(written, before, strict=True):
+            change = sum(
+                float((p.detach() - q).square().sum()) for p, q in zip(layer.parameters(), old, strict=True)
+            )
+            size = sum(float(q.square().sum()) for q in old)
+            if change > (MOVED**2) * size:
+                warnings.warn(
+                    f"The weights of a {layer.name} layer were outside the set of its bound and have been projected, "
+                    f"which moved them by {100 * (change / size) ** 0.5:.0f} %: the policy acts otherwise than "
+                    "in its last training forward. An optimizer that lipsrl did not make writes where it likes; use "
+                    "lipsrl.layers.project_after_step(optimizer, policy), or policy.optimizer.",
+                    stacklevel=4,
+                )
+                return
+
+    def _refresh_cache(self) -> None:
+        """To be called when the weights are inside their sets."""
+        super()._refresh_cache()
+        self._kept = self._probes = None
+        like = next(self.parameters())
+        if self.training or like.is_meta or torch.compiler.is_compiling():
+            return
+        with torch.no_grad(), own_precision(like):
+            self._kept = [stage.clone() for stage in self.stages()]
+        self._probes = Probes(p for p in self.parameters() if type(p) is nn.Parameter)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if not self.training and not torch.compiler.is_compiling():
+            with contextlib.suppress(ValueError):  # weights that are not finite: whoever uses them is told
+                self.project()  # a copy may be exported before it is called
+
+    def _renew_stale_cache(self) -> None:
+        if self._kept is not None:
+            with torch.no_grad(), own_precision(next(self.parameters())):
+                for old, new in zip(self._kept, self.stages(), strict=True):
+                    for a, b in zip(old, new, strict=True):
+                        if isinstance(a, Tensor) and isinstance(b, Tensor) and not torch.equal(a, b):
+                            self.project()
+                            return
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch mode. Acts on transitions, and looks for unseen writes: SB3 calls this at every ``predict``."""
+        if mode == self.training:
+            if not mode and self._cache_in_eval and self._probes is not None and self._probes.differ():
+                self._project_aloud()
+            return self
+        if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
+            self._project_aloud()
+        super().train(mode)
+        self._refresh_cache()
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._kept = self._probes = None
+        super()._apply(fn, recurse)
+        if self._cache_in_eval and not self.training and not next(self.parameters()).is_meta:
+            self.project()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        for name in ("_kept", "_probes", "_cache_in_eval"):
+            state.pop(name, None)
+        return state
