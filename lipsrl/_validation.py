@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -43,3 +43,21 @@ def positive_int(argument: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value <= 0:
         raise ValueError(f"{argument} must be an integer > 0, received {value!r}.")
     return int(value)
+
+
+def check_distinct(environments: Sequence[Any]) -> None:
+    """Refuse a factory that hands out one environment again and again: its slots would step one simulator.
+
+    Raises:
+        ValueError: says what a factory must do.
+    """
+    seen: set[int] = set()
+    for env in environments:
+        inner = id(getattr(env, "unwrapped", env))
+        if inner in seen:
+            raise ValueError(
+                f"the env factory returned the same {type(env).__name__} twice, so several episodes would be played in "
+                "one simulator at once. It must make a new one at each call, as lambda: gym.make(...) does; or pass "
+                "the environment itself, env=env."
+            )
+        seen.add(inner)

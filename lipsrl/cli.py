@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -37,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         COMMANDS, prog="lipsrl", description=f"Smoothness of learned controllers, measured and proven. {TRUST}",
         args=arguments,
     )  # fmt: skip
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)  # classes and environments of the user's project, as `python -m` finds them
     with warnings.catch_warnings(record=True, action="always", category=UserWarning) as said:
         status = _run(chosen)
     if status == 0:  # an error is one line, and there is no result to be warned of

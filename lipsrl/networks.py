@@ -31,7 +31,7 @@ from lipsrl.layers import (
 )
 from lipsrl.layers._linalg import EPS64, MARGIN
 from lipsrl.layers._plain import Residual, plain_linear
-from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS, make_activation
+from lipsrl.layers.activations import is_homogeneous, make_activation
 
 #: Bounds and scales may be this large, and this small.
 LARGEST = 1e15
@@ -394,7 +394,7 @@ class LipschitzMLP(Merging):
                     activation,
                     make_activation(activation, layer.out_features),
                 )
-                if activation in POSITIVELY_HOMOGENEOUS and hasattr(layer, "log_psi"):
+                if is_homogeneous(activation) and hasattr(layer, "log_psi"):
                     layer.log_psi = None
         for layer, part in zip((*self.layers, self.head), self._layout(layer_class), strict=True):
             layer.bound, layer.unit = part.bound, part.unit

@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
 from lipsrl.policies import actor_parts
+from lipsrl.policies._unwrapped import policy_of
 
 #: where DQN and QR-DQN keep the network that is actor and critic in one
 Q_NETWORKS = ("q_net", "quantile_net")
@@ -50,7 +51,7 @@ class Actor:
         parts = actor_parts(model)
         network = parts.network.double().cpu()  # a copy already
         check_finite("actor", network.parameters())
-        policy: Any = model.policy
+        policy: Any = policy_of(model)
         if parts.discrete:
             q_values = any(hasattr(policy, name) for name in Q_NETWORKS)
             return cls(network, choices=_choices(model), logits=not q_values)

@@ -14,6 +14,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
 from lipsrl.attacks._actor import Q_NETWORKS, check_finite
+from lipsrl.policies._unwrapped import policy_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def critic_of(model: BaseAlgorithm) -> StateValue | ActionValue | None:
     Raises:
         ValueError: it has none that can be read, or its weights are not finite.
     """
-    policy: Any = model.policy
+    policy: Any = policy_of(model)
     policy.set_training_mode(False)
     if isinstance(policy, ActorCriticPolicy):
         return _state_value(policy)

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.attacks._view import View
 from lipsrl.certificates._bounds import weights_sha256
+from lipsrl.policies._unwrapped import policy_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Target:
             )
         view = View.of(vec_normalize, space.shape[0], units)
         normalized = vec_normalize is not None and vec_normalize.norm_obs
-        policy: Any = model.policy
+        policy: Any = policy_of(model)
         policy.set_training_mode(False)  # as predict does: the weights that act
         return cls(
             view=view,

@@ -16,9 +16,10 @@ from lipsrl.certificates._lipsdp import lipsdp_bound
 from lipsrl.certificates._local import local_bounds
 from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._search import NORMS, steepest_pair
-from lipsrl.certificates._upper import SENSOR_GAP, Bound, promising, upper_bounds
+from lipsrl.certificates._upper import LARGEST_PROBLEM, SENSOR_GAP, Bound, promising, upper_bounds
 from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
 from lipsrl.networks import scale_vector
+from lipsrl.policies._unwrapped import policy_of
 from lipsrl.policies.normalization import NormalizeLike, observation_chain
 
 #: A sensor with a larger normalisation gain than this share of the clip range is called out.
@@ -118,7 +119,7 @@ def certify(
         sensors=pipeline.names,
         promise=None if constrained is None else constrained.bound,
         algorithm=type(model).__name__,
-        policy=f"{type(model.policy).__module__}.{type(model.policy).__qualname__}",
+        policy=f"{type(policy_of(model)).__module__}.{type(policy_of(model)).__qualname__}",
         witness={
             "observation": (pair.x * in_units).tolist(),
             "observation_prime": (pair.x_prime * in_units).tolist(),
@@ -126,7 +127,7 @@ def certify(
             "action_prime": pair.y_prime.tolist(),
         },
         assumptions=_assumptions(pipeline),
-        warnings=_warnings(pipeline),
+        warnings=_warnings(pipeline) + _left_out(raw, method),
         weights_sha256=weights_sha256(pipeline.parts.network),
         versions=_versions(),
         sensor_scale=None if sensor_scale is None else _by_sensor(pipeline, unit),
@@ -364,6 +365,16 @@ def _warnings(pipeline: Pipeline) -> tuple[str, ...]:
         f"{sensor} hardly varied in training: VecNormalize multiplies it by {gain:.4g}. It dominates the "
         "bound in raw units; drop the coordinate or fix its scale with observation_scale."
         for sensor, gain in suspicious.items()
+    )
+
+
+def _left_out(raw: Bound, method: str) -> tuple[str, ...]:
+    """What "auto" did not try."""
+    if method != "auto" or raw.chain is None or raw.chain.size <= LARGEST_PROBLEM:
+        return ()
+    return (
+        f"LipSDP was left out: it is for at most {LARGEST_PROBLEM} inputs and units, this network has "
+        f"{raw.chain.size}. ECLipsE-Fast, which is looser, was tried in its place.",
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl._validation import positive_int
+from lipsrl._validation import check_distinct, positive_int
 
 Env: TypeAlias = gym.Env[Any, Any]
 EnvLike: TypeAlias = str | Callable[[], Env] | Env
@@ -40,6 +40,7 @@ def environments(env: EnvLike, slots: int, model: BaseAlgorithm | None) -> Itera
     try:
         while len(made) < slots and not isinstance(env, gym.Env):
             made.append(_made(env) if isinstance(env, str) else env())
+        check_distinct(made)
         for name in () if model is None else ("observation_space", "action_space"):
             found, expected = getattr(made[0], name), getattr(model, name)
             if found != expected:

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from lipsrl._validation import unknown_name
 from lipsrl.certificates._bounds import product_bound
 from lipsrl.certificates._chain import chain_of
-from lipsrl.certificates._lipsdp import lipsdp_bound
 from lipsrl.certificates._pipeline import Pipeline
-from lipsrl.certificates._upper import LARGEST_PROBLEM
+from lipsrl.certificates._upper import ellipsoid_bound
 from lipsrl.layers import spectral_norm
 from lipsrl.layers._linalg import EPS64
 from lipsrl.layers._plain import plain_linear
@@ -29,12 +28,10 @@ _SHAPE_ONLY = (nn.Flatten, nn.Identity)
 
 
 def tightest_bound(network: nn.Sequential) -> float:
-    """The smaller of the product bound and the verified LipSDP-Neuron bound, where there is one."""
+    """The smaller of the product bound and the verified one of LipSDP-Neuron (ECLipsE-Fast for large networks)."""
     bound = product_bound(network)
     chain = chain_of(network)
-    ellipsoid = (
-        lipsdp_bound(chain) if chain is not None and bound > 0 and chain.size <= LARGEST_PROBLEM else None
-    )
+    ellipsoid = ellipsoid_bound(chain) if chain is not None and bound > 0 else None
     return bound if ellipsoid is None else min(bound, ellipsoid.lipschitz)
 
 

@@ -12,6 +12,7 @@ from lipsrl.certificates._plant import Array
 from lipsrl.certificates.certificate import Certificate
 from lipsrl.certificates.feasibility import FeasibilityFloor
 from lipsrl.policies import ActorParts, actor_parts
+from lipsrl.policies._unwrapped import policy_of
 from lipsrl.policies.normalization import NormalizeLike, normalization_of, observation_gains
 
 
@@ -36,9 +37,9 @@ def policy_units(
         raise ValueError(f"the units of a policy are known for Box observations only, received {space}.")
     _, gain, _ = observation_gains(normalization_of(model, vec_normalize), int(np.prod(space.shape)))
     if parts is None:
-        training = model.policy.training
+        training = policy_of(model).training
         parts = actor_parts(model)
-        model.policy.set_training_mode(training)
+        policy_of(model).set_training_mode(training)
     return gain if parts.constrained is None else np.asarray(gain / parts.constrained.input_scale)
 
 

@@ -45,6 +45,13 @@ def promising(pipeline: Pipeline, norm: str) -> Promise | None:
     return constrained if constrained is not None and constrained.norm == norm else None
 
 
+def ellipsoid_bound(chain: Chain, name: str | None = None) -> EllipsoidBound | None:
+    """Of LipSDP-Neuron, or of ECLipsE-Fast where that would take minutes; ``None`` where it cannot be verified."""
+    if name is None:
+        name = "eclipse-fast" if chain.size > LARGEST_PROBLEM else "lipsdp"
+    return eclipse_fast_bound(chain) if name == "eclipse-fast" else lipsdp_bound(chain)
+
+
 def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tuple[Bound, Bound]:
     """Bounds of ``raw observation / unit ↦ action`` and of ``observation / input_scale ↦ action``, before the clip.
 
@@ -63,10 +70,14 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
     front = pipeline.front
     chain = chain_of(front.tail) if norm == "l2" else None
     wanted_sdp = method in ("auto", "lipsdp", "eclipse-fast")
-    if method in ("lipsdp", "eclipse-fast") and (chain is None or chain.size > LARGEST_PROBLEM):
+    if method in ("lipsdp", "eclipse-fast") and chain is None:
         raise ValueError(
-            f"method={method!r} needs the l2 norm, activations that act unit by unit and at most {LARGEST_PROBLEM} "
-            "units; this network has not all of them. Use 'auto'."
+            f"method={method!r} needs the l2 norm and activations that act unit by unit. Use 'auto'."
+        )
+    if method == "lipsdp" and chain is not None and chain.size > LARGEST_PROBLEM:
+        raise ValueError(
+            f"method='lipsdp' is for at most {LARGEST_PROBLEM} inputs and units, this network has {chain.size}. Use "
+            "'auto' or 'eclipse-fast'."
         )
     results: list[Bound] = []
     for gain in (own_gain, raw_gain):
@@ -80,10 +91,10 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
                 Bound(product_bound(front.tail, output, front.gain(gain, norm), norm=norm), "product")
             )
         folded = None if chain is None else chain.scaled(front.gain(gain, norm), output)
-        if folded is not None and wanted_sdp and folded.size <= LARGEST_PROBLEM:
-            ellipsoid = eclipse_fast_bound(folded) if method == "eclipse-fast" else lipsdp_bound(folded)
+        if folded is not None and wanted_sdp:
+            name = "eclipse-fast" if method == "eclipse-fast" or folded.size > LARGEST_PROBLEM else "lipsdp"
+            ellipsoid = ellipsoid_bound(folded, name)
             if ellipsoid is not None:
-                name = "eclipse-fast" if method == "eclipse-fast" else "lipsdp"
                 bounds.append(Bound(ellipsoid.lipschitz, name, folded, ellipsoid))
         if not bounds:
             raise ValueError(

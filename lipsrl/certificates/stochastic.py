@@ -23,6 +23,7 @@ from lipsrl.certificates._folding import BoundFunction, output_bound, tightest_b
 from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._saved import Saved
 from lipsrl.layers._linalg import EPS64
+from lipsrl.policies._unwrapped import policy_of
 from lipsrl.policies.normalization import NormalizeLike, ObservationChain
 
 
@@ -163,7 +164,7 @@ def _state_independent_sigma(model: BaseAlgorithm) -> Tensor:
     Raises:
         TypeError, ValueError: as :func:`action_divergence`.
     """
-    policy: Any = model.policy
+    policy: Any = policy_of(model)
     name = type(model).__name__
     if not isinstance(policy, ActorCriticPolicy):
         if hasattr(getattr(policy, "actor", None), "log_std"):

@@ -9,6 +9,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
+from lipsrl.policies._unwrapped import policy_of
+
 #: Ridge term of the regression, as a share of the features' mean square.
 RIDGE = 1e-6
 #: Enough states to fit a few numbers by.
@@ -48,7 +50,7 @@ def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observation
 
 def _std(model: BaseAlgorithm, observations: Tensor) -> Tensor:
     """Standard deviation ``(n, act)`` of the Gaussian before any squashing."""
-    policy: Any = model.policy
+    policy: Any = policy_of(model)
     if isinstance(policy, ActorCriticPolicy):
         distribution: Any = policy.get_distribution(observations)
     else:
@@ -59,7 +61,7 @@ def _std(model: BaseAlgorithm, observations: Tensor) -> Tensor:
 
 
 def _fit_log_std_head(teacher: Any, student: Any, observations: Tensor) -> None:
-    target = teacher.policy.actor.get_action_dist_params(observations)[1].double()
+    target = policy_of(teacher).actor.get_action_dist_params(observations)[1].double()
     actor = student.policy.actor
     features = actor.latent_pi(actor.extract_features(observations, actor.features_extractor)).double()
     mean, target_mean = features.mean(0), target.mean(0)

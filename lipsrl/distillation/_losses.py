@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lipsrl.evaluation._controller import Controller
+from lipsrl.policies._unwrapped import policy_of
 
 #: Weight of a Q-network's level V(s) beside its advantages: it decides nothing, but costs slope like them.
 LEVEL = 0.01
@@ -90,7 +91,7 @@ class CriticWeightedLoss(ActionLoss):
     def targets(self, teacher: Controller, observations: NDArray[Any]) -> NDArray[Any]:
         """(n, 2·act): the actions, and what Q falls by."""
         actions = super().targets(teacher, observations)
-        policy: Any = teacher.policy
+        policy: Any = policy_of(teacher)
         scaled = (actions - self._centre) / self._half
 
         def falls(_: Any, seen: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ def _hinge(own: Tensor, theirs: Tensor, margin: float) -> Tensor:
 
 
 def _asked(teacher: Controller, observations: NDArray[Any], function: Any) -> NDArray[Any]:
-    policy = teacher.policy
+    policy = policy_of(teacher)
     assert policy is not None
     with torch.no_grad():
         seen: Any = policy.obs_to_tensor(teacher.normalized(observations))[0]

@@ -15,6 +15,7 @@ from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
 from lipsrl.evaluation._rollout import Episode, Task, run_episodes
+from lipsrl.policies._unwrapped import policy_of
 
 #: Episodes that the teacher shows, that the student adds per round, and by which students are compared.
 SHOWN, PER_ROUND, HELD_OUT = 20, 15, 30
@@ -56,7 +57,7 @@ class Rollouts:
                 "Stack them inside the environment instead (gymnasium.wrappers.FrameStackObservation and "
                 "FlattenObservation)."
             )
-        self._loss = loss_of(teacher.policy)
+        self._loss = loss_of(policy_of(teacher))
 
     def controller(self, model: BaseAlgorithm, label: str) -> Controller:
         """``model`` as these environments meet it."""

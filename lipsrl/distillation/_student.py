@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from lipsrl.layers import LAYERS
 from lipsrl.policies import ALIAS, UnsupportedPolicy
+from lipsrl.policies._unwrapped import policy_of
 
 #: Where a policy's state dict holds the actor, which the student learns; all else is copied.
 _ACTOR = (
@@ -53,7 +54,7 @@ def check_teacher(teacher: Any) -> None:
         raise ValueError(
             f"model is a {type(teacher).__name__}, for which there is no {ALIAS} to distil into. Accepted: {ACCEPTED}."
         )
-    policy: Any = teacher.policy
+    policy: Any = policy_of(teacher)
     if not any(hasattr(policy, owner) for owner in _OWNERS):
         raise ValueError(
             f"model is a {type(teacher).__name__} with a {type(policy).__name__}, which has no differentiable actor "
@@ -154,7 +155,7 @@ def _policy_kwargs(teacher: BaseAlgorithm, critic: str, net_arch: Sequence[int] 
         critic: its key in ``net_arch``.
         net_arch: widths of the actor; None: the teacher's.
     """
-    policy: Any = teacher.policy
+    policy: Any = policy_of(teacher)
     arch: Any = policy.net_arch
     if hasattr(policy, "q_net") or hasattr(policy, "quantile_net"):
         arch = list(arch if net_arch is None else net_arch)

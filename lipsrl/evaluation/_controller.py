@@ -20,8 +20,10 @@ from torch import nn
 from lipsrl._validation import positive_int
 from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._memory import Memory, one_row, remembers
 from lipsrl.evaluation._observations import Observations, count, numbers_in, padded, take
 from lipsrl.evaluation._spaces import attached_frames, stack_axis
+from lipsrl.policies._unwrapped import policy_of
 from lipsrl.policies.normalization import check_dimension
 
 # Matrix products round differently for different numbers of rows, but (measured) not for different positions
@@ -39,8 +41,9 @@ class Controller:
     """One agent: its normalisation, its deterministic policy, and what is done to the action before the env.
 
     Args:
-        model: an SB3 (or sb3-contrib) algorithm or policy, anything else with SB3's ``predict``, or a callable
-            from raw observations ``(n, dim)`` to actions ``(n, *action_shape)`` (a torch module: of tensors).
+        model: an SB3 (or sb3-contrib) algorithm or policy, anything else with SB3's ``predict`` (a state is handed
+            back, see :class:`Memory`), or a callable without memory from raw observations ``(n, dim)`` to actions
+            ``(n, *action_shape)`` (a torch module: of tensors).
         env: an environment with the spaces that the policy must fit.
         vec_normalize: applied to raw observations, never updated.
         label: the agent's name for errors.
@@ -73,7 +76,7 @@ class Controller:
         self.rows = _FEW_ROWS if numbers_in(env.observation_space) > _LARGE else ROWS
         self._policy: BasePolicy | None = None
         self._function: Any = None
-        policy = model.policy if isinstance(model, BaseAlgorithm) else model
+        policy = policy_of(model) if isinstance(model, BaseAlgorithm) else model
         if isinstance(policy, BasePolicy):
             self._check_spaces(policy, env)
             policy.set_training_mode(False)
@@ -92,6 +95,9 @@ class Controller:
                 f"actions (n, act), received {type(model).__name__}."
             )
         self.normalizes_frames = self._check_normalization(env.observation_space)
+        self._controller: Any = None
+        if isinstance(self._function, _Predicting) and self._remembers_by_itself(env):
+            self._controller = self._function.model
 
     @property
     def policy(self) -> BasePolicy | None:
@@ -113,7 +119,25 @@ class Controller:
     @property
     def remembers(self) -> bool:
         """Whether the action depends on more than the observation of the moment."""
-        return self.frames > 1 or self.recurrent
+        return self.frames > 1 or self.recurrent or self.keeps_state
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether it is a controller with a memory of its own, which is called row by row (:class:`Memory`)."""
+        return self._controller is not None
+
+    def memory(self) -> Memory:
+        """Of a new episode."""
+        return Memory(self._controller)
+
+    def _remembers_by_itself(self, env: gym.Env[Any, Any]) -> bool:
+        rows = []
+        for seed in (0, 1):
+            row = one_row(env.observation_space, seed)
+            if self.frames > 1 and isinstance(row, np.ndarray):
+                row = np.concatenate([row] * self.frames, axis=row.ndim - 1 if self.axis == -1 else 1)
+            rows.append(row if self.normalizes_frames else self.normalized(row))
+        return remembers(self._function.model, *rows)
 
     def faces(self, disturbance: Disturbance) -> Disturbance:
         """The disturbance as this agent meets it: an attack that is aimed at no model is aimed at this one.
@@ -129,7 +153,7 @@ class Controller:
         if self.remembers:
             raise ValueError(
                 f"{disturbance!r} cannot be aimed at {self.label}, whose action depends on more than the "
-                "observation of the moment (a frame stack, or a recurrent policy)."
+                "observation of the moment (a frame stack, a recurrent policy, or a controller with a state)."
             )
         # kept, because aiming may be training (robust Sarsa)
         met = aimed(disturbance, self._model, self._vec_normalize)
@@ -146,6 +170,10 @@ class Controller:
         Returns:
             ``(n, *action_shape)``; rows where the policy fails for lack of finite numbers are ``nan``.
         """
+        if self.keeps_state:
+            raise ValueError(
+                f"{self.label} remembers what it has seen, so it has no action for an observation by itself."
+            )
         return self.blockwise(self.normalized(observations), active, self._predict)
 
     def blockwise(
@@ -219,7 +247,15 @@ class Controller:
         return actions[:1]
 
     def _called(self, seen: Observations) -> NDArray[Any]:
-        actions = np.asarray(self._function(seen))
+        return self.checked(self._function(seen), seen)
+
+    def checked(self, answer: Any, seen: Observations) -> NDArray[Any]:
+        """What a function or a controller has answered to ``seen``, as actions.
+
+        Raises:
+            ValueError: of another shape.
+        """
+        actions = np.asarray(answer)
         shape = (count(seen), *(self.action_space.shape or ()))
         if actions.shape != shape and not (actions.shape == shape[:1] and shape[1:] == (1,)):
             received = {k: v.shape for k, v in seen.items()} if isinstance(seen, dict) else seen.shape
@@ -290,10 +326,10 @@ class _Predicting:
     """SB3's ``predict`` as a callable."""
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self.model = model
 
     def __call__(self, observations: Observations) -> Any:
-        return self._model.predict(observations, deterministic=True)[0]
+        return self.model.predict(observations, deterministic=True)[0]
 
 
 def _overrides_predict(policy: BasePolicy) -> bool:

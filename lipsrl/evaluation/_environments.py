@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 
+from lipsrl._validation import check_distinct
 from lipsrl.evaluation._observations import is_supported, is_supported_action, is_vector
 
 Env: TypeAlias = gym.Env[Any, Any]
@@ -118,7 +119,7 @@ def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = Tru
         vectors: support vectors only.
 
     Raises:
-        ValueError: an observation or action space that is not supported.
+        ValueError: an observation or action space that is not supported, or one environment more than once.
         TypeError: the factory returns something else than an environment.
     """
     environments = []
@@ -143,6 +144,7 @@ def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = Tru
                 f"{env.action_space}. Flatten them first (a gymnasium.ActionWrapper)."
             )
         environments.append(env)
+    check_distinct(environments)
     return environments
 
 

@@ -38,6 +38,7 @@ from lipsrl.evaluation._schema import SCHEMA_VERSION
 from lipsrl.evaluation._seeding import check_seed
 from lipsrl.evaluation._sweep import Job, Outcome, Shard, Sweep
 from lipsrl.evaluation._workers import one_thread, run_here, run_in_workers
+from lipsrl.policies._unwrapped import policy_of
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 _ON_NONFINITE = {"raise": "raise", "record": "record"}
@@ -255,7 +256,7 @@ def _describe(contestant: Contestant, normalization: NormalizeLike, frames: int)
         "agent": contestant.agent,
         "seed": contestant.seed,
         "model": type(model).__name__,
-        "policy": type(model.policy).__name__ if isinstance(model, BaseAlgorithm) else None,
+        "policy": type(policy_of(model)).__name__ if isinstance(model, BaseAlgorithm) else None,
         "vec_normalize": normalization is not None,
         "frame_stack": frames,
         "fingerprint": model_fingerprint(model, normalization, frames),

@@ -18,6 +18,7 @@ from torch import nn
 
 from lipsrl.certificates._bounds import weights_sha256
 from lipsrl.evaluation._spaces import attached_frames
+from lipsrl.policies._unwrapped import policy_of
 from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 #: settings of a policy that no action depends on
@@ -50,7 +51,7 @@ def model_fingerprint(
         >>> model_fingerprint(lambda observations: observations) is None
         True
     """
-    policy = model.policy if isinstance(model, BaseAlgorithm) else model
+    policy = policy_of(model) if isinstance(model, BaseAlgorithm) else model
     frames = attached_frames(model) if frame_stack is None else frame_stack
     parts: dict[str, Any] = {"class": _name(type(policy)), "frames": frames}
     if isinstance(policy, BasePolicy):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
-from lipsrl.evaluation._observations import Observations, padded
+from lipsrl.evaluation._memory import Memory
+from lipsrl.evaluation._observations import Observations, padded, take
 
 
 class Session:
@@ -37,6 +38,7 @@ class Session:
             layers, _, hidden = policy.lstm_hidden_state_shape
             zeros = torch.zeros(layers, self._size, hidden, device=policy.device)
             self._states = (zeros, zeros.clone())
+        self._memories: list[Memory | None] = [None] * slots
         self._plain = not (controller.remembers or self._asks)
 
     def begin(self, slot: int) -> None:
@@ -55,11 +57,29 @@ class Session:
             if controller.frames > 1:
                 seen = self._stacked(seen)
             seen = controller.normalized(seen)
+        if controller.keeps_state:
+            return self._one_by_one(seen, active)
         if self._asks:
             self._read_masks(active)
         actions = controller.blockwise(padded(seen, controller.rows), active, self._predict)
         self._starting[active] = False
         return actions[: len(self._environments)]
+
+    def _one_by_one(self, seen: Observations, active: NDArray[np.intp]) -> NDArray[Any]:
+        actions: NDArray[Any] | None = None
+        for slot in active.tolist():
+            if self._starting[slot]:
+                self._memories[slot] = self._controller.memory()
+                self._starting[slot] = False
+            memory = self._memories[slot]
+            assert memory is not None
+            row = take(seen, slice(slot, slot + 1))
+            action = self._controller.checked(memory(row), row)
+            if actions is None:
+                actions = np.zeros((len(self._environments), *action.shape[1:]), dtype=action.dtype)
+            actions[slot] = action[0]
+        assert actions is not None
+        return actions
 
     def _stacked(self, observations: NDArray[Any]) -> NDArray[Any]:
         """The last frames of each slot, the newest last, zeros before the first, as SB3's VecFrameStack."""

@@ -8,6 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack
 
+from lipsrl.policies.normalization import frames_of
+
 # the deepest stack that an error message looks for
 _DEEPEST = 64
 
@@ -21,10 +23,7 @@ def attached_frames(model: Any) -> int:
     layer = model.get_env() if isinstance(model, BaseAlgorithm) else None
     while isinstance(layer, VecEnvWrapper):
         if isinstance(layer, VecFrameStack):
-            depth = getattr(layer.stacked_obs, "n_stack", None)
-            if not isinstance(depth, int):
-                raise ValueError("Frame stacks of Dict observations are not supported.")
-            return depth
+            return frames_of(layer)
         layer = layer.venv
     return 1
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lipsrl._context import own_precision
 from lipsrl._validation import positive_finite, positive_int
-from lipsrl.layers.activations import UNIT_SLOPE, activation_name, make_activation
+from lipsrl.layers.activations import UNIT_SLOPE, activation_name, has_unit_slope, make_activation
 
 
 class Factors(NamedTuple):
@@ -83,7 +83,7 @@ class LipschitzLayer(nn.Module, ABC):
         self.activation_name = None if activation is None else activation_name(activation)
         self.activation: nn.Module | None = None
         if self.activation_name is not None:
-            if self.needs_unit_slope and self.activation_name not in UNIT_SLOPE:
+            if self.needs_unit_slope and not has_unit_slope(self.activation_name):
                 raise ValueError(
                     f"layer={self.name!r} cannot be used with activation={self.activation_name!r}: its proof needs "
                     f"slopes between 0 and 1. Accepted: {', '.join(map(repr, sorted(UNIT_SLOPE)))}; or use a layer "

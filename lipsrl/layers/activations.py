@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -108,8 +109,65 @@ L2_ONLY: frozenset[str] = frozenset({"householder"})
 _NAME_OF = {cls: name for registry in (ACTIVATIONS, UNDIVIDED) for name, cls in registry.items()}
 
 
+def base_of(name: str) -> str:
+    """The registry key in a name that may have arguments."""
+    return name.partition("(")[0]
+
+
+def arguments_of(name: str) -> dict[str, float]:
+    """The arguments in ``"leaky_relu(negative_slope=0.2)"``."""
+    inside = name.partition("(")[2].rstrip(")")
+    pairs = (part.partition("=") for part in inside.split(",") if part.strip())
+    return {key.strip(): float(value) for key, _, value in pairs}
+
+
+def activation_class(name: str, *, undivided: bool = False) -> Any:
+    """The class of ``name``, or a ``functools.partial`` of it with its arguments."""
+    cls = UNDIVIDED.get(base_of(name)) if undivided else None
+    cls = ACTIVATIONS[base_of(name)] if cls is None else cls
+    arguments = arguments_of(name)
+    return functools.partial(cls, **arguments) if arguments else cls
+
+
+def has_unit_slope(name: str) -> bool:
+    """Whether its slope is in [0, 1] everywhere."""
+    steepness = {"leaky_relu": "negative_slope", "elu": "alpha"}.get(base_of(name))
+    inside = steepness is None or 0 <= arguments_of(name).get(steepness, 0.0) <= 1
+    return base_of(name) in UNIT_SLOPE and inside
+
+
+def is_homogeneous(name: str) -> bool:
+    """Whether ``φ(Dx) = Dφ(x)`` for every positive diagonal D."""
+    return base_of(name) in POSITIVELY_HOMOGENEOUS
+
+
+def _with_arguments(base: str, given: Mapping[str, Any]) -> str:
+    """The name of ``base`` with arguments of torch's; ``inplace`` is left out, because it means nothing here.
+
+    Raises:
+        ValueError: arguments that it has not, that are no numbers, or that make it steeper than 1.
+    """
+    arguments = {key: value for key, value in given.items() if key != "inplace"}
+    if not arguments:
+        return base
+    said = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    try:
+        numbers = {key: float(value) for key, value in arguments.items()}
+        slope = max_slope(ACTIVATIONS[base](**numbers))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"activation {base!r} does not take {said}: {error}") from error
+    if slope is None or slope > 1:
+        raise ValueError(
+            f"activation {base!r} with {said} has a slope above 1, or one that is not known, and would break "
+            "the bound. Leave the arguments out, or make them smaller."
+        )
+    return f"{base}({', '.join(f'{key}={value!r}' for key, value in sorted(numbers.items()))})"
+
+
 def activation_name(activation: Any) -> str:
-    """The registry key of ``activation``, given as a key or as a torch class (SB3's ``activation_fn``).
+    """The name of ``activation``: given as one, as a torch class (SB3's ``activation_fn``) or a ``partial`` of one.
+
+    A registry key, with arguments where there are: ``"leaky_relu(negative_slope=0.2)"``.
 
     ``nn.SiLU``, ``nn.GELU`` and ``nn.Mish``, which are steeper than 1, stand for the forms that are divided by their
     steepest slope: ``"silu"``, ``"gelu"`` and ``"mish"``.
@@ -119,6 +177,19 @@ def activation_name(activation: Any) -> str:
     """
     if isinstance(activation, str) and activation in ACTIVATIONS:
         return activation
+    if isinstance(activation, str) and base_of(activation) in ACTIVATIONS and activation.endswith(")"):
+        try:
+            arguments = arguments_of(activation)
+        except ValueError:
+            raise ValueError(
+                f"activation={activation!r} has arguments that are no numbers; expected such as "
+                "'leaky_relu(negative_slope=0.2)'."
+            ) from None
+        return _with_arguments(base_of(activation), arguments)
+    if isinstance(activation, functools.partial):
+        if activation.args:
+            raise ValueError(f"activation_fn={activation} must have keyword arguments only.")
+        return _with_arguments(activation_name(activation.func), activation.keywords)
     if isinstance(activation, type) and issubclass(activation, nn.Module):
         if activation in _NAME_OF:
             return _NAME_OF[activation]
@@ -170,4 +241,5 @@ def make_activation(name: str, features: int, *, norm: str = "l2") -> nn.Module:
         raise ValueError(
             f"activation={name!r} is 1-Lipschitz in l2 only and cannot be used with norm={norm!r}."
         )
-    return ACTIVATIONS[name](features) if name in LEARNED else ACTIVATIONS[name]()
+    made: nn.Module = ACTIVATIONS[name](features) if name in LEARNED else activation_class(name)()
+    return made

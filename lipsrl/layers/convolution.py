@@ -12,7 +12,7 @@ from lipsrl._validation import positive_int
 from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._convolution import Pair, convolution_fits, convolution_norm, cut_norm, random_paraunitary
 from lipsrl.layers._linalg import MARGIN, check_finite
-from lipsrl.layers.activations import UNIT_SLOPE
+from lipsrl.layers.activations import UNIT_SLOPE, base_of
 
 #: Activations that act on each unit alone, so that the layout of images does not matter.
 ELEMENT_WISE = UNIT_SLOPE | {"silu", "gelu", "mish", "abs"}
@@ -81,7 +81,7 @@ class SpectralConv2d(LipschitzLayer):
         self.image_size = None if image_size is None else _pair("image_size", image_size)
         self.output_size = None if self.image_size is None else self._output_size(self.image_size)
         super().__init__(in_channels, out_channels, activation, bound=bound, gain=gain)
-        if self.activation_name is not None and self.activation_name not in ELEMENT_WISE:
+        if self.activation_name is not None and base_of(self.activation_name) not in ELEMENT_WISE:
             raise ValueError(
                 f"A convolution cannot be used with activation={self.activation_name!r}: it must act on each unit "
                 f"alone. Accepted: {', '.join(map(repr, sorted(ELEMENT_WISE)))}."

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._linalg import MARGIN, check_finite, random_orthonormal, spectral_norm
-from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS
+from lipsrl.layers.activations import is_homogeneous
 from lipsrl.layers.orthogonal import project_on_tangent, retract_cheaply, retract_exactly
 
 SQRT2 = math.sqrt(2.0)
@@ -79,7 +79,7 @@ class Sandwich(LipschitzLayer):
             (RADIUS * balanced_stack(self.in_features, self.out_features, gain)).to(self.bias.dtype)
         )
         self.log_psi: nn.Parameter | None = None
-        if self.activation_name not in POSITIVELY_HOMOGENEOUS:
+        if not is_homogeneous(self.activation_name):
             # at gain 1 Ψ = 1; below, such that W_out has norm 1 where W_in acts
             outer = SQRT2 * math.cos(math.asin(gain) / 2)
             self.log_psi = nn.Parameter(torch.full((self.out_features,), -math.log(outer)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, ParametrisedLayer, limited
 from lipsrl.layers._linalg import check_finite, random_orthonormal, spectral_norm
-from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS
+from lipsrl.layers.activations import is_homogeneous
 from lipsrl.layers.cayley import cayley
 from lipsrl.layers.sandwich import MAX_LOG_PSI, SQRT2
 
@@ -50,7 +50,7 @@ class SandwichCayley(ParametrisedLayer):
         start = RADIUS * balanced_start(self.in_features, self.out_features)
         self.weight = nn.Parameter(start.to(self.bias.dtype))
         self.log_psi: nn.Parameter | None = None
-        if self.activation_name not in POSITIVELY_HOMOGENEOUS:
+        if not is_homogeneous(self.activation_name):
             self.log_psi = nn.Parameter(torch.zeros(self.out_features))
 
     def stack(self, dtype: torch.dtype | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lipsrl.layers._base import Factors, ParametrisedLayer, limited
 from lipsrl.layers._linalg import EPS64, spectral_norm
 from lipsrl.layers._maps import dominating_diagonal
-from lipsrl.layers.activations import POSITIVELY_HOMOGENEOUS
+from lipsrl.layers.activations import is_homogeneous
 
 #: Largest |log q| that acts.
 MAX_LOG_Q = 10.0
@@ -58,7 +58,7 @@ class SLL(ParametrisedLayer):
         inner, outer = v[:, : self.in_features], v[:, : self.out_features].mT
         scale = self.bound * (1 - self.margin)
         skip = torch.eye(self.out_features, self.in_features, dtype=v.dtype, device=v.device) * scale
-        if self.activation_name is None or self.activation_name in POSITIVELY_HOMOGENEOUS:
+        if self.activation_name is None or is_homogeneous(self.activation_name):
             return Factors(inner, (-2 * scale) * outer, skip)
         psi = root.clamp(1 / MAX_ROOT, MAX_ROOT)
         return Factors(inner / psi.unsqueeze(1), (-2 * scale) * outer * psi, skip, psi)

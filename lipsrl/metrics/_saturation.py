@@ -19,11 +19,12 @@ def saturation(actions: ArrayLike, low: ArrayLike, high: ArrayLike, *, tolerance
             infinite limit has no tolerance. In [0, 1).
 
     Returns:
-        A number in [0, 1]: the share of (step, channel) entries.
+        A number in [0, 1]: the share of (step, channel) entries. Channels without a range (``low == high``) do not
+        count; ``nan`` if there are no others.
 
     Raises:
         ValueError: if ``actions`` has another shape or an entry that is not finite, the limits have another
-            shape, are ``nan`` or not ``low < high``, or for a tolerance outside [0, 1).
+            shape, are ``nan`` or not ``low <= high``, or for a tolerance outside [0, 1).
 
     Example:
         >>> from lipsrl.metrics import saturation
@@ -33,13 +34,16 @@ def saturation(actions: ArrayLike, low: ArrayLike, high: ArrayLike, *, tolerance
     rows = as_rows("actions", actions)
     channels = rows.shape[1]
     lower, upper = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-    if any(bound.shape not in ((), (channels,)) for bound in (lower, upper)) or not (lower < upper).all():
+    if any(bound.shape not in ((), (channels,)) for bound in (lower, upper)) or not (lower <= upper).all():
         raise ValueError(
-            f"low and high must be numbers or one per channel ({channels}) with low < high, "
+            f"low and high must be numbers or one per channel ({channels}) with low <= high, "
             f"received {low!r} and {high!r}."
         )
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must be in [0, 1), received {tolerance!r}.")
     half = (upper - lower) / 2
     margin = np.where(np.isfinite(half), tolerance * half, 0.0)
-    return float(((rows <= lower + margin) | (rows >= upper - margin)).mean())
+    moving = np.broadcast_to(lower < upper, (channels,))
+    if not moving.any():
+        return float("nan")
+    return float(((rows <= lower + margin) | (rows >= upper - margin))[:, moving].mean())

@@ -22,6 +22,7 @@ from lipsrl.policies._families import Actor, family_of
 from lipsrl.policies._front import Part, entries, front_modules, measured_share, observation_units, parts
 from lipsrl.policies._replay import differs_from_predict
 from lipsrl.policies._spaces import action_half_range
+from lipsrl.policies._unwrapped import policy_of
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     Raises:
         ValueError: the actor has a part that is no plain feed-forward network; names it.
     """
-    policy: Any = model.policy
+    policy: Any = policy_of(model)
     policy.set_training_mode(False)
     constrained: LipschitzMLP | None = getattr(policy, "lipschitz_network", None)
     if constrained is not None:

@@ -15,8 +15,8 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from lipsrl._validation import lookup, positive_finite
-from lipsrl.layers import ACTIVATIONS, BUDGETS, HEADS, LAYERS, activation_name
-from lipsrl.layers.activations import LEARNED, UNDIVIDED
+from lipsrl.layers import BUDGETS, HEADS, LAYERS, activation_name
+from lipsrl.layers.activations import LEARNED, activation_class
 from lipsrl.networks import LipschitzMLP, norm_mismatch
 from lipsrl.policies._front import Part, feature_scale, is_constrained
 
@@ -106,8 +106,9 @@ class LipschitzOptions:
         if activation is not None and activation_fn is not None:
             name, given = activation_name(activation), activation_name(activation_fn)
             if name != given:
+                written = getattr(activation_fn, "__name__", activation_fn)
                 raise ValueError(
-                    f"activation={name!r} and activation_fn={activation_fn.__name__} ({given!r}) contradict each "
+                    f"activation={name!r} and activation_fn={written} ({given!r}) contradict each "
                     "other: pass one of them."
                 )
         others = {
@@ -141,14 +142,14 @@ class LipschitzOptions:
         return math.isinf(self.lipschitz_bound)
 
     @property
-    def activation_class(self) -> type[nn.Module]:
+    def activation_class(self) -> Any:
         """The torch class for the critic: the same activation, undivided because the critic is free.
 
         One that learns parameters cannot be built the way SB3 builds it; the critic then uses ReLU.
         """
         if self.activation in LEARNED:
             return nn.ReLU
-        return UNDIVIDED.get(self.activation, ACTIVATIONS[self.activation])
+        return activation_class(self.activation, undivided=True)
 
     def network(
         self,

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import textwrap
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -87,6 +88,15 @@ def algorithm_of(path: str | Path) -> type[BaseAlgorithm]:
     )
 
 
+def _missing_module(texts: list[str]) -> str | None:
+    """The name in "No module named …", which SB3 only warns of before it fails for lack of the class."""
+    for text in texts:
+        found = re.search(r"No module named '([^']+)'", text)
+        if found:
+            return found[1]
+    return None
+
+
 def load_model(path: str | Path) -> BaseAlgorithm:
     """Load an SB3 zip on the CPU. Loading runs code that the zip contains: open only files that you trust.
 
@@ -94,9 +104,23 @@ def load_model(path: str | Path) -> BaseAlgorithm:
         FileNotFoundError, ValueError: see :func:`algorithm_of`; or what is in the zip cannot be restored.
     """
     cls = algorithm_of(path)
-    try:
-        model: BaseAlgorithm = cls.load(path, device="cpu")
-    except Exception as error:  # unpickling runs code of any library, which raises what it likes
+    with warnings.catch_warnings(record=True, action="always") as said:
+        try:
+            model: BaseAlgorithm = cls.load(path, device="cpu")
+            error = None
+        except Exception as raised:  # unpickling runs code of any library, which raises what it likes
+            error = raised
+    for warning in said:
+        if error is None:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if error is not None:
+        missing = _missing_module([str(error), *(str(warning.message) for warning in said)])
+        if missing is not None:
+            raise ValueError(
+                f"{str(path)!r} needs the module {missing!r}, which cannot be imported here. If it is of the project "
+                "that the zip was made in, run this in that project's folder or add the folder to PYTHONPATH; "
+                "otherwise install it."
+            ) from error
         reason = textwrap.shorten(str(error), 200)  # one line of torch's many
         raise ValueError(
             f"{str(path)!r} cannot be loaded as {cls.__name__} ({type(error).__name__}: {reason}). It is damaged, or "

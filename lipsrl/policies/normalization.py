@@ -32,6 +32,20 @@ NormalizeLike: TypeAlias = VecNormalize | str | Path | None
 _PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize, VecFrameStack)
 
 
+def frames_of(stack: VecFrameStack) -> int:
+    """Its depth.
+
+    Raises:
+        ValueError: a frame stack of a Dict.
+    """
+    if isinstance(stack.observation_space, gym.spaces.Dict):
+        raise ValueError(
+            "Frame stacks of Dict observations are not supported. Flatten the Dict before it is stacked "
+            "(gymnasium.wrappers.FlattenObservation)."
+        )
+    return int(stack.stacked_obs.n_stack)
+
+
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
     """``given``, or what SB3's ``VecNormalize.save`` wrote there (a pickle: only open files that you trust).
 
@@ -123,7 +137,7 @@ def observation_chain(
     layer = model.get_env()
     while isinstance(layer, VecEnvWrapper):
         if isinstance(layer, VecFrameStack):
-            frames *= int(layer.stacked_obs.n_stack)
+            frames *= frames_of(layer)
         layer = layer.venv
     if frame_stack is not None:
         positive_int("frame_stack", frame_stack)

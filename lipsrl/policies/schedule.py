@@ -12,6 +12,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from lipsrl._validation import lookup, positive_finite
 from lipsrl.policies._policy import LipschitzPolicy
+from lipsrl.policies._unwrapped import policy_of
 
 #: name → K as a function of (start, end, share of training that is done).
 SCHEDULES: MappingProxyType[str, Callable[[float, float, float], float]] = MappingProxyType(
@@ -22,6 +23,10 @@ SCHEDULES: MappingProxyType[str, Callable[[float, float, float], float]] = Mappi
         "cosine": lambda start, end, done: end + (start - end) * (1 + math.cos(math.pi * done)) / 2,
     }
 )
+
+
+#: Attribute of the SB3 model: schedule, end and start of the training that is under way.
+_MEMORY = "lipschitz_schedule"
 
 
 class LipschitzSchedule(BaseCallback):
@@ -35,6 +40,9 @@ class LipschitzSchedule(BaseCallback):
     projected before it acts again. Target networks are given the same K at the same time and projected too; an average
     of two networks that keep K keeps it. The critic's own bound stays, and so does the one on log σ. (ARS with
     ``async_eval``: its worker processes keep the K that they were started with.)
+
+    A training that is resumed (``learn(the rest, reset_num_timesteps=False)``, also from a zip) with the same schedule
+    and end goes on as if it had never stopped.
 
     After training, or where another callback ended it, the policy, its certificate and what ``model.save`` writes speak
     of the K at that time.
@@ -80,19 +88,24 @@ class LipschitzSchedule(BaseCallback):
         return SCHEDULES[self.schedule](float(start), float(end), 1.0 - progress_remaining)
 
     def _init_callback(self) -> None:
-        policy: Any = self.model.policy
+        policy: Any = policy_of(self.model)
         if not isinstance(policy, LipschitzPolicy) or policy.options.unconstrained:
             raise ValueError(
                 f"LipschitzSchedule needs a Lipschitz policy with a finite lipschitz_bound, received "
                 f'{type(policy).__module__}.{type(policy).__name__}. Use "LipschitzMlpPolicy" and '
                 "policy_kwargs=dict(lipschitz_bound=K)."
             )
-        self._own_start = policy.options.lipschitz_bound
+        # A resumed training goes on from where the first one began, which the model (and its zip) remembers.
+        this = [self.schedule if isinstance(self.schedule, str) else None, self.end]
+        memory = getattr(self.model, _MEMORY, None)
+        resumed = self.model.num_timesteps > 0 and memory is not None and memory[:2] == this
+        self._own_start = memory[2] if resumed and memory is not None else policy.options.lipschitz_bound
+        setattr(self.model, _MEMORY, [*this, self._own_start])
 
     def _update(self) -> None:
         remaining = 1.0 - self.model.num_timesteps / max(self.model._total_timesteps, 1)
         bound = self.bound_at(min(max(remaining, 0.0), 1.0))
-        policy: Any = self.model.policy
+        policy: Any = policy_of(self.model)
         if bound != policy.options.lipschitz_bound:
             policy.set_lipschitz_bound(bound)
             # a new dict: the old one may be the user's

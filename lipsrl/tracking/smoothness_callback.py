@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from lipsrl.certificates import FeasibilityFloor, jacobians, policy_units, product_bound
 from lipsrl.metrics import action_fluctuation
 from lipsrl.policies import ActorParts, actor_parts
+from lipsrl.policies._unwrapped import policy_of
 from lipsrl.policies.normalization import normalization_of
 
 
@@ -36,7 +37,8 @@ class SmoothnessCallback(BaseCallback):
             (:func:`lipsrl.certificates.feasibility_floor`).
 
     Raises:
-        ValueError: when training starts, a floor in other units, or of other observations than the model's.
+        ValueError: when training starts, a policy that cannot be measured; a floor in other units, or of other
+            observations than the model's.
     """
 
     def __init__(
@@ -56,6 +58,10 @@ class SmoothnessCallback(BaseCallback):
         self._last_record = 0
 
     def _init_callback(self) -> None:
+        self._recent.clear()  # of another learn(), or another model
+        self._ends.clear()
+        self._last_record = min(self._last_record, self.model.num_timesteps)
+        self._check()
         if self.feasibility is None:
             return
         expected, shape = self.feasibility.observation_gain, self.model.observation_space.shape
@@ -68,15 +74,33 @@ class SmoothnessCallback(BaseCallback):
         if statistics is None or not statistics.norm_obs:
             self._feasible(self._parts())
 
+    def _check(self) -> None:
+        """What cannot be measured is refused before the first step, not after the first rollout."""
+        space = self.model.observation_space
+        if not isinstance(space, spaces.Box):
+            raise ValueError(
+                f"SmoothnessCallback measures policies of Box observations, received {space}. Leave it out."
+            )
+        try:
+            parts = self._parts()
+            half_range = None if parts.half_range is None else torch.as_tensor(parts.half_range)
+            if parts.constrained is None:
+                product_bound(parts.network, half_range)
+            policy_units(self.model, parts=parts)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"SmoothnessCallback cannot measure this {type(self.model).__name__} policy: {error} Leave it out."
+            ) from error
+
     def _on_training_end(self) -> None:
         if self.feasibility is not None:
             self._feasible(self._parts())
 
     def _parts(self) -> ActorParts:
         """The actor, which is left in the mode that it is in."""
-        training = self.model.policy.training
+        training = policy_of(self.model).training
         parts = actor_parts(self.model)
-        self.model.policy.set_training_mode(training)
+        policy_of(self.model).set_training_mode(training)
         return parts
 
     def _feasible(self, parts: ActorParts) -> float:

@@ -52,6 +52,7 @@ class WandbWriter(KVWriter):
         import wandb  # seconds to import: only a run that tracks pays for it
 
         Path(folder).mkdir(parents=True, exist_ok=True)
+        self._offset = self._last = 0
         self.run = wandb.init(
             dir=str(folder),
             config=config,
@@ -66,15 +67,21 @@ class WandbWriter(KVWriter):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Log the scalars of one SB3 dump at environment step ``step``."""
+        """Log the scalars of one SB3 dump at environment step ``step``.
+
+        W&B's own step goes on where a second ``learn()`` counts from zero again.
+        """
         scalars = {}
         for key, value in key_values.items():
             if "wandb" in (key_excluded.get(key) or ()):
                 continue
             if isinstance(value, (bool, int, float, np.number)):
                 scalars[key] = float(value)
+        if step < self._last - self._offset:  # another learn() counts from zero, but W&B drops what goes back
+            self._offset = self._last
+        self._last = self._offset + step
         if scalars:
-            self.run.log(scalars, step=step)
+            self.run.log(scalars, step=self._last)
 
     def summary(self, values: dict[str, Any]) -> None:
         """Set final values of the run (returns, bounds)."""

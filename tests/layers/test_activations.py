@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 from decimal import Decimal, localcontext
 
+import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.utils import polyak_update
 from torch import nn
 
+import lipsrl
 from lipsrl import LipschitzMLP
 from lipsrl.layers import ACTIVATIONS, LAYERS, activation_name, max_slope, project_after_step
 from lipsrl.layers._activation_modules import Grouped, Householder
@@ -355,3 +359,55 @@ def test_spread_bounds_what_an_error_of_the_inputs_does(name, width):
     assert (bound <= math.sqrt(2) * error.amax(dim=1, keepdim=True)).all()
     if width > 1:
         assert (worst > 2 * error).any(), "unit by unit the error would be underrated"
+
+
+# -- with arguments -----------------------------------------------------------------------------------------
+
+PARTIALS = [
+    (functools.partial(nn.LeakyReLU, negative_slope=0.2), "leaky_relu(negative_slope=0.2)"),
+    (functools.partial(nn.ReLU, inplace=True), "relu"),
+    (functools.partial(nn.ELU, alpha=0.5), "elu(alpha=0.5)"),
+    (functools.partial(nn.Softplus, beta=3, threshold=25), "softplus(beta=3.0, threshold=25.0)"),
+]
+
+
+@pytest.mark.parametrize(("given", "name"), PARTIALS)
+@pytest.mark.parametrize("layer", ["sandwich", "orthogonal", "sll"])
+def test_a_partial_is_the_activation_with_its_arguments(given, name, layer, tmp_path):
+    assert activation_name(given) == name == activation_name(name)
+    kwargs = {"lipschitz_bound": 6.0, "layer": layer, "activation_fn": given}
+    model = PPO("LipschitzMlpPolicy", "Pendulum-v1", policy_kwargs=kwargs, device="cpu", seed=0)
+    plain = PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"activation_fn": given}, device="cpu", seed=0)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(model.policy.predict_values(x), plain.policy.predict_values(x), rtol=0, atol=0)
+    assert lipsrl.certify(model).upper_bound <= 6 * (1 + 1e-12)
+    model.save(tmp_path / "m")
+    again = PPO.load(tmp_path / "m", device="cpu")
+    np.testing.assert_array_equal(
+        again.predict(x.numpy(), deterministic=True)[0], model.predict(x.numpy(), deterministic=True)[0]
+    )
+    model.policy.save(tmp_path / "p")
+    assert type(model.policy).load(tmp_path / "p").options.activation == name
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (functools.partial(nn.ELU, alpha=2.0), "slope above 1"),
+        (functools.partial(nn.LeakyReLU, negative_slope=3.0), "slope above 1"),
+        (functools.partial(nn.LeakyReLU, slope=0.1), "does not take slope"),
+        (functools.partial(nn.LeakyReLU, 0.1), "keyword arguments only"),
+        ("leaky_relu(negative_slope=x)", "no numbers"),
+        (functools.partial(nn.Softplus, threshold=1), "slope above 1, or one that is not known"),
+    ],
+)
+def test_a_partial_that_would_break_the_bound_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        activation_name(given)
+
+
+def test_a_negative_slope_is_no_slope_in_0_1():
+    given = "leaky_relu(negative_slope=-0.5)"
+    with pytest.raises(ValueError, match="slopes between 0 and 1"):
+        LipschitzMLP(3, 1, (8,), 1.0, "sandwich", given)
+    LipschitzMLP(3, 1, (8,), 1.0, "orthogonal", given)

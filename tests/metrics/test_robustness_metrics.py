@@ -208,9 +208,9 @@ def test_saturation_of_a_squashed_sine():
 @pytest.mark.parametrize(
     ("low", "high", "tolerance", "match"),
     [
-        (1.0, -1.0, 0.0, "low < high"),
+        (1.0, -1.0, 0.0, "low <= high"),
         ([0.0, 0.0, 0.0], 1.0, 0.0, "one per channel"),
-        (0.0, np.nan, 0.0, "low < high"),
+        (0.0, np.nan, 0.0, "low <= high"),
         (0.0, 1.0, 1.0, "tolerance"),
     ],
 )

@@ -25,6 +25,9 @@ from tests.families import open_gains
 from tests.policies.test_matrix import CRITIC_K, Watch, check, jacobian_norm, promised_extractors
 from tests.policies.zoo import ALGORITHMS, OBSERVATIONS, Tiny, build, sample
 
+#: What is written here on purpose is projected with a word, which tests/test_contexts.py reads.
+pytestmark = pytest.mark.filterwarnings("ignore:The weights of a .* layer were outside:UserWarning")
+
 K = 3.0
 ONE_NETWORK = ("DQN", "QRDQN")
 

@@ -17,6 +17,9 @@ from lipsrl.layers import project_after_step
 from lipsrl.networks import LipschitzMLP
 from tests.families import FAMILIES, PROJECTED, norm_of, push
 
+#: What is written here on purpose is projected with a word, which tests/test_contexts.py reads.
+pytestmark = pytest.mark.filterwarnings("ignore:The weights of a .* layer were outside:UserWarning")
+
 K = 3.0
 
 
