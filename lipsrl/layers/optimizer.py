@@ -119,14 +119,24 @@ def _rebuild(base: type[torch.optim.Optimizer]) -> torch.optim.Optimizer:
     return cls.__new__(cls)
 
 
+def constrained_modules(module: nn.Module) -> list[LipschitzLayer | Shares]:
+    """The constrained layers and shares of ``module``, each once; those too that it keeps in ``held_elsewhere``."""
+    found: dict[LipschitzLayer | Shares, None] = {}
+    for part in module.modules():
+        for one in (part, *getattr(part, "held_elsewhere", ())):
+            if isinstance(one, (LipschitzLayer, Shares)):
+                found[one] = None
+    return list(found)
+
+
 def projected_layers(module: nn.Module) -> list[LipschitzLayer]:
     """The layers of ``module`` that are held by projection, each once."""
-    return [m for m in module.modules() if isinstance(m, LipschitzLayer) and m.projected]
+    return [m for m in constrained_modules(module) if isinstance(m, LipschitzLayer) and m.projected]
 
 
 def _constrained_modules(module: nn.Module) -> list[nn.Module]:
     """The modules of ``module`` whose parameters the bound rests on, each once."""
-    roots = [m for m in module.modules() if isinstance(m, (LipschitzLayer, Shares))]
+    roots = constrained_modules(module)
     return list(dict.fromkeys(inner for root in roots for inner in root.modules() if inner._parameters))
 
 
@@ -159,7 +169,7 @@ def project_after_step(
         optimizer.__class__ = _projected_class(type(optimizer))
     optimizer.projected_layers = layers  # type: ignore[attr-defined]
     optimizer.checked_modules = _constrained_modules(module)  # type: ignore[attr-defined]
-    optimizer.shares = [m for m in module.modules() if isinstance(m, Shares)]  # type: ignore[attr-defined]
+    optimizer.shares = [m for m in constrained_modules(module) if isinstance(m, Shares)]  # type: ignore[attr-defined]
     optimizer.exact = exact  # type: ignore[attr-defined]
     optimizer.waits = [1] * len(layers)  # type: ignore[attr-defined]
     optimizer.steps_left = [1] * len(layers)  # type: ignore[attr-defined]

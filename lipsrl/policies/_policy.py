@@ -17,7 +17,8 @@ from stable_baselines3.common.torch_layers import (
 from torch import nn
 
 from lipsrl._state import WeightKeeper
-from lipsrl.layers import LipschitzLayer, Shares, project_after_step
+from lipsrl.layers import project_after_step
+from lipsrl.layers.optimizer import constrained_modules
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import Part, parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers, after_load, before_save, project_lone_layers
@@ -240,14 +241,27 @@ def hold(
     the actor's graph still needs when the critic's has stepped. Without anything constrained the optimizer stays SB3's.
     """
     stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    constrained = [
-        m
-        for m in module.modules()
-        if isinstance(m, (LipschitzLayer, Shares)) and any(id(p) in stepped for p in m.parameters())
-    ]
+    constrained = [m for m in constrained_modules(module) if any(id(p) in stepped for p in m.parameters())]
+    if not optimizer.state:
+        _sort(optimizer, module)
     return (
         project_after_step(optimizer, nn.ModuleList(constrained), exact=exact) if constrained else optimizer
     )
+
+
+def _sort(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
+    """Parameters in the order of the modules that hold them, each network in one piece, as in all zips' optimizers."""
+    order: dict[int, int] = {}
+
+    def walk(part: nn.Module) -> None:
+        for parameter in part._parameters.values():
+            order.setdefault(id(parameter), len(order))
+        for child in part.children():
+            walk(child)
+
+    walk(module)
+    for group in optimizer.param_groups:
+        group["params"].sort(key=lambda parameter: order.get(id(parameter), len(order)))
 
 
 def hidden_of(net_arch: Any, key: str) -> list[int]:
