@@ -290,18 +290,23 @@ class LipschitzMLP(Merging):
 
     def stages(self, *, acting: bool = True) -> list[Stage]:
         """The equivalent chain of plain stages, as it acts now (differentiable), or exactly in float64."""
+        if torch.compiler.is_compiling():
+            return self._build(acting)
         with own_precision(self.head.bias):
-            shares = None
-            if self.shares is not None:
-                late = acting and self.training
-                shares = self.shares.factors(None if late else torch.float64)
-            return build(
-                [*self.layers, self.head],
-                acting=acting,
-                input_scale=self.input_scale,
-                output_scale=self.output_scale,
-                shares=shares,
-            )
+            return self._build(acting)
+
+    def _build(self, acting: bool) -> list[Stage]:
+        shares = None
+        if self.shares is not None:
+            late = acting and self.training
+            shares = self.shares.factors(None if late else torch.float64)
+        return build(
+            [*self.layers, self.head],
+            acting=acting,
+            input_scale=self.input_scale,
+            output_scale=self.output_scale,
+            shares=shares,
+        )
 
     def latent(self, x: Tensor) -> Tensor:
         """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""

@@ -8,8 +8,9 @@ import math
 import torch
 from torch import nn
 
-from lipsrl.layers import ACTIVATIONS, LAYERS, LipschitzLayer
+from lipsrl.layers import ACTIVATIONS, LAYERS, LipschitzLayer, Sandwich
 from lipsrl.layers.activations import L2_ONLY, UNIT_SLOPE
+from lipsrl.layers.sandwich import RADIUS, balanced_stack
 
 FAMILIES = sorted(LAYERS)
 L2_FAMILIES = [name for name in FAMILIES if LAYERS[name].norm == "l2"]
@@ -74,3 +75,9 @@ def open_gains(network):
     if getattr(network.shares, "log_gains", None) is not None:
         with torch.no_grad():
             network.shares.log_gains.zero_()
+    for layer in network.layers:
+        if isinstance(layer, Sandwich):  # it starts as flat as its plain twin
+            with torch.no_grad():
+                layer.stack.copy_(RADIUS * balanced_stack(layer.in_features, layer.out_features))
+                if layer.log_psi is not None:
+                    layer.log_psi.zero_()

@@ -137,12 +137,12 @@ def test_a_foreign_optimizer_trains_the_function_that_acts(layer):
         optimizer.zero_grad()
         loss_of(net).backward()
         optimizer.step()
-    fitted = float(loss_of(net))
+    fitted = loss_of(net).item()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.eval()
         with torch.no_grad():
-            assert float(loss_of(net)) == pytest.approx(fitted, abs=1e-6, rel=1e-4)
+            assert loss_of(net).item() == pytest.approx(fitted, abs=1e-6, rel=1e-4)
     assert net.lipschitz_bound() <= 2
 
     own = network(layer, bound=2.0)
@@ -152,7 +152,7 @@ def test_a_foreign_optimizer_trains_the_function_that_acts(layer):
         loss_of(own).backward()
         optimizer.step()
     own.eval()
-    assert fitted < 1.15 * float(loss_of(own)) + 1e-3
+    assert fitted < 1.15 * loss_of(own).item() + 1e-3
 
 
 def test_a_projection_that_moves_the_function_says_so():

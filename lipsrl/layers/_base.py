@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from lipsrl._context import own_precision
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.layers.activations import UNIT_SLOPE, activation_name, has_unit_slope, make_activation
+
+#: In the place of versions, in the state of a layer whose weights were seen.
+_AS_SEEN = -1
 
 
 class Factors(NamedTuple):
@@ -144,6 +147,17 @@ class LipschitzLayer(nn.Module, ABC):
         """Whether torch knows of a write since :meth:`mark`."""
         versions = self._versions()
         return versions is not None and versions != self._seen
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_seen"] = None if self.written() else _AS_SEEN  # a copy's parameters count anew
+        state.pop("_hooked", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self._seen == _AS_SEEN:
+            self.mark()
 
     def _versions(self) -> int | None:
         """``None`` where the parameters are not the module's own, or count none."""

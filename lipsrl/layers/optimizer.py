@@ -121,12 +121,9 @@ def _rebuild(base: type[torch.optim.Optimizer]) -> torch.optim.Optimizer:
 
 def constrained_modules(module: nn.Module) -> list[LipschitzLayer | Shares]:
     """The constrained layers and shares of ``module``, each once; those too that it keeps in ``held_elsewhere``."""
-    found: dict[LipschitzLayer | Shares, None] = {}
-    for part in module.modules():
-        for one in (part, *getattr(part, "held_elsewhere", ())):
-            if isinstance(one, (LipschitzLayer, Shares)):
-                found[one] = None
-    return list(found)
+    parts = list(module.modules())
+    parts += [one for part in parts for one in getattr(part, "held_elsewhere", ())]
+    return list(dict.fromkeys(part for part in parts if isinstance(part, (LipschitzLayer, Shares))))
 
 
 def projected_layers(module: nn.Module) -> list[LipschitzLayer]:

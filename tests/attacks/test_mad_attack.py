@@ -86,7 +86,7 @@ def test_a_lipschitz_policy_keeps_its_promise(models, observations, attacked, ac
     )
     moved = np.linalg.norm(difference, axis=1)
     assert moved.max() <= LIPSCHITZ_BOUND * epsilon + 2e-6
-    assert moved.max() > 0.25 * LIPSCHITZ_BOUND * epsilon
+    assert moved.max() > 0.1 * LIPSCHITZ_BOUND * epsilon  # ReLUs that are off, and the tanh, take the rest
 
 
 class TestNormalization:

@@ -289,7 +289,7 @@ class TestDamage:
             ("policy.pth", lambda content: content[: len(content) // 2], "It is damaged"),
             ("policy.pth", renamed_parameters, "saved by other versions of Stable-Baselines3"),
             ("policy.pth", None, "Names of parameters do not match"),
-            ("data", of_a_lost_module, "No module named 'gone_module'"),
+            ("data", of_a_lost_module, "needs the module 'gone_module'"),
             ("data", lambda content: content[:60], "not a readable Stable-Baselines3 zip"),
         ],
     )

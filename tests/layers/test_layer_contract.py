@@ -176,10 +176,11 @@ def test_joint_deepcopy_trains_its_own_layers(family):
         pickle.loads(pickle.dumps((layer, optimizer))),
     ):
         before = copy.deepcopy(layer.state_dict())
-        loose = copy.deepcopy(layer)
-        push(loose, torch.optim.Adam(loose.parameters(), lr=1e-1), 6, 30)
         push(twin, twin_optimizer, 6, 30)
-        assert twin.lipschitz_bound() < 0.5 * loose.lipschitz_bound(), "the copy trained without projection"
+        assert all(held is twin for held in twin_optimizer.projected_layers), (
+            "the copy trained without projection"
+        )
+        assert twin.lipschitz_bound() <= 1.5 * 1.3
         assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
         twin.project()
         assert twin.lipschitz_bound() <= 1.5 * (1 + TOLERANCE)

@@ -178,6 +178,7 @@ def test_several_environments_vec_normalize_and_callbacks(algorithm, tmp_path):
     ]
     model.learn(128, callback=callbacks)
     assert list(tmp_path.glob("*.zip"))
+    model.policy.set_training_mode(False)  # as predict does; learn() ends in training, with cheap updates
     assert model.policy.lipschitz_network.lipschitz_bound() <= K
 
 
@@ -255,12 +256,12 @@ def test_predict_materialises_once_per_training_phase():
     model = build(PPO)
     model.predict(observations(1)[0])
     network = model.policy.lipschitz_network
-    cached = network._cache
+    cached = network._kept
     assert cached is not None
     model.predict(observations(1)[0])
-    assert network._cache is cached
+    assert network._kept is cached
     model.policy.set_training_mode(True)
-    assert network._cache is None
+    assert network._kept is None
 
 
 def test_set_parameters_of_unconstrained_weights_is_projected_and_said():

@@ -14,9 +14,6 @@ from lipsrl.certificates import steepest_pair
 from lipsrl.networks import LipschitzMLP
 from tests.families import COMBINATIONS, L2_FAMILIES
 
-#: What is written here on purpose is projected with a word, which tests/test_contexts.py reads.
-pytestmark = pytest.mark.filterwarnings("ignore:The weights of a .* layer were outside:UserWarning")
-
 K = 3.0
 
 

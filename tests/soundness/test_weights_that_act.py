@@ -17,9 +17,6 @@ import lipsrl
 from lipsrl.layers import LipschitzLayer, project_after_step
 from lipsrl.networks import LipschitzMLP
 
-#: What is written here on purpose is projected with a word, which tests/test_contexts.py reads.
-pytestmark = pytest.mark.filterwarnings("ignore:The weights of a .* layer were outside:UserWarning")
-
 K = 3.0
 
 
