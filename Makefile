@@ -26,6 +26,7 @@ slow-test: $(STAMP) ## Run the long studies marked `slow`.
 	$(BIN)/python -m pytest -q -m slow
 
 sb3-suite: $(STAMP) ## Stable-Baselines3's own tests, fetched now, on our policies (5 minutes).
+	$(BIN)/pip install --quiet --constraint constraints.txt matplotlib  # one of SB3's test files imports it
 	$(BIN)/python -m tests.sb3_suite
 
 lint: $(STAMP)     ## Ruff (check, format), mypy strict, import floors.
