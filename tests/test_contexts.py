@@ -4,15 +4,18 @@ import copy
 import io
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from torch import nn
 
 from lipsrl import LipschitzMLP
 from lipsrl.layers import LAYERS, project_after_step
+from lipsrl.policies.nature_cnn import LipschitzNatureCNN
 
 FAMILIES = sorted(LAYERS)
 L2 = [name for name in FAMILIES if LAYERS[name].norm == "l2"]
@@ -243,3 +246,90 @@ def test_a_traced_network_still_learns():
     loss_of(net).backward()
     assert all(p.grad is not None for p in net.parameters())
     assert isinstance(net.head.bias, nn.Parameter)
+
+
+class Exported(nn.Module):
+    """As SB3's documentation exports a policy."""
+
+    def __init__(self, policy):
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, observation):
+        return self.policy(observation, deterministic=True)[0]
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_a_policy_is_exported_as_sb3_says(image, recwarn):
+    space = spaces.Box(0, 255, (1, 36, 36), np.uint8) if image else spaces.Box(-1, 1, (3,), np.float32)
+
+    class Env(gym.Env):
+        observation_space, action_space = space, spaces.Box(-1, 1, (2,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            return space.sample(), {}
+
+        def step(self, action):
+            return space.sample(), 0.0, True, False, {}
+
+    name = "LipschitzCnnPolicy" if image else "LipschitzMlpPolicy"
+    model = PPO(
+        name, Env(), policy_kwargs={"lipschitz_bound": 400.0}, n_steps=8, batch_size=8, device="cpu", seed=0
+    )
+    with torch.no_grad():
+        model.policy.action_net.weight.mul_(50)
+    model.policy.set_training_mode(False)
+    x = torch.as_tensor(np.stack([space.sample() for _ in range(1)]))
+    buffer = io.BytesIO()
+    # the other exporter stumbles over torch's Normal, in stock policies too
+    torch.onnx.export(Exported(model.policy), (x,), buffer, dynamo=False, input_names=["x"])
+    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    expected = model.policy._predict(x, deterministic=True).detach().numpy()
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_an_image_policy_trains_and_acts_under_autocast_and_foreign_optimizers():
+    space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    net = LipschitzNatureCNN(space, features_dim=16)
+    x = torch.rand(4, 1, 36, 36)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(5):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            optimizer.zero_grad()
+            (-net(x).float().square().mean()).backward()
+            optimizer.step()
+    trained = net(x).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        net.eval()
+    assert net.lipschitz_bound() <= net.bound * (1 + 1e-9)
+    torch.testing.assert_close(net(x).detach(), trained, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # imitation's own
+def test_behaviour_cloning_of_imitation_fits_what_acts():
+    """Where imitation is importable (its pins do not allow this gymnasium: pip install --no-deps imitation)."""
+    bc = pytest.importorskip("imitation.algorithms.bc")
+    from imitation.data.types import Transitions
+
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(512, 3)).astype(np.float32)
+    actions = np.clip(observations @ np.array([[0.7], [0.9], [0.4]], np.float32), -2, 2)
+    empty, ends = np.array([{}] * 512), np.zeros(512, dtype=bool)
+    model = PPO(
+        "LipschitzMlpPolicy", "Pendulum-v1", policy_kwargs={"lipschitz_bound": 5.0}, device="cpu", seed=0
+    )
+    trainer = bc.BC(
+        observation_space=model.observation_space, action_space=model.action_space, rng=rng, policy=model.policy,
+        demonstrations=Transitions(obs=observations, acts=actions, infos=empty, next_obs=observations, dones=ends),
+        batch_size=64, device="cpu",
+    )  # fmt: skip
+    assert not hasattr(trainer.optimizer, "projected_layers")
+    trainer.train(n_epochs=5, progress_bar=False)
+    model.policy.set_training_mode(True)
+    with torch.no_grad():
+        mean = model.policy.get_distribution(torch.as_tensor(observations)).mode().numpy()
+    training = np.square(np.clip(mean, -2, 2) - actions).mean()
+    acting = np.square(model.predict(observations, deterministic=True)[0] - actions).mean()
+    assert acting == pytest.approx(training, abs=1e-6)

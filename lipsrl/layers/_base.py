@@ -113,7 +113,8 @@ class LipschitzLayer(nn.Module, ABC):
         """
         if not self.projected or not self.written():
             return False
-        self.project()
+        with own_precision(self.bias):
+            self.project()
         self.mark()
         self._hook_gradients()
         return True

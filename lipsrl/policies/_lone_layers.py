@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from lipsrl._context import own_precision
 from lipsrl._state import WeightKeeper
 from lipsrl.layers import LipschitzLayer
 
@@ -23,8 +24,12 @@ def lone_layers(module: nn.Module) -> Iterator[LipschitzLayer]:
 
 def project_lone_layers(module: nn.Module) -> bool:
     """Put them exactly into their sets. Returns whether any changed."""
-    changed = [layer.project() for layer in lone_layers(module)]
-    return any(changed)
+    changed = False
+    for layer in lone_layers(module):
+        with own_precision(layer.bias):
+            changed |= layer.project()
+        layer.mark()
+    return changed
 
 
 class ProjectsLoneLayers(nn.Module):

@@ -12,6 +12,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from lipsrl._context import own_precision
 from lipsrl._state import WeightKeeper
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.layers._linalg import EPS64
@@ -113,7 +114,8 @@ class LipschitzNatureCNN(WeightKeeper, BaseFeaturesExtractor):
 
     def project(self) -> bool:
         """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed."""
-        changed = [layer.project() for layer in self.layers]
+        with own_precision(self.linear.bias):
+            changed = [layer.project() for layer in self.layers]
         self._refresh_cache()
         return any(changed)
 
