@@ -11,8 +11,8 @@ import tyro
 from rich.console import Console
 
 from lipsrl._commands._source import open_source
-from lipsrl.deployment import export, load_policy, verify_onnx
-from lipsrl.deployment._export import check_suffix
+from lipsrl.deployment import export, load_policy
+from lipsrl.deployment._export import check_onnx, check_suffix
 from lipsrl.deployment._observations import shape_of
 
 
@@ -39,6 +39,8 @@ class Export:
 
     def run(self, console: Console) -> None:
         check_suffix(self.output)
+        if self.output.suffix == ".onnx":
+            check_onnx()
         if self.output.exists() and not self.overwrite:
             raise ValueError(
                 f"output={str(self.output)!r} is there already. Give another name, or --overwrite."
@@ -52,6 +54,8 @@ class Export:
             folded=self.folded,
         )
         if self.output.suffix == ".onnx":
+            from lipsrl.deployment import verify_onnx  # onnx is an extra
+
             description = verify_onnx(self.output)
         else:
             description = load_policy(self.output).description

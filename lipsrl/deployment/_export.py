@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,10 +21,9 @@ from lipsrl.policies.normalization import NormalizeLike, observation_chain
 
 
 def _write_onnx(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
-    try:
-        from lipsrl.deployment._onnx import write_onnx
-    except ImportError as error:
-        raise ImportError("Writing .onnx needs the onnx package: pip install 'lipsrl[onnx]'.") from error
+    check_onnx()
+    from lipsrl.deployment._onnx import write_onnx
+
     write_onnx(path, description, tensors)
 
 
@@ -32,6 +32,16 @@ WRITERS: Mapping[str, Callable[[Path, dict[str, Any], Tensors], None]] = {
     ".safetensors": write_policy_file,
     ".onnx": _write_onnx,
 }
+
+
+def check_onnx() -> None:
+    """Refuse ``.onnx`` where it cannot be written, before the work is done.
+
+    Raises:
+        ImportError: onnx is not installed.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise ImportError("Writing .onnx needs the onnx package: pip install 'lipsrl[onnx]'.")
 
 
 def check_suffix(path: str | Path) -> Path:
