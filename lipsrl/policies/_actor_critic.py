@@ -30,7 +30,8 @@ class LipschitzActorCritic(LipschitzPolicy, CopyableDistribution):
         return output_features(policy.action_space)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
+        with self.with_stock_twins():
+            super()._build(lr_schedule)  # type: ignore[misc]
         if self.options.unconstrained:
             return
         policy: Any = self

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +27,7 @@ from lipsrl.policies._options import (
     LipschitzOptions,
     check_features_extractor,
     check_net_arch,
+    own_draws,
     warn_ortho_init,
 )
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
@@ -151,8 +153,13 @@ class LipschitzPolicy(ProjectsLoneLayers):
     def free_extractor(self) -> BaseFeaturesExtractor | None:
         """SB3's own extractor in the place of ours, for a free critic that shares none; ``None`` if there is none."""
         policy: Any = self
+        return None if policy.share_features_extractor else self._stock_extractor()
+
+    def _stock_extractor(self) -> BaseFeaturesExtractor | None:
+        """SB3's own in the place of ours, freshly drawn; ``None`` if there is none, or nothing is drawn."""
+        policy: Any = self
         stock = {ours: theirs for theirs, ours in _CONSTRAINED.items()}.get(policy.features_extractor_class)
-        if self.options.unconstrained or policy.share_features_extractor or stock in (None, FlattenExtractor):
+        if self.options.unconstrained or stock in (None, FlattenExtractor):
             return None
         kwargs = dict(policy.features_extractor_kwargs)
         for own in ("activation", "lipschitz_bound"):
@@ -160,6 +167,30 @@ class LipschitzPolicy(ProjectsLoneLayers):
         assert stock is not None
         extractor: BaseFeaturesExtractor = stock(policy.observation_space, **kwargs)
         return extractor
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """SB3's; what it draws is what SB3's own extractor draws, so that all that is drawn later is the same."""
+        policy: Any = super()
+        twin = self._stock_extractor()
+        if twin is None:
+            stock: BaseFeaturesExtractor = policy.make_features_extractor()
+            return stock
+        with own_draws():
+            extractor: BaseFeaturesExtractor = policy.make_features_extractor()
+        self.__dict__.setdefault("_stock_twins", []).append((extractor, twin))
+        return extractor
+
+    @contextmanager
+    def with_stock_twins(self) -> Iterator[None]:
+        """SB3's own extractors inside ours, while SB3 initialises all layers that it finds (``ortho_init``)."""
+        twins = self.__dict__.pop("_stock_twins", [])
+        for extractor, twin in twins:
+            extractor.add_module("stock_twin", twin)
+        try:
+            yield
+        finally:
+            for extractor, _ in twins:
+                del extractor.stock_twin
 
     def lipschitz_targets(self) -> list[LipschitzMLP]:
         """The target networks that keep the promise of ``lipschitz_network``."""

@@ -39,6 +39,25 @@ def test_a_free_critic_is_the_stock_one_to_the_bit(algorithm):
         assert str(ours.policy.mlp_extractor.value_net) == str(stock.policy.mlp_extractor.value_net)
 
 
+@pytest.mark.parametrize("observation", ["image", "dict"])
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "TRPO", "MaskablePPO", "SAC", "TD3", "DDPG", "TQC"])
+def test_a_free_critic_behind_images_draws_what_the_stock_one_draws(algorithm, observation):
+    """Its own layers to the bit; behind a shared extractor, which is constrained, they receive other features."""
+    name = {"image": "CnnPolicy", "dict": "MultiInputPolicy"}[observation]
+    share = {"share_features_extractor": algorithm in ("PPO", "A2C", "TRPO", "MaskablePPO")}
+    ours = build(algorithm, observation=observation, lipschitz_bound=K, **share)
+    stock = build(algorithm, observation=observation, policy=name, lipschitz_bound=None, **share)
+    expected, found = (
+        {key: value for key, value in critic_of(model).items() if not key.startswith("vf_features")}
+        for model in (stock, ours)
+    )
+    assert expected
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+    assert not [key for key in ours.policy.state_dict() if "stock_twin" in key]
+
+
 @pytest.mark.parametrize("layer", ["spectral", "orthogonal"])
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C", "MaskablePPO", "TRPO"])
 def test_the_first_function_is_the_stock_one(algorithm, layer):
@@ -49,6 +68,18 @@ def test_the_first_function_is_the_stock_one(algorithm, layer):
         a, b = lipsrl.actor_network(ours)(x), lipsrl.actor_network(stock)(x)
     assert float(b.abs().max()) > 1e-4
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "TRPO", "SAC", "DQN"])
+def test_a_sandwich_network_starts_near_the_stock_function(algorithm):
+    """A is (I - BBᵀ)^½: one over all directions only where B has one size. That is all the difference."""
+    wide = {"net_arch": [64, 64]}
+    ours = build(algorithm, lipschitz_bound=K, **wide)
+    stock = build(algorithm, policy="MlpPolicy", lipschitz_bound=None, **wide)
+    x = torch.as_tensor(np.asarray(sample(stock.observation_space)), dtype=torch.float32)
+    with torch.no_grad():
+        a, b = lipsrl.actor_network(ours)(x), lipsrl.actor_network(stock)(x)
+    assert float((a - b).norm() / b.norm()) < 0.2
 
 
 @pytest.mark.parametrize("algorithm", ["SAC", "TD3", "DQN", "ARS"])
