@@ -39,6 +39,7 @@ from lipsrl.certificates import (
     feasibility_warnings,
     policy_units,
 )
+from lipsrl.certificates._digits import rounded_up
 from lipsrl.disturbances import parse_disturbance
 from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
 from lipsrl.wrappers import VecObservationDisturbance
@@ -267,8 +268,8 @@ def train(args: Args) -> RunFolder:
         print(f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept.")
     print(
         f"{folder.path}: {model.num_timesteps} steps in {seconds:.0f} s ({rate:.0f}/s), "
-        f"certified ≤ {certificate.upper_bound:.4g} per raw unit "
-        f"(network {certificate.network.upper_bound:.4g}, tightness {certificate.network.tightness:.0%})"
+        f"certified ≤ {rounded_up(certificate.upper_bound, 4)} per raw unit "
+        f"(network {rounded_up(certificate.network.upper_bound, 4)}, tightness {certificate.network.tightness:.0%})"
     )
     for text in unfit:
         print(f"Feasibility: {text}")

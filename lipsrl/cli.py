@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+import lipsrl
 from lipsrl._commands.attack import AttackCommand
 from lipsrl._commands.certify import Certify
 from lipsrl._commands.distill import Distill
@@ -18,6 +19,7 @@ from lipsrl._commands.evaluate import Evaluate
 from lipsrl._commands.export import Export
 from lipsrl._commands.frontier import FrontierCommand
 from lipsrl._commands.report import Report
+from lipsrl._validation import unknown_name
 
 TRUST = "SB3 zips and VecNormalize files are pickles: loading one runs the code in it. Open only files that you trust."
 
@@ -34,6 +36,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        print(f"lipsrl {lipsrl.__version__}")
+        return 0
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        print(f"error: {unknown_name('command', given[0], COMMANDS)}", file=sys.stderr)
+        return 2
     chosen: Any = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="lipsrl", description=f"Smoothness of learned controllers, measured and proven. {TRUST}",
         args=arguments,

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from lipsrl._commands._source import open_source
+from lipsrl.certificates._digits import rounded_down, rounded_up
 from lipsrl.deployment import export, load_policy
 from lipsrl.deployment._export import check_onnx, check_suffix
 from lipsrl.deployment._observations import shape_of
@@ -77,8 +78,8 @@ def _summary(path: Path, content: bytes, description: dict[str, Any]) -> str:
         f"  SHA-256      {hashlib.sha256(content).hexdigest()}",
         f"  observation  {shape_of(observation)} {observation['kind']}, {normalisation}",
         f"  action       {tuple(action['shape'])} {action['kind']}, {description['algorithm']} policy, deterministic",
-        f"  certificate  ‖Δaction‖ ≤ {certificate['upper_bound']:.6g}·‖Δobservation‖ ({certificate['norm']}, "
-        f"steepest pair found {certificate['lower_bound']:.6g})"
+        f"  certificate  ‖Δaction‖ ≤ {rounded_up(certificate['upper_bound'])}·‖Δobservation‖ ({certificate['norm']}, "
+        f"steepest pair found {rounded_down(certificate['lower_bound'])})"
         + ("" if promise is None else f"; promised lipschitz_bound={promise:g} in the policy's units"),
     ]
     return "\n".join([*lines, *(f"  WARNING      {text}" for text in certificate["warnings"])])

@@ -62,7 +62,7 @@ def _headline(certificate: Certificate) -> Table:
         table.add_row(
             "  Promised K",
             f"{certificate.promise:g}",
-            "lipschitz_bound, in the policy's own units",
+            f"lipschitz_bound, in the policy's units; it uses {network.lower_bound / certificate.promise:.0%} of it",
         )
     return table
 

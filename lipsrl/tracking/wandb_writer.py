@@ -16,7 +16,7 @@ MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
 
 
 class WandbWriter(KVWriter):
-    """SB3 ``KVWriter`` that logs scalars to a W&B run.
+    """SB3 ``KVWriter`` that logs scalars to a W&B run of its own; one that is active stays as it is.
 
     Offline runs need no account and no network and are kept under ``folder/wandb``; ``wandb sync`` uploads them
     later. ``WANDB_*`` variables (project, entity, tags, …) are honoured; ``mode`` wins over ``WANDB_MODE``.
@@ -62,6 +62,7 @@ class WandbWriter(KVWriter):
             mode=chosen,  # type: ignore[arg-type]
             project=project or os.environ.get("WANDB_PROJECT") or "lipsrl",
             settings=wandb.Settings(console="off", silent=True),
+            reinit=None if wandb.run is None else "create_new",  # a run of the user's own goes on beside it
         )
 
     def write(

@@ -103,3 +103,20 @@ def test_what_cannot_be_measured_is_refused_before_the_first_step():
     model = PPO("MultiInputPolicy", Both(), device="cpu", n_steps=8, batch_size=8)
     with pytest.raises(ValueError, match="SmoothnessCallback measures policies of Box observations"):
         model.learn(8, callback=SmoothnessCallback())
+
+
+def test_a_run_of_the_users_own_goes_on(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    mine = wandb.init(dir=str(tmp_path), project="mine", settings=wandb.Settings(console="off", silent=True))
+    try:
+        writer = WandbWriter(tmp_path, {}, name="ours", mode="offline")
+        assert writer.run is not mine
+        writer.write({"a": 1.0}, {}, step=1)
+        writer.close()
+        assert wandb.run is mine
+        mine.log({"b": 2.0})  # raises where the run is finished
+        assert mine.summary["b"] == 2.0
+    finally:
+        mine.finish()
