@@ -231,7 +231,8 @@ class LipschitzMLP(Merging):
         """What each layer may become and how it holds its weights."""
         bounds = self._layer_bounds()
         if self.budget != "growing":
-            return [_Part(size, size) for size in bounds]
+            own = [layer_class.own_unit] * (len(bounds) - 1) + [HEADS[self.norm].own_unit]
+            return [_Part(size, size, unit=unit(size)) for size, unit in zip(bounds, own, strict=True)]
         parts = []
         for i, (size, start) in enumerate(zip(bounds, self.starts, strict=True)):
             last = i == len(bounds) - 1

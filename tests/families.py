@@ -10,7 +10,7 @@ from torch import nn
 
 from lipsrl.layers import ACTIVATIONS, LAYERS, LipschitzLayer, Sandwich
 from lipsrl.layers.activations import L2_ONLY, UNIT_SLOPE
-from lipsrl.layers.sandwich import RADIUS, balanced_stack
+from lipsrl.layers.sandwich import balanced_stack
 
 FAMILIES = sorted(LAYERS)
 L2_FAMILIES = [name for name in FAMILIES if LAYERS[name].norm == "l2"]
@@ -78,6 +78,6 @@ def open_gains(network):
     for layer in network.layers:
         if isinstance(layer, Sandwich):  # it starts as flat as its plain twin
             with torch.no_grad():
-                layer.stack.copy_(RADIUS * balanced_stack(layer.in_features, layer.out_features))
+                layer.stack.copy_(layer.held * balanced_stack(layer.in_features, layer.out_features))
                 if layer.log_psi is not None:
                     layer.log_psi.zero_()

@@ -51,7 +51,7 @@ class LipschitzLayer(nn.Module, ABC):
         bound: Lipschitz constant that the layer never exceeds.
         gain: initial norm relative to ``bound`` for layers that may shrink.
         unit: in which layers of plain weights hold them: what acts is ``unit·weight``. An optimizer whose steps have a
-            given size per entry moves the layer's function by ``unit`` as much.
+            given size per entry moves the layer's function by ``unit`` as much. ``None``: the family's own.
 
     Raises:
         ValueError: an argument is out of range, or the family's proof does not cover the activation.
@@ -76,13 +76,13 @@ class LipschitzLayer(nn.Module, ABC):
         *,
         bound: float = 1.0,
         gain: float = 1.0,
-        unit: float = 1.0,
+        unit: float | None = None,
     ) -> None:
         super().__init__()
         self.in_features = positive_int("in_features", in_features)
         self.out_features = positive_int("out_features", out_features)
         self.bound = positive_finite("bound", bound)
-        self.unit = positive_finite("unit", unit)
+        self.unit = self.own_unit(self.bound) if unit is None else positive_finite("unit", unit)
         self.activation_name = None if activation is None else activation_name(activation)
         self.activation: nn.Module | None = None
         if self.activation_name is not None:
@@ -169,6 +169,11 @@ class LipschitzLayer(nn.Module, ABC):
                     return None
                 versions += parameter._version
         return versions
+
+    @classmethod
+    def own_unit(cls, bound: float) -> float:
+        """Where none is given."""
+        return 1.0
 
     @property
     def radius(self) -> float:

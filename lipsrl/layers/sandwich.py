@@ -15,11 +15,13 @@ from lipsrl.layers.orthogonal import project_on_tangent, retract_cheaply, retrac
 
 SQRT2 = math.sqrt(2.0)
 
-#: The stack is held at this norm, and divided by it. A step of an adaptive optimizer has a given size per entry, so
-#: the radius sets how far one step turns the layer. At 1 that is about four times as far as in a plain layer (two
-#: factors of small entries make the merged weight), and PPO's policy jumps: KL divergences of 3 to 15 in some update of
-#: every run, and two failed trainings of ten on Pendulum (docs/pendulum.md).
-RADIUS = 4.0
+#: The stack is held at this norm times the layer's radius, and divided by it. A step of an adaptive optimizer has a
+#: given size per entry, and moves ``2AᵀB`` by twice as much over it: at 2 as far as it moves a plain layer's weight.
+RADIUS = 2.0
+
+#: Radius of a layer that is told no unit: the stack then has norm 4. At 1 PPO's policy jumps (KL divergences of 3 to 15
+#: in some update of every run, and two failed trainings of ten on Pendulum, docs/pendulum.md).
+OWN_RADIUS = 2.0
 
 #: Largest |log Ψ|. Float32 holds Ψ/Ψ′ between two layers up to e^±87; beyond it the merged weights are NaN.
 MAX_LOG_PSI = 30.0
@@ -72,11 +74,20 @@ class Sandwich(LipschitzLayer):
     shrinks: ClassVar[bool] = True
     stack: nn.Parameter
 
+    @classmethod
+    def own_unit(cls, bound: float) -> float:
+        return bound / OWN_RADIUS
+
+    @property
+    def held(self) -> float:
+        """Norm of the stack."""
+        return RADIUS * self.radius
+
     def reset_parameters(self, gain: float) -> None:
         if self.activation_name is None:
             raise ValueError("A sandwich layer needs an activation; use layer='spectral' for a linear one.")
         self.stack = nn.Parameter(
-            (RADIUS * balanced_stack(self.in_features, self.out_features, gain)).to(self.bias.dtype)
+            (self.held * balanced_stack(self.in_features, self.out_features, gain)).to(self.bias.dtype)
         )
         self.log_psi: nn.Parameter | None = None
         if not is_homogeneous(self.activation_name):
@@ -89,7 +100,7 @@ class Sandwich(LipschitzLayer):
         """As ``y = φ(weight·x + bias)`` does, for singular values of ``weight`` up to ``bound``."""
         u, sigma, v = torch.linalg.svd(weight.double(), full_matrices=False)
         sines = sine_of_half(sigma / self.bound)
-        self.stack.copy_(RADIUS * stack_of((u * sines) @ v))
+        self.stack.copy_(self.held * stack_of((u * sines) @ v))
         outer = SQRT2 * (1 - sines.square().mean()).sqrt()
         if self.log_psi is None:
             self.bias.div_(outer)
@@ -98,14 +109,16 @@ class Sandwich(LipschitzLayer):
 
     @torch.no_grad()
     def hold(self, bound: float, unit: float) -> None:
-        if bound != self.bound:
+        if (bound, unit) != (self.bound, self.unit):
             check_finite(self.stack, "stack")
-            self.stack.copy_(RADIUS * self._resized(self.bound / bound))
+            stack = self.stack.double() / self.held
+            if bound != self.bound:
+                stack = self._resized(stack, self.bound / bound)
+            self.stack.copy_(RADIUS * bound / unit * stack)
         super().hold(bound, unit)
 
-    def _resized(self, factor: float) -> Tensor:
-        """The stack (norm 1, float64) whose slopes 2AᵀB are ``factor`` times the present ones, up to 1."""
-        stack = self.stack.double() / RADIUS
+    def _resized(self, stack: Tensor, factor: float) -> Tensor:
+        """``stack`` (norm 1, float64), but with slopes 2AᵀB that are ``factor`` times as large, up to 1."""
         a, b = stack[: self.out_features].mT, stack[self.out_features :].mT
         u, sines, v = torch.linalg.svd(b, full_matrices=False)
         grown = stack_of((u * sine_of_half(torch.sin(2 * torch.asin(sines.clamp(max=1.0))) * factor)) @ v)
@@ -116,8 +129,8 @@ class Sandwich(LipschitzLayer):
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """``√2·bound·Ψ⁻¹B`` and ``√2·AᵀΨ``: the bound is spent before the activation."""
         stack = self.stack if dtype is None else self.stack.to(dtype)
-        inner = (SQRT2 * self.bound / RADIUS) * stack[self.out_features :].mT
-        outer = (SQRT2 / RADIUS) * stack[: self.out_features]
+        inner = (SQRT2 * self.bound / self.held) * stack[self.out_features :].mT
+        outer = (SQRT2 / self.held) * stack[: self.out_features]
         if self.log_psi is None:
             return Factors(inner, outer)
         log_psi = self.log_psi if dtype is None else self.log_psi.to(dtype)
@@ -126,11 +139,11 @@ class Sandwich(LipschitzLayer):
 
     def lipschitz_bound(self) -> float:
         # With stack = s·(a stack of norm 1) the layer is x ↦ s·layer₁(s·x): s²-Lipschitz, for s above 1 too.
-        return self.bound * (spectral_norm(self.stack) / RADIUS) ** 2
+        return self.bound * (spectral_norm(self.stack) / self.held) ** 2
 
     @torch.no_grad()
     def project(self) -> bool:
-        retracted = retract_exactly(self.stack, RADIUS)
+        retracted = retract_exactly(self.stack, self.held)
         if retracted is not None:
             self.stack.copy_(retracted)
         return self._limit_psi() or retracted is not None
@@ -146,8 +159,8 @@ class Sandwich(LipschitzLayer):
 
     def project_gradient(self) -> None:
         if self.stack.grad is not None:
-            project_on_tangent(self.stack.grad, self.stack, RADIUS)
+            project_on_tangent(self.stack.grad, self.stack, self.held)
 
     @torch.no_grad()
     def project_cheaply(self) -> float:
-        return retract_cheaply(self.stack, RADIUS)
+        return retract_cheaply(self.stack, self.held)
