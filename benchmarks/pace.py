@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from lipsrl._files import write_text
-from lipsrl.statistics import bootstrap_ci, iqm
+from lipsrl.statistics import bootstrap_ci
 
 RESULTS = Path(__file__).parent / "results" / "pace"
 LAYERS = ("sandwich", "orthogonal", "spectral")
@@ -215,8 +215,8 @@ def table(folder: Path, layers: list[str], share: float) -> str:
     for layer in layers:
         strata = relative[layer]
         if strata:
-            low, high = bootstrap_ci(strata)
-            summary.append(f"**{iqm(np.concatenate(strata)):.2f}** [{low:.2f}, {high:.2f}]")
+            found_iqm = bootstrap_ci(strata)
+            summary.append(f"**{found_iqm.estimate:.2f}** [{found_iqm.low:.2f}, {found_iqm.high:.2f}]")
         else:
             summary.append("")
     return "\n".join([*lines, f"| IQM over tasks | | | {' | '.join(summary)} |"])
