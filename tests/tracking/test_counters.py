@@ -105,11 +105,11 @@ def test_what_cannot_be_measured_is_refused_before_the_first_step():
         model.learn(8, callback=SmoothnessCallback())
 
 
-def test_a_run_of_the_users_own_goes_on(tmp_path, monkeypatch):
+def test_a_run_of_the_users_own_goes_on(tmp_path):
     import wandb
 
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    mine = wandb.init(dir=str(tmp_path), project="mine", settings=wandb.Settings(console="off", silent=True))
+    quiet = wandb.Settings(console="off", silent=True)
+    mine = wandb.init(dir=str(tmp_path), project="mine", mode="offline", settings=quiet)
     try:
         writer = WandbWriter(tmp_path, {}, name="ours", mode="offline")
         assert writer.run is not mine
