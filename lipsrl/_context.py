@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+
+#: Enters and leaves nothing: this is asked for at each optimizer step and forward.
+_NOTHING = nullcontext()
 
 
 def tracing() -> bool:
@@ -18,17 +21,18 @@ def _unusual(like: Tensor) -> bool:
     return torch.is_inference_mode_enabled() or torch.is_autocast_enabled(like.device.type) or tracing()
 
 
-@contextmanager
-def own_precision(like: Tensor) -> Iterator[None]:
+def own_precision(like: Tensor) -> AbstractContextManager[None]:
     """Outside of ``torch.inference_mode``, ``torch.autocast`` and TorchScript's tracer, on the device of ``like``.
 
     Merged weights are kept, so they must not be what the context of the first call made of them: tensors that no later
     backward pass takes, bfloat16, or nodes of a graph. Whether gradients are recorded stays as it is (inference mode
     counts as not). Weights that were made in inference mode can only be written there, so that is not left for them.
     """
-    if not _unusual(like):
-        yield
-        return
+    return _outside(like) if _unusual(like) else _NOTHING
+
+
+@contextmanager
+def _outside(like: Tensor) -> Iterator[None]:
     gradients = torch.is_grad_enabled()
     trace = torch._C._get_tracing_state()
     with ExitStack() as stack:

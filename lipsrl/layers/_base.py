@@ -163,11 +163,14 @@ class LipschitzLayer(nn.Module, ABC):
     def _versions(self) -> int | None:
         """``None`` where the parameters are not the module's own, or count none."""
         versions = 0
-        for parameter in self._parameters.values():
-            if parameter is not None:
-                if type(parameter) is not nn.Parameter or parameter.is_inference():
-                    return None
-                versions += parameter._version
+        try:
+            for parameter in self._parameters.values():
+                if parameter is not None:
+                    if type(parameter) is not nn.Parameter:
+                        return None
+                    versions += parameter._version
+        except RuntimeError:  # made in inference mode
+            return None
         return versions
 
     @classmethod
