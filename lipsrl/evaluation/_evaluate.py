@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
-from lipsrl._validation import lookup, positive_int
+from lipsrl._validation import check_distinct, lookup, positive_int
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import EnvironmentSource, EnvLike
 from lipsrl.evaluation._evaluation import Evaluation
@@ -246,6 +246,7 @@ def _run(
         elif shards:
             slots = min(n_envs, max(len(shard.tasks) for shard in shards))
             environments += source.make(slots - 1) if source.given is None else []
+            check_distinct(environments)  # the first was made apart
             run_here(job, environments, shards, collect, bar.update)
     return resumed, errors[0] if errors else None
 

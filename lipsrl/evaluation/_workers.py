@@ -17,6 +17,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import torch
 
+from lipsrl._validation import check_distinct
 from lipsrl.evaluation._environments import Env, EnvironmentSource
 from lipsrl.evaluation._sweep import Job, Outcome, Shard
 
@@ -146,5 +147,6 @@ def _run(shard: Shard) -> Outcome:
     missing = len(shard.tasks) - len(_environments)
     if missing > 0:
         _environments.extend(_source.make(missing))
+        check_distinct(_environments)
     _job.run(_environments, shard, outcome)
     return outcome

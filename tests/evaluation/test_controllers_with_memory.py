@@ -132,6 +132,8 @@ def test_an_attack_refuses_a_controller_with_a_state():
 
 def test_a_factory_that_hands_out_one_environment_is_refused(ppo):
     env = gym.make("Pendulum-v1")
+    with pytest.raises(ValueError, match=r"returned the same .* twice"):  # two slots
+        lipsrl.evaluate(ppo, lambda: env, n_episodes=2, strengths=[0], disturbances=["gaussian"])
     with pytest.raises(ValueError, match=r"returned the same .* twice"):
         lipsrl.evaluate(ppo, lambda: env, n_episodes=4, strengths=[0], disturbances=["gaussian"])
     with pytest.raises(ValueError, match=r"returned the same .* twice"):
