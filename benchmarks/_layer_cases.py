@@ -75,7 +75,12 @@ def family_entry(name: str) -> Entry:
         norm=family.norm,
         note="projected" if family.projected else "parametrised",
         period=LONGEST_WAIT if family.projected else 1,  # its cheap updates may be that far apart
-        policy_kwargs={"lipschitz_bound": 8.0, "layer": name, "norm": family.norm},
+        policy_kwargs={
+            "lipschitz_bound": 8.0,
+            "layer": name,
+            "norm": family.norm,
+            "activation_fn": nn.ReLU,
+        },
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lipsrl._context import own_precision, tracing
-from lipsrl._stages import Stage
+from lipsrl._stages import Stage, evaluate
 from lipsrl._state import WeightKeeper
 
 #: Entries of a parameter that are looked at, as shares of its length.
@@ -52,10 +54,49 @@ class Merging(WeightKeeper):
     _kept: list[Stage] | None = None  # of eval mode
     _probes: Probes | None = None
     _cache_in_eval: bool = False
+    #: What the last training forward of :meth:`latent` returned, and the weights that it was made with.
+    _handed: tuple[weakref.ref[Tensor], list[tuple[int, int]], Stage] | None = None
 
     @abstractmethod
     def stages(self, *, acting: bool = True) -> list[Stage]:
         """The equivalent chain of plain stages."""
+
+    def latent(self, x: Tensor) -> Tensor:
+        """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
+        stages = self._current_stages()
+        latent = evaluate(stages[:-1], x)
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            stamp = self._current_stamp()
+            self.__dict__["_handed"] = stamp and (weakref.ref(latent), stamp, stages[-1])
+        return latent
+
+    def output(self, latent: Tensor, *, again: bool = False) -> Tensor:
+        """f from :meth:`latent`'s result: the last affine map.
+
+        Args:
+            latent: (…, hidden[-1]).
+            again: whether it will be called once more with the same ``latent`` before the backward pass.
+        """
+        last = self._handed_over(latent, again) or self._current_stages()[-1]
+        return F.linear(latent, last.weight, last.bias)
+
+    def _handed_over(self, latent: Tensor, again: bool) -> Stage | None:
+        """The last stage as :meth:`latent` has merged it for this very tensor: merging is half the price of a forward.
+
+        Once only, since a backward pass frees the graph.
+        """
+        handed = self._handed
+        if handed is None or torch.compiler.is_compiling() or handed[0]() is not latent:
+            return None
+        if not again:
+            self.__dict__["_handed"] = None
+        if not (self.training and torch.is_grad_enabled()) or handed[1] != self._current_stamp():
+            return None
+        return handed[2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (…, in_features) to (…, out_features)."""
+        return evaluate(self._current_stages(), x)
 
     @property
     def cache_in_eval(self) -> bool:
@@ -175,6 +216,6 @@ class Merging(WeightKeeper):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("_kept", "_probes", "_cache_in_eval"):
+        for name in ("_kept", "_probes", "_cache_in_eval", "_handed"):
             state.pop(name, None)
         return state

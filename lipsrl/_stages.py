@@ -57,14 +57,14 @@ def build(
     acting: bool,
     input_scale: Tensor | None,
     output_scale: Tensor | None,
-    shares: Tensor | None,
+    shares: Sequence[Tensor | None] | None,
 ) -> list[Stage]:
     """The stages of ``layers``: ``W_out`` of a layer without skip is merged into the next layer's ``W_in``.
 
     Args:
         acting: as the network acts (differentiable); otherwise exactly, in float64, without gradient.
         input_scale, output_scale: folded into the first and last stage.
-        shares: (len(layers),) factors of the layers, or ``None``.
+        shares: factors of the layers (scalars; ``None`` is 1), or ``None``.
     """
 
     def cast(tensor: Tensor) -> Tensor:
@@ -78,8 +78,9 @@ def build(
     for i, layer in enumerate(layers):
         weight, output, skip, _ = layer.factors(dtype)
         bias = cast(layer.bias)
-        if shares is not None:
-            share = shares[i].to(weight.dtype)
+        share = None if shares is None else shares[i]
+        if share is not None:
+            share = share.to(weight.dtype)
             if skip is None:
                 weight = weight * share
             else:

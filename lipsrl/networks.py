@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lipsrl._context import own_precision
 from lipsrl._merged import Merging
-from lipsrl._stages import Stage, added_by_rounding, build, evaluate
+from lipsrl._stages import Stage, added_by_rounding, build
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import (
     HEADS,
@@ -293,34 +292,21 @@ class LipschitzMLP(Merging):
         """The equivalent chain of plain stages, as it acts now (differentiable), or exactly in float64."""
         if torch.compiler.is_compiling():
             return self._build(acting)
-        with own_precision(self.head.bias):
+        with own_precision(self._modules["head"]._parameters["bias"]):  # type: ignore[union-attr,arg-type]
             return self._build(acting)
 
     def _build(self, acting: bool) -> list[Stage]:
         shares = None
         if self.shares is not None:
             late = acting and self.training
-            shares = self.shares.factors(None if late else torch.float64)
+            shares = self.shares.per_layer(None if late else torch.float64)
         return build(
-            [*self.layers, self.head],
+            self._held(),
             acting=acting,
-            input_scale=self.input_scale,
-            output_scale=self.output_scale,
+            input_scale=self._buffers["input_scale"],
+            output_scale=self._buffers["output_scale"],
             shares=shares,
         )
-
-    def latent(self, x: Tensor) -> Tensor:
-        """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
-        return evaluate(self._current_stages()[:-1], x)
-
-    def output(self, latent: Tensor) -> Tensor:
-        """f from :meth:`latent`'s result: the last affine map."""
-        last = self._current_stages()[-1]
-        return F.linear(latent, last.weight, last.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` (…, in_features) to (…, out_features)."""
-        return evaluate(self._current_stages(), x)
 
     # -- the promise -------------------------------------------------------------------------------------
 
@@ -407,7 +393,10 @@ class LipschitzMLP(Merging):
         self._watched = self._stamp = self._kept = self._probes = None
 
     def _held(self) -> list[LipschitzLayer]:
-        return [*self.layers, self.head]
+        modules: Any = (
+            self._modules
+        )  # Module.__getattr__ would cost as much as a matrix product, at every forward
+        return [*modules["layers"]._modules.values(), modules["head"]]
 
     def _settle(self) -> bool:
         written = super()._settle()

@@ -104,7 +104,9 @@ class LipschitzLayer(nn.Module, ABC):
 
     def mark(self) -> None:
         """To be called by whoever has put the weights into their set, or will in time."""
-        self._seen = self._versions()
+        self.__dict__["_seen"] = (
+            self._versions()
+        )  # not by Module.__setattr__: this is called at every optimizer step
 
     def settle(self) -> bool:
         """Before a forward in training: project what an optimizer without projections has written since :meth:`mark`.

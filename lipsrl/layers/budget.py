@@ -101,6 +101,10 @@ class Shares(nn.Module, ABC):
     def factors(self, dtype: torch.dtype | None = None) -> Tensor:
         """(n_layers,) factors, differentiable, computed in ``dtype`` (the parameters' own if ``None``)."""
 
+    def per_layer(self, dtype: torch.dtype | None = None) -> Sequence[Tensor | None]:
+        """:meth:`factors` one by one; ``None`` for one that is always 1."""
+        return self.factors(dtype).unbind()
+
     def project(self) -> bool:
         """Put the parameters back where they act as they are. Returns whether any changed."""
         return False
@@ -127,16 +131,25 @@ class GrowingGains(Shares):
         self.log_gains.copy_(torch.tensor(logs, dtype=torch.float64))
 
     def factors(self, dtype: torch.dtype | None = None) -> Tensor:
+        gains = self._gains(dtype)
+        return torch.cat([gains, gains.new_ones(1)])
+
+    def per_layer(self, dtype: torch.dtype | None = None) -> Sequence[Tensor | None]:
+        return [*self._gains(dtype).unbind(), None]
+
+    def _gains(self, dtype: torch.dtype | None) -> Tensor:
         logs = self.log_gains if dtype is None else self.log_gains.to(dtype)
         # past the ceiling the value stops, the gradient does not: it must be able to lead back
-        logs = logs - logs.detach().clamp_min(0.0)
-        logs = logs + (-LARGEST_LOG / GAIN_RATE - logs.detach()).clamp_min(0.0)
-        return torch.cat([torch.exp(GAIN_RATE * logs), logs.new_ones(1)])
+        value = logs.detach()
+        inside = value.clamp(-LARGEST_LOG / GAIN_RATE, 0.0)
+        return torch.exp(GAIN_RATE * (logs + (inside - value)))
 
     @torch.no_grad()
     def project(self) -> bool:
-        check_finite(self.log_gains, "log_gains")
-        if not bool((self.log_gains > 0).any()):
+        lowest, highest = torch.aminmax(self.log_gains)
+        if not (float(lowest) > -math.inf and float(highest) < math.inf):
+            check_finite(self.log_gains, "log_gains")
+        if float(highest) <= 0.0:
             return False
         self.log_gains.clamp_(max=0.0)
         return True

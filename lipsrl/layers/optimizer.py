@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,21 +42,33 @@ class _ProjectionMixin:
     _base_class: type[torch.optim.Optimizer]
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        self._refuse_non_finite_gradients()
-        with self._own_precision():
-            for layer in self.projected_layers:
-                layer.project_gradient()
-        loss: float | None = super().step(closure)  # type: ignore[misc]
-        with self._own_precision():
-            self._project()
-        for layer in self.projected_layers:
+        layers = self.projected_layers
+        own = partial(own_precision, layers[0].bias) if layers else nullcontext
+        loss: float | None = None
+        if closure is None:
+            with own():
+                self._prepare_gradients()
+                super().step()  # type: ignore[misc]
+                self._project()
+        else:  # belongs to the caller's context, and may be called more than once
+
+            def evaluate() -> float:
+                value = closure()
+                with own():
+                    self._prepare_gradients()
+                return value
+
+            loss = super().step(evaluate)  # type: ignore[misc]
+            with own():
+                self._project()
+        for layer in layers:
             layer.mark()
         return loss
 
-    def _own_precision(self) -> AbstractContextManager[None]:
-        if not self.projected_layers:
-            return nullcontext()
-        return own_precision(self.projected_layers[0].bias)
+    def _prepare_gradients(self) -> None:
+        self._refuse_non_finite_gradients()
+        for layer in self.projected_layers:
+            layer.project_gradient()
 
     def _project(self) -> None:
         for shares in self.shares:

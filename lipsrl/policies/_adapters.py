@@ -77,13 +77,20 @@ class OutputLayer(nn.Module):
         network = self._network[0]
         own, head = self._parameters, network.head._parameters
         if not own or own["weight"] is head["weight"]:
-            return network.output(latent)[..., self.start : self.stop]
+            return self._rows(latent)
         kept = dict(head)  # torch.func.functional_call put others in their place
         try:
             head.update(own)
-            return network.output(latent)[..., self.start : self.stop]
+            return self._rows(latent)
         finally:
             head.update(kept)
+
+    def _rows(self, latent: Tensor) -> Tensor:
+        network = self._network[0]
+        if self.stop - self.start == network.out_features:
+            return network.output(latent)
+        # SB3 asks for the slices in their order
+        return network.output(latent, again=self.stop < network.out_features)[..., self.start : self.stop]
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         pass

@@ -275,9 +275,24 @@ def hold(
     constrained = [m for m in constrained_modules(module) if any(id(p) in stepped for p in m.parameters())]
     if not optimizer.state:
         _sort(optimizer, module)
+    _fuse(optimizer)
     return (
         project_after_step(optimizer, nn.ModuleList(constrained), exact=exact) if constrained else optimizer
     )
+
+
+def _fuse(optimizer: torch.optim.Optimizer) -> None:
+    """Torch's Adam in one kernel per step where the user chose no other form: on the CPU at a third of the price.
+
+    The same equations, rounded in another order. SB3's own policies do not; ``optimizer_kwargs=dict(fused=True)`` does
+    it for them, and ``fused=False`` undoes it here.
+    """
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+        return
+    for group in optimizer.param_groups:
+        on_cpu = all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"])
+        if on_cpu and not any(group[name] for name in ("foreach", "capturable", "differentiable")):
+            group["fused"] = True if group["fused"] is None else group["fused"]
 
 
 def _sort(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
