@@ -30,12 +30,12 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 from tqdm import tqdm
 
+from lipsrl.actors.normalization import observation_chain
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import certify, steepest_pair
 from lipsrl.certificates._certify import _stack_share
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.layers import ACTIVATIONS, LAYERS
 from lipsrl.networks import LipschitzMLP
-from lipsrl.policies.normalization import observation_chain
 
 ALGORITHMS: tuple[type[BaseAlgorithm], ...] = (PPO, A2C, SAC, TD3, DDPG, DQN, TRPO, TQC, QRDQN)
 BOUND = 3.0

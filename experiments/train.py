@@ -31,6 +31,7 @@ from agents import AGENTS, Recipe, get_agent
 from envs import TASKS, Task, get_task
 from experiments._console import command_line, fail, parse, versions
 from experiments._progress import ProgressCallback
+from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
 from lipsrl.certificates import (
     FeasibilityFloor,
@@ -39,7 +40,6 @@ from lipsrl.certificates import (
     feasibility_warnings,
     policy_units,
 )
-from lipsrl.certificates._digits import rounded_up
 from lipsrl.disturbances import parse_disturbance
 from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
 from lipsrl.wrappers import VecObservationDisturbance

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lipsrl.actors import actor_network
     from lipsrl.certificates import Certificate, certify, suggest_bound
     from lipsrl.deployment import export, load_policy
     from lipsrl.distillation import distill
     from lipsrl.evaluation import Evaluation, evaluate
     from lipsrl.networks import LipschitzMLP
-    from lipsrl.policies import actor_network
 
 _EXPORTS = {
     "Certificate": "lipsrl.certificates",
     "Evaluation": "lipsrl.evaluation",
     "LipschitzMLP": "lipsrl.networks",
-    "actor_network": "lipsrl.policies",
+    "actor_network": "lipsrl.actors",
     "certify": "lipsrl.certificates",
     "distill": "lipsrl.distillation",
     "evaluate": "lipsrl.evaluation",
@@ -47,12 +47,14 @@ __all__ = [
 ]
 
 _SUBMODULES = (
+    "actors",
     "attacks",
     "certificates",
     "deployment",
     "distillation",
     "disturbances",
     "evaluation",
+    "feasibility",
     "layers",
     "metrics",
     "networks",

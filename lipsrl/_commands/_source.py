@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lipsrl.policies.loading import load_model
-from lipsrl.policies.normalization import load_vec_normalize
+from lipsrl.actors.loading import load_model
+from lipsrl.actors.normalization import load_vec_normalize
 from lipsrl.tracking import RunFolder
 
 

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from lipsrl._commands._source import open_source
-from lipsrl.certificates._digits import rounded_down, rounded_up
+from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.deployment import export, load_policy
 from lipsrl.deployment._export import check_onnx, check_suffix
 from lipsrl.deployment._observations import shape_of

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
-from lipsrl.policies import actor_parts
+from lipsrl.actors import actor_parts
 from lipsrl.policies._unwrapped import policy_of
 
 #: where DQN and QR-DQN keep the network that is actor and critic in one

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._base import Attack
 from lipsrl.disturbances import Compose, Disturbance
-from lipsrl.policies.normalization import NormalizeLike
 
 
 def holds_attack(disturbance: Disturbance | None) -> bool:

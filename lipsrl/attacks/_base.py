@@ -7,13 +7,13 @@ from abc import abstractmethod
 from typing import Any, Self
 
 from lipsrl._validation import lookup
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
+from lipsrl.actors.view import UNITS
 from lipsrl.attacks._batch import AttackBatch
 from lipsrl.attacks._norms import NORMS, FloatArray, Norm
 from lipsrl.attacks._target import Target
-from lipsrl.attacks._view import UNITS
 from lipsrl.disturbances import Disturbance, DisturbanceBatch
 from lipsrl.disturbances._parameters import nonnegative_number
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 
 class Attack(Disturbance):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lipsrl.actors.view import View
 from lipsrl.attacks._norms import FloatArray
-from lipsrl.attacks._view import View
 from lipsrl.disturbances import DisturbanceBatch
 from lipsrl.disturbances._draws import Draws, Rows
 

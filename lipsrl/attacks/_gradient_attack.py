@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lipsrl._validation import positive_finite, positive_int
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._base import Attack
 from lipsrl.attacks._norms import FloatArray
-from lipsrl.policies.normalization import NormalizeLike
 
 Objective = Callable[[Tensor], Tensor]
 

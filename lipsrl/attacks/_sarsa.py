@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lipsrl.actors.view import View
 from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._critic import ActionValue
-from lipsrl.attacks._view import View
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -10,8 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl.attacks._view import View
-from lipsrl.certificates._bounds import weights_sha256
+from lipsrl.actors.fingerprint import weights_sha256
+from lipsrl.actors.view import View
 from lipsrl.policies._unwrapped import policy_of
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
-from lipsrl.policies.normalization import NormalizeLike
 
 
 class MADAttack(GradientAttack):

@@ -13,13 +13,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from lipsrl._validation import positive_int
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._critic import ActionValue
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._sarsa import collect, fit
 from lipsrl.certificates._clean_episodes import environments
 from lipsrl.disturbances._parameters import nonnegative_number
-from lipsrl.policies.normalization import NormalizeLike
 
 EnvLike: TypeAlias = str | Callable[[], gym.Env[Any, Any]]
 

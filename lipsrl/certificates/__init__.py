@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from lipsrl.certificates._bounds import product_bound, weights_sha256
+from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.certificates._certify import certify
 from lipsrl.certificates._clean_episodes import visited_observations
 from lipsrl.certificates._folding import tightest_bound
-from lipsrl.certificates._policy_feasibility import feasibility_warnings, policy_units
 from lipsrl.certificates._search import jacobians, steepest_pair
 from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
-from lipsrl.certificates.feasibility import FeasibilityFloor, feasibility_floor
 from lipsrl.certificates.margins import MarginCertificate, margin_certificate
 from lipsrl.certificates.return_quantile import ReturnQuantileCertificate, return_quantile_certificate
 from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
 from lipsrl.certificates.suggestion import SuggestedBound, suggest_bound, suggestion_for
+from lipsrl.feasibility.floor import FeasibilityFloor, feasibility_floor
+from lipsrl.feasibility.policy import feasibility_warnings, policy_units
+from lipsrl.layers.product import product_bound
 
 __all__ = [
     "ActionDivergence",

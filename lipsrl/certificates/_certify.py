@@ -11,16 +11,16 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import Tensor
 
 from lipsrl._validation import positive_finite, unknown_name
-from lipsrl.certificates._bounds import weights_sha256
+from lipsrl.actors.fingerprint import weights_sha256
+from lipsrl.actors.normalization import NormalizeLike, observation_chain
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._lipsdp import lipsdp_bound
 from lipsrl.certificates._local import local_bounds
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._search import NORMS, steepest_pair
 from lipsrl.certificates._upper import LARGEST_PROBLEM, SENSOR_GAP, Bound, promising, upper_bounds
 from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
 from lipsrl.networks import scale_vector
 from lipsrl.policies._unwrapped import policy_of
-from lipsrl.policies.normalization import NormalizeLike, observation_chain
 
 #: A sensor with a larger normalisation gain than this share of the clip range is called out.
 SUSPICIOUS_GAIN = 100.0

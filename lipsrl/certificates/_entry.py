@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from lipsrl.certificates._pipeline import Pipeline
-from lipsrl.policies.normalization import NormalizeLike, ObservationChain, observation_chain
+from lipsrl.actors.normalization import NormalizeLike, ObservationChain, observation_chain
+from lipsrl.actors.pipeline import Pipeline
 
 
 def entry_chain(

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl._validation import unknown_name
-from lipsrl.certificates._bounds import product_bound
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._chain import chain_of
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._upper import ellipsoid_bound
 from lipsrl.layers import spectral_norm
 from lipsrl.layers._linalg import EPS64
 from lipsrl.layers._plain import plain_linear
+from lipsrl.layers.product import product_bound
 
 #: A sound upper bound of the l2 Lipschitz constant of any plain float64 network.
 BoundFunction: TypeAlias = Callable[[nn.Sequential], float]

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lipsrl.certificates._digits import rounded_down, rounded_up
+from lipsrl._digits import rounded_down, rounded_up
 
 if TYPE_CHECKING:
     from lipsrl.certificates.certificate import Certificate

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipsrl.certificates._bounds import product_bound
+from lipsrl.actors import Promise
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._chain import Chain, chain_of
 from lipsrl.certificates._lipsdp import EllipsoidBound, eclipse_fast_bound, lipsdp_bound
-from lipsrl.certificates._pipeline import Pipeline
-from lipsrl.policies import Promise
+from lipsrl.layers.product import product_bound
 
 #: Relative gap of the semidefinite programs for single sensors.
 SENSOR_GAP = 1e-2

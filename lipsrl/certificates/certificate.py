@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from rich.console import Group
 
-from lipsrl.certificates._digits import rounded_down, rounded_up
+from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.certificates._rendering import rendered
 from lipsrl.certificates._saved import Saved
 

@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from lipsrl._digits import rounded_down
 from lipsrl._validation import unknown_name
-from lipsrl.certificates._bounds import weights_sha256
-from lipsrl.certificates._digits import rounded_down
+from lipsrl.actors._rounding import rounding_error
+from lipsrl.actors.fingerprint import weights_sha256
+from lipsrl.actors.normalization import NormalizeLike
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._entry import entry_chain, entry_in_words
 from lipsrl.certificates._folding import NORMS, BoundFunction, output_bound, tightest_bound
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._saved import Saved, finite_or_none
 from lipsrl.layers._linalg import EPS64
-from lipsrl.policies._rounding import rounding_error
-from lipsrl.policies.normalization import NormalizeLike
 
 Array = NDArray[np.float64]
 

@@ -18,15 +18,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._validation import positive_finite, positive_int
-from lipsrl.certificates._bounds import weights_sha256
+from lipsrl.actors.fingerprint import weights_sha256
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._clean_episodes import SLOTS, EnvLike, environments, sampled_returns, step_limit
 from lipsrl.certificates._entry import entry_chain, entry_in_words
 from lipsrl.certificates._folding import BoundFunction, tightest_bound
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._saved import Saved
 from lipsrl.certificates.stochastic import GaussianPolicy
 from lipsrl.layers._linalg import EPS64
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 Array = NDArray[np.float64]
 

@@ -16,15 +16,15 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_finite
-from lipsrl.certificates._digits import rounded_up
+from lipsrl.actors.normalization import NormalizeLike, ObservationChain
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._entry import entry_chain
 from lipsrl.certificates._folding import BoundFunction, output_bound, tightest_bound
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates._saved import Saved
 from lipsrl.layers._linalg import EPS64
 from lipsrl.policies._unwrapped import policy_of
-from lipsrl.policies.normalization import NormalizeLike, ObservationChain
 
 
 @dataclass(frozen=True)

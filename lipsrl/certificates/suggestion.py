@@ -12,16 +12,16 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
+from lipsrl.actors.loading import load_model
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.certificates._certify import certify
 from lipsrl.certificates._clean_episodes import EnvLike, environments
-from lipsrl.certificates._digits import rounded_up
-from lipsrl.certificates._plant import Array
-from lipsrl.certificates._policy_feasibility import policy_units
-from lipsrl.certificates.feasibility import FeasibilityFloor, feasibility_floor
+from lipsrl.feasibility.floor import FeasibilityFloor, feasibility_floor
+from lipsrl.feasibility.plant import Array
+from lipsrl.feasibility.policy import policy_units
 from lipsrl.networks import scale_vector
-from lipsrl.policies.loading import load_model
-from lipsrl.policies.normalization import NormalizeLike
 
 #: Times the slope that a stock agent ends with: what benchmarks/pace.py trains at (docs/pace.md).
 ROOM = 2.0

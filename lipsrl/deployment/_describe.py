@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import Tensor, nn
 
-from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.actors import ActorParts
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.deployment._activations import ACTIVATIONS
 from lipsrl.layers import _activation_modules
 from lipsrl.layers._activation_modules import Householder
 from lipsrl.layers._plain import Parallel, Residual, Scale
-from lipsrl.policies import ActorParts
 
 Description: TypeAlias = dict[str, Any]
 Arrays: TypeAlias = dict[str, NDArray[Any]]

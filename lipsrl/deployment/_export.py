@@ -11,13 +11,13 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import lipsrl
+from lipsrl.actors.normalization import NormalizeLike, observation_chain
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import certify
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.deployment._describe import describe_action, describe_network, describe_observation
 from lipsrl.deployment._folding import fold
 from lipsrl.deployment._safetensors import Tensors
 from lipsrl.deployment._schema import write_policy_file
-from lipsrl.policies.normalization import NormalizeLike, observation_chain
 
 
 def _write_onnx(path: Path, description: dict[str, Any], tensors: Tensors) -> None:

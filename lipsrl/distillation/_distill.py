@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from lipsrl._validation import lookup, positive_finite, positive_int
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.distillation._exploration import keep_exploration
 from lipsrl.distillation._imitation import Imitation
 from lipsrl.distillation._rollouts import (
@@ -31,7 +32,6 @@ from lipsrl.evaluation._environments import EnvLike, environment_factory, make_e
 from lipsrl.evaluation._request import check_disturbances
 from lipsrl.evaluation._seeding import check_seed
 from lipsrl.layers import BUDGETS, LAYERS
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 
 class InterruptedWarning(UserWarning):

@@ -11,6 +11,7 @@ import pandas as pd
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl._validation import positive_finite, positive_int
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation._parallel import Order, Student, teach
 from lipsrl.distillation._student import check_teacher
@@ -19,7 +20,6 @@ from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.evaluation._environments import EnvLike
 from lipsrl.evaluation._request import read_strengths
 from lipsrl.evaluation._workers import one_thread
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 #: The agent's name of the teacher in the table.
 TEACHER = "teacher"

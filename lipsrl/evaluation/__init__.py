@@ -1,8 +1,8 @@
 """What noise costs a policy: paired episodes over models, disturbances and strengths, as one tidy table."""
 
+from lipsrl.actors.fingerprint import model_fingerprint
 from lipsrl.evaluation._evaluate import evaluate
 from lipsrl.evaluation._evaluation import Evaluation
-from lipsrl.evaluation._fingerprint import model_fingerprint
 from lipsrl.evaluation._floor import random_return
 from lipsrl.evaluation._rollout import NonFiniteError
 from lipsrl.evaluation._schema import COLUMNS, SCHEMA_VERSION

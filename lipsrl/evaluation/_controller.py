@@ -18,13 +18,13 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from lipsrl._validation import positive_int
+from lipsrl.actors.normalization import check_dimension
+from lipsrl.actors.observations import attached_frames, stack_axis
 from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._memory import Memory, one_row, remembers
 from lipsrl.evaluation._observations import Observations, count, numbers_in, padded, take
-from lipsrl.evaluation._spaces import attached_frames, stack_axis
 from lipsrl.policies._unwrapped import policy_of
-from lipsrl.policies.normalization import check_dimension
 
 # Matrix products round differently for different numbers of rows, but (measured) not for different positions
 # among the same number. Policies are therefore called with exactly this many rows, idle ones included, and an

@@ -18,10 +18,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from lipsrl._validation import check_distinct, lookup, positive_int
+from lipsrl.actors.fingerprint import environment_identity, model_fingerprint
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import EnvironmentSource, EnvLike
 from lipsrl.evaluation._evaluation import Evaluation
-from lipsrl.evaluation._fingerprint import environment_identity, model_fingerprint
 from lipsrl.evaluation._normalization import by_model
 from lipsrl.evaluation._request import (
     Contestant,
@@ -39,7 +40,6 @@ from lipsrl.evaluation._seeding import check_seed
 from lipsrl.evaluation._sweep import Job, Outcome, Shard, Sweep
 from lipsrl.evaluation._workers import one_thread, run_here, run_in_workers
 from lipsrl.policies._unwrapped import policy_of
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 _ON_NONFINITE = {"raise": "raise", "record": "record"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lipsrl._files import write_text
-from lipsrl.evaluation._fingerprint import digest
+from lipsrl.actors.fingerprint import digest
 from lipsrl.evaluation._rollout import Task
 
 Row = dict[str, Any]

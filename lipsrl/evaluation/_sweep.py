@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lipsrl.actors.fingerprint import digest
 from lipsrl.attacks._aim import holds_attack
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import ROWS, Controller
 from lipsrl.evaluation._environments import Env
-from lipsrl.evaluation._fingerprint import digest
 from lipsrl.evaluation._measure import measure
 from lipsrl.evaluation._request import Contestant
 from lipsrl.evaluation._resume import Row, Store

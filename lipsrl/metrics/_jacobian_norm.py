@@ -40,7 +40,7 @@ def jacobians(
         network: observations ``(n, dim)`` → actions ``(n, channels)``, such as ``lipsrl.actor_network(model)``. Copied.
         states: raw observations, ``(n, dim)`` or ``(n,)``.
         normalization: ``(mean, gain, clip)`` of the map ``o ↦ clip((o − mean)·gain, ±clip)`` in front of the network,
-            as ``lipsrl.policies.normalization.observation_gains(vec_normalize, dim)`` gives them. None: no map.
+            as ``lipsrl.actors.normalization.observation_gains(vec_normalize, dim)`` gives them. None: no map.
         limits: ``(low, high)`` to which the action is clipped: a channel beyond its limit has slope 0. None: the
             Jacobian of the action before the clip.
 

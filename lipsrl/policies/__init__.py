@@ -7,8 +7,10 @@ Importing this package registers ``"LipschitzMlpPolicy"``, ``"LipschitzCnnPolicy
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from lipsrl.policies import dqn, ppo, sac, td3
-from lipsrl.policies._actor_network import ActorParts, Promise, actor_network, actor_parts
 from lipsrl.policies._aliases import ALIAS, ALIASES, register_aliases
 from lipsrl.policies._unsupported import UnsupportedPolicy
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
@@ -20,17 +22,23 @@ register_aliases()
 __all__ = [
     "ALIAS",
     "ALIASES",
-    "ActorParts",
     "LipschitzCombinedExtractor",
     "LipschitzNatureCNN",
     "LipschitzSchedule",
-    "Promise",
     "UnsupportedPolicy",
-    "actor_network",
-    "actor_parts",
     "dqn",
     "ppo",
     "register_aliases",
     "sac",
     "td3",
 ]
+
+#: Names that stand in lipsrl.actors now.
+_MOVED = ("ActorParts", "Promise", "actor_network", "actor_parts")
+
+
+def __getattr__(name: str) -> Any:
+    """What this package had before ``lipsrl.actors`` was made."""
+    if name in _MOVED:
+        return getattr(importlib.import_module("lipsrl.actors"), name)
+    raise AttributeError(f"module 'lipsrl.policies' has no attribute {name!r}")

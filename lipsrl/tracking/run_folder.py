@@ -11,8 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._files import atomic_path, write_text
-from lipsrl.policies.loading import load_model
-from lipsrl.policies.normalization import load_vec_normalize
+from lipsrl.actors.loading import load_model
+from lipsrl.actors.normalization import load_vec_normalize
 
 SCHEMA_VERSION = 1
 

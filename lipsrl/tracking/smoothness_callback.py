@@ -10,11 +10,11 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 
+from lipsrl.actors import ActorParts, actor_parts
+from lipsrl.actors.normalization import normalization_of
 from lipsrl.certificates import FeasibilityFloor, jacobians, policy_units, product_bound
 from lipsrl.metrics import action_fluctuation
-from lipsrl.policies import ActorParts, actor_parts
 from lipsrl.policies._unwrapped import policy_of
-from lipsrl.policies.normalization import normalization_of
 
 
 class SmoothnessCallback(BaseCallback):

@@ -13,9 +13,9 @@ from scipy import stats
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from lipsrl.actors.normalization import observation_gains
 from lipsrl.attacks import CriticAttack, MADAttack, RandomAttack, RobustSarsaAttack
 from lipsrl.attacks._norms import NORMS
-from lipsrl.policies.normalization import observation_gains
 
 #: name -> what makes the attack, quickly
 ATTACKS = {

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.certificates import Certificate, Factor, LocalBounds, NetworkBound
-from lipsrl.certificates._digits import rounded_down, rounded_up
 from lipsrl.certificates._rendering import labelled
 
 CERTIFICATE = Certificate(

@@ -15,10 +15,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 import lipsrl
+from lipsrl.actors.normalization import normalization_of
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import product_bound
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates.margins import MarginCertificate, margin_certificate
-from lipsrl.policies.normalization import normalization_of
 
 SPACES = {
     "discrete": spaces.Discrete(4),

@@ -12,11 +12,11 @@ from stable_baselines3.common.envs import FakeImageEnv, IdentityEnv, SimpleMulti
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from lipsrl import certify
-from lipsrl.certificates._front import Front
-from lipsrl.certificates._pipeline import Pipeline
+from lipsrl.actors._front import Front
+from lipsrl.actors.normalization import observation_chain
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.layers._plain import Parallel, Scale
 from lipsrl.policies._front import flatten
-from lipsrl.policies.normalization import observation_chain
 
 FEW = {"n_starts": 256}
 POLICIES = (("Mlp", {}), ("LipschitzMlp", {"lipschitz_bound": 3.0}))

@@ -10,10 +10,10 @@ from stable_baselines3 import PPO
 from torch import nn
 
 import lipsrl
+from lipsrl.actors._rounding import rounding_error
 from lipsrl.certificates import product_bound
 from lipsrl.layers._plain import Residual, plain_linear
 from lipsrl.layers.activations import make_activation
-from lipsrl.policies._rounding import rounding_error
 from tests.families import FAMILIES, norm_of, steepest
 
 JOINT = ["maxmin", "group_sort", "full_sort", "householder"]

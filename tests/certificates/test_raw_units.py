@@ -15,9 +15,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 import lipsrl
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import Certificate
 from lipsrl.certificates._chain import chain_of
-from lipsrl.certificates._pipeline import Pipeline
 
 
 class Plant(gym.Env):

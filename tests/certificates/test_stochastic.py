@@ -17,8 +17,9 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from torch.distributions import Independent, Normal, kl_divergence
 
+from lipsrl.actors.normalization import normalization_of
+from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import product_bound, steepest_pair
-from lipsrl.certificates._pipeline import Pipeline
 from lipsrl.certificates.return_quantile import (
     ReturnQuantileCertificate,
     attacked_probability,
@@ -27,7 +28,6 @@ from lipsrl.certificates.return_quantile import (
     return_quantile_certificate,
 )
 from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
-from lipsrl.policies.normalization import normalization_of
 
 WEIGHT = torch.tensor([[0.8, -0.3, 0.0], [0.1, 0.5, 0.2]])
 SIGMA = torch.tensor([1.2, 0.3])

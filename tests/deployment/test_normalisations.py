@@ -9,8 +9,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 import lipsrl
+from lipsrl.actors.normalization import load_vec_normalize
 from lipsrl.deployment._onnx import write_onnx
-from lipsrl.policies.normalization import load_vec_normalize
 from tests.deployment.test_observations import row_of, samples
 
 TORQUE = spaces.Box(-2.0, 2.0, (2,), np.float32)

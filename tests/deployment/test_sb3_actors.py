@@ -11,10 +11,10 @@ from stable_baselines3.common.monitor import Monitor
 from torch import nn
 
 import lipsrl
+from lipsrl.actors import actor_parts
 from lipsrl.deployment import NumpyPolicy
 from lipsrl.deployment._describe import describe_action, describe_network, describe_observation
 from lipsrl.deployment._onnx import write_onnx
-from lipsrl.policies import actor_parts
 from tests.deployment.test_observations import row_of, samples
 
 IMAGE = spaces.Box(0, 255, (36, 40, 3), np.uint8)

@@ -16,9 +16,9 @@ from lipsrl import cli
 from lipsrl._commands import distill as distill_command
 from lipsrl._commands import frontier as frontier_command
 from lipsrl._commands.frontier import FrontierCommand, frontier_figure
+from lipsrl.actors.normalization import load_vec_normalize
 from lipsrl.distillation import _frontier
 from lipsrl.evaluation import Evaluation, NonFiniteError
-from lipsrl.policies.normalization import load_vec_normalize
 from lipsrl.tracking import RunFolder
 
 BUDGET = ["--net-arch", "8", "--rounds", "1", "--steps", "40", "--episodes", "4"]

@@ -15,10 +15,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
+from lipsrl.actors import actor_network
 from lipsrl.attacks import MADAttack
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import evaluate, random_return, rollout_trace
-from lipsrl.policies import actor_network
 
 
 def small():

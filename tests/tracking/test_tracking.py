@@ -15,8 +15,8 @@ from stable_baselines3.common.logger import CSVOutputFormat, Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
 import lipsrl
+from lipsrl.actors.loading import ALGORITHMS, algorithm_of, load_model
 from lipsrl.certificates import feasibility_floor
-from lipsrl.policies.loading import ALGORITHMS, algorithm_of, load_model
 from lipsrl.tracking import RunFolder, SmoothnessCallback, WandbWriter
 
 

@@ -15,11 +15,11 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_ima
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from lipsrl.certificates._front import Front
-from lipsrl.policies import ActorParts, actor_parts
+from lipsrl.actors import ActorParts, actor_parts
+from lipsrl.actors._front import Front
+from lipsrl.actors._rounding import rounding_error
+from lipsrl.actors.normalization import ObservationChain, entry_gains
 from lipsrl.policies._front import entries
-from lipsrl.policies._rounding import rounding_error
-from lipsrl.policies.normalization import ObservationChain, entry_gains
 
 
 @dataclass(frozen=True)

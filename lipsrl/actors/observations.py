@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack
 
-from lipsrl.policies.normalization import frames_of
+from lipsrl.actors.normalization import frames_of
 
 # the deepest stack that an error message looks for
 _DEEPEST = 64

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl.policies.normalization import check_dimension, observation_gains
+from lipsrl.actors.normalization import check_dimension, observation_gains
 
 FloatArray = NDArray[np.floating[Any]]
 

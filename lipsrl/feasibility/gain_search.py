@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.linalg import solve_discrete_are
 
-from lipsrl.certificates._plant import Array
+from lipsrl.feasibility.plant import Array
 
 #: Weights of the barrier, from "well inside the stable set" to "at its edge".
 BARRIER_WEIGHTS = 10.0 ** -np.arange(0, 7, 0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lipsrl.certificates._plant import Array
+from lipsrl.feasibility.plant import Array
 
 Complex = NDArray[np.complex128]
 

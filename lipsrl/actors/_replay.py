@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from lipsrl.actors._rounding import rounding_error
 from lipsrl.policies._front import flatten
-from lipsrl.policies._rounding import rounding_error
 
 
 @torch.no_grad()

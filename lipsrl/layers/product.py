@@ -85,16 +85,3 @@ def _convolution_sum(conv: nn.Conv2d, norm: str) -> float:
     if conv.groups > 1 and norm == "l1":
         sums = sums * conv.groups  # loose: channels of different groups are summed together
     return float(sums.max()) * (1.0 + 8 * EPS64 * weight[0].numel())
-
-
-@torch.no_grad()
-def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of a network's weights, in order."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

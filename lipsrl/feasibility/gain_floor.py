@@ -8,7 +8,7 @@ from itertools import count
 import numpy as np
 from scipy.optimize import nnls
 
-from lipsrl.certificates._plant import Array
+from lipsrl.feasibility.plant import Array
 
 
 def gain_floor(a: Array, b: Array, c: Array, tolerance: float = 0.0) -> tuple[float, str]:

@@ -15,12 +15,12 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 from torch.nn.utils import parametrize
 
+from lipsrl.actors._families import Actor, family_of
+from lipsrl.actors._replay import differs_from_predict
 from lipsrl.layers._activation_modules import Householder
 from lipsrl.layers._plain import Parallel, Residual, Scale, plain_linear
 from lipsrl.networks import LipschitzMLP
-from lipsrl.policies._families import Actor, family_of
 from lipsrl.policies._front import Part, entries, front_modules, measured_share, observation_units, parts
-from lipsrl.policies._replay import differs_from_predict
 from lipsrl.policies._spaces import action_half_range
 from lipsrl.policies._unwrapped import policy_of
 

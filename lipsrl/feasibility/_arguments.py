@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike
 
-from lipsrl.certificates._plant import Array, Plant
+from lipsrl.feasibility.plant import Array, Plant
 
 
 def check_spaces(env: Any) -> None:

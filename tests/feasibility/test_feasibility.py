@@ -17,12 +17,12 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 import lipsrl
-from lipsrl.certificates._gain_floor import gain_floor
-from lipsrl.certificates._gain_search import lqr_gain, smallest_gain, spectral_radius
-from lipsrl.certificates._linearise import linearise
-from lipsrl.certificates._plant import MujocoPlant, borrowed
-from lipsrl.certificates._policy_feasibility import feasibility_warnings, policy_units
-from lipsrl.certificates.feasibility import feasibility_floor
+from lipsrl.feasibility.floor import feasibility_floor
+from lipsrl.feasibility.gain_floor import gain_floor
+from lipsrl.feasibility.gain_search import lqr_gain, smallest_gain, spectral_radius
+from lipsrl.feasibility.linearise import linearise
+from lipsrl.feasibility.plant import MujocoPlant, borrowed
+from lipsrl.feasibility.policy import feasibility_warnings, policy_units
 
 needs_mujoco = pytest.mark.skipif(
     importlib.util.find_spec("mujoco") is None or importlib.util.find_spec("imageio") is None,

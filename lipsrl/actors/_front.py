@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lipsrl.certificates._bounds import product_bound
 from lipsrl.layers._plain import Parallel, Residual, Scale
+from lipsrl.layers.product import product_bound
 
 _RESHAPING = (nn.Flatten, nn.Unflatten, nn.Identity)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -16,10 +17,9 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from lipsrl.certificates._bounds import weights_sha256
-from lipsrl.evaluation._spaces import attached_frames
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
+from lipsrl.actors.observations import attached_frames
 from lipsrl.policies._unwrapped import policy_of
-from lipsrl.policies.normalization import NormalizeLike, normalization_of
 
 #: settings of a policy that no action depends on
 _FOR_TRAINING = ("lr_schedule", "optimizer_class", "optimizer_kwargs")
@@ -68,6 +68,17 @@ def model_fingerprint(
         return None
     parts["normalization"] = _normalization(normalization_of(model, vec_normalize))
     return digest(parts)
+
+
+@torch.no_grad()
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of a network's weights, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def environment_identity(env: gym.Env[Any, Any]) -> dict[str, Any] | None:

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lipsrl._validation import positive_finite
-from lipsrl.certificates._feasibility_arguments import (
+from lipsrl.feasibility._arguments import (
     check_action,
     check_spaces,
     check_state,
     observation_gains,
     spread,
 )
-from lipsrl.certificates._gain_floor import gain_floor
-from lipsrl.certificates._gain_search import lqr_gain, smallest_gain, spectral_radius
-from lipsrl.certificates._linearise import Linearisation, linearise
-from lipsrl.certificates._modes import Complex, hautus, movable_part
-from lipsrl.certificates._plant import Array, GetState, SetState, borrowed, plant_of
+from lipsrl.feasibility.gain_floor import gain_floor
+from lipsrl.feasibility.gain_search import lqr_gain, smallest_gain, spectral_radius
+from lipsrl.feasibility.linearise import Linearisation, linearise
+from lipsrl.feasibility.modes import Complex, hautus, movable_part
+from lipsrl.feasibility.plant import Array, GetState, SetState, borrowed, plant_of
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from lipsrl.certificates._digits import rounded_up
-from lipsrl.certificates._plant import Array
-from lipsrl.certificates.certificate import Certificate
-from lipsrl.certificates.feasibility import FeasibilityFloor
-from lipsrl.policies import ActorParts, actor_parts
+from lipsrl._digits import rounded_up
+from lipsrl.actors import ActorParts, actor_parts
+from lipsrl.actors.normalization import NormalizeLike, normalization_of, observation_gains
+from lipsrl.feasibility.floor import FeasibilityFloor
+from lipsrl.feasibility.plant import Array
 from lipsrl.policies._unwrapped import policy_of
-from lipsrl.policies.normalization import NormalizeLike, normalization_of, observation_gains
+
+
+class Certified(Protocol):
+    """What is asked of a :class:`lipsrl.Certificate`."""
+
+    @property
+    def norm(self) -> str: ...
+    @property
+    def sensor_scale(self) -> Any: ...
+    @property
+    def promise(self) -> float | None: ...
+    @property
+    def upper_bound(self) -> float: ...
 
 
 def policy_units(
@@ -44,7 +58,7 @@ def policy_units(
 
 
 def feasibility_warnings(
-    floor: FeasibilityFloor, certificate: Certificate, observation_gain: ArrayLike
+    floor: FeasibilityFloor, certificate: Certified, observation_gain: ArrayLike
 ) -> tuple[str, ...]:
     """What keeps the policy of ``certificate`` from holding the equilibrium of ``floor``, in words; empty if nothing.
 

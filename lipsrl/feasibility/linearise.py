@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipsrl.certificates._plant import Array, MujocoPlant, Plant
+from lipsrl.feasibility.plant import Array, MujocoPlant, Plant
 
 #: Steps of the finite differences, relative to the largest; the level that agrees best with the next is taken. Not
 #: powers of two, which float32 would round alike.

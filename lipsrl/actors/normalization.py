@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from lipsrl._validation import positive_int
-from lipsrl.policies.loading import is_address
+from lipsrl.actors.loading import is_address
 
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
 

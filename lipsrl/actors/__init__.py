@@ -1,0 +1,7 @@
+"""Any SB3 agent, read once as the map from raw sensors to the environment's action, and opened from a file."""
+
+from __future__ import annotations
+
+from lipsrl.actors.network import ActorParts, Promise, actor_network, actor_parts
+
+__all__ = ["ActorParts", "Promise", "actor_network", "actor_parts"]
