@@ -33,7 +33,7 @@ from tqdm import tqdm
 from lipsrl.actors.normalization import observation_chain
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import certify, steepest_pair
-from lipsrl.certificates._certify import _stack_share
+from lipsrl.certificates.deterministic._certify import _stack_share
 from lipsrl.layers import ACTIVATIONS, LAYERS
 from lipsrl.networks import LipschitzMLP
 

@@ -34,7 +34,7 @@ from lipsrl.certificates import (
     tightest_bound,
     visited_observations,
 )
-from lipsrl.certificates._rendering import labelled
+from lipsrl.certificates.deterministic._rendering import labelled
 
 #: Clean episodes, if --episodes does not say: every return is one sample, but an episode has many states.
 RETURN_EPISODES, MARGIN_EPISODES = 200, 10

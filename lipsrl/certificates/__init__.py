@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from lipsrl.actors.fingerprint import weights_sha256
-from lipsrl.certificates._certify import certify
 from lipsrl.certificates._clean_episodes import visited_observations
-from lipsrl.certificates._folding import tightest_bound
-from lipsrl.certificates._search import jacobians, steepest_pair
-from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
-from lipsrl.certificates.margins import MarginCertificate, margin_certificate
-from lipsrl.certificates.return_quantile import ReturnQuantileCertificate, return_quantile_certificate
+from lipsrl.certificates.bounds._folding import tightest_bound
+from lipsrl.certificates.bounds._search import jacobians, steepest_pair
+from lipsrl.certificates.deterministic._certify import certify
+from lipsrl.certificates.deterministic.certificate import Certificate, Factor, LocalBounds, NetworkBound
+from lipsrl.certificates.deterministic.margins import MarginCertificate, margin_certificate
 from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
+from lipsrl.certificates.stochastic.return_quantile import (
+    ReturnQuantileCertificate,
+    return_quantile_certificate,
+)
 from lipsrl.certificates.suggestion import SuggestedBound, suggest_bound, suggestion_for
 from lipsrl.feasibility.floor import FeasibilityFloor, feasibility_floor
 from lipsrl.feasibility.policy import feasibility_warnings, policy_units

@@ -16,8 +16,8 @@ from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
 from lipsrl.actors.loading import load_model
 from lipsrl.actors.normalization import NormalizeLike
-from lipsrl.certificates._certify import certify
 from lipsrl.certificates._clean_episodes import EnvLike, environments
+from lipsrl.certificates.deterministic._certify import certify
 from lipsrl.feasibility.floor import FeasibilityFloor, feasibility_floor
 from lipsrl.feasibility.plant import Array
 from lipsrl.feasibility.policy import policy_units

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.certificates import Certificate, Factor, LocalBounds, NetworkBound
-from lipsrl.certificates._rendering import labelled
+from lipsrl.certificates.deterministic._rendering import labelled
 
 CERTIFICATE = Certificate(
     upper_bound=2.00000049,

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from lipsrl.certificates import product_bound, steepest_pair
-from lipsrl.certificates._chain import Chain, chain_of, slope_range
-from lipsrl.certificates._lipsdp import eclipse_fast_bound, lipsdp_bound
+from lipsrl.certificates.bounds._chain import Chain, chain_of, slope_range
+from lipsrl.certificates.bounds._lipsdp import eclipse_fast_bound, lipsdp_bound
 from lipsrl.layers import ACTIVATIONS
 from lipsrl.layers.activations import make_activation
 

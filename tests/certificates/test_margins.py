@@ -18,7 +18,7 @@ import lipsrl
 from lipsrl.actors.normalization import normalization_of
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import product_bound
-from lipsrl.certificates.margins import MarginCertificate, margin_certificate
+from lipsrl.certificates.deterministic.margins import MarginCertificate, margin_certificate
 
 SPACES = {
     "discrete": spaces.Discrete(4),

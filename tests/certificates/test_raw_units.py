@@ -17,7 +17,7 @@ from torch import nn
 import lipsrl
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import Certificate
-from lipsrl.certificates._chain import chain_of
+from lipsrl.certificates.bounds._chain import chain_of
 
 
 class Plant(gym.Env):

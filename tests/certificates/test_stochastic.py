@@ -20,14 +20,14 @@ from torch.distributions import Independent, Normal, kl_divergence
 from lipsrl.actors.normalization import normalization_of
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import product_bound, steepest_pair
-from lipsrl.certificates.return_quantile import (
+from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
+from lipsrl.certificates.stochastic.return_quantile import (
     ReturnQuantileCertificate,
     attacked_probability,
     clopper_pearson_lower,
     dkw_margin,
     return_quantile_certificate,
 )
-from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
 
 WEIGHT = torch.tensor([[0.8, -0.3, 0.0], [0.1, 0.5, 0.2]])
 SIGMA = torch.tensor([1.2, 0.3])

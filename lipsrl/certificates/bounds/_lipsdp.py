@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lipsrl.certificates._chain import Chain
+from lipsrl.certificates.bounds._chain import Chain
 from lipsrl.layers._linalg import EPS64
 
 #: Relative distance from the optimum of the semidefinite program (of the squared constant) at which the search ends …

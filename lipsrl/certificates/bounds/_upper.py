@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lipsrl.actors import Promise
 from lipsrl.actors.pipeline import Pipeline
-from lipsrl.certificates._chain import Chain, chain_of
-from lipsrl.certificates._lipsdp import EllipsoidBound, eclipse_fast_bound, lipsdp_bound
+from lipsrl.certificates.bounds._chain import Chain, chain_of
+from lipsrl.certificates.bounds._lipsdp import EllipsoidBound, eclipse_fast_bound, lipsdp_bound
 from lipsrl.layers.product import product_bound
 
 #: Relative gap of the semidefinite programs for single sensors.

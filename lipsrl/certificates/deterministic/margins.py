@@ -21,8 +21,8 @@ from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._entry import entry_chain, entry_in_words
-from lipsrl.certificates._folding import NORMS, BoundFunction, output_bound, tightest_bound
 from lipsrl.certificates._saved import Saved, finite_or_none
+from lipsrl.certificates.bounds._folding import NORMS, BoundFunction, output_bound, tightest_bound
 from lipsrl.layers._linalg import EPS64
 
 Array = NDArray[np.float64]

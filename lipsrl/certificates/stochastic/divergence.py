@@ -21,8 +21,8 @@ from lipsrl._validation import positive_finite
 from lipsrl.actors.normalization import NormalizeLike, ObservationChain
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._entry import entry_chain
-from lipsrl.certificates._folding import BoundFunction, output_bound, tightest_bound
 from lipsrl.certificates._saved import Saved
+from lipsrl.certificates.bounds._folding import BoundFunction, output_bound, tightest_bound
 from lipsrl.layers._linalg import EPS64
 from lipsrl.policies._unwrapped import policy_of
 

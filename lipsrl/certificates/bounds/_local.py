@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.actors.pipeline import Pipeline
-from lipsrl.certificates._chain import Chain, chain_of, slope_range
-from lipsrl.certificates._lipsdp import lipsdp_bound
+from lipsrl.certificates.bounds._chain import Chain, chain_of, slope_range
+from lipsrl.certificates.bounds._lipsdp import lipsdp_bound
 from lipsrl.layers import spectral_norm
 from lipsrl.layers._linalg import EPS64
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 from rich.console import Group
 
 from lipsrl._digits import rounded_down, rounded_up
-from lipsrl.certificates._rendering import rendered
 from lipsrl.certificates._saved import Saved
+from lipsrl.certificates.deterministic._rendering import rendered
 
 #: With more sensors than this (images, stacked frames) only the steepest few are printed.
 MOST_SENSORS_SHOWN, STEEPEST_SHOWN = 40, 10

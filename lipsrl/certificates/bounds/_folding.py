@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lipsrl._validation import unknown_name
 from lipsrl.actors.pipeline import Pipeline
-from lipsrl.certificates._chain import chain_of
-from lipsrl.certificates._upper import ellipsoid_bound
+from lipsrl.certificates.bounds._chain import chain_of
+from lipsrl.certificates.bounds._upper import ellipsoid_bound
 from lipsrl.layers import spectral_norm
 from lipsrl.layers._linalg import EPS64
 from lipsrl.layers._plain import plain_linear

@@ -23,9 +23,9 @@ from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._clean_episodes import SLOTS, EnvLike, environments, sampled_returns, step_limit
 from lipsrl.certificates._entry import entry_chain, entry_in_words
-from lipsrl.certificates._folding import BoundFunction, tightest_bound
 from lipsrl.certificates._saved import Saved
-from lipsrl.certificates.stochastic import GaussianPolicy
+from lipsrl.certificates.bounds._folding import BoundFunction, tightest_bound
+from lipsrl.certificates.stochastic.divergence import GaussianPolicy
 from lipsrl.layers._linalg import EPS64
 
 Array = NDArray[np.float64]

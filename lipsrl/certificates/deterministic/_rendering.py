@@ -14,7 +14,7 @@ from rich.text import Text
 from lipsrl._digits import rounded_down, rounded_up
 
 if TYPE_CHECKING:
-    from lipsrl.certificates.certificate import Certificate
+    from lipsrl.certificates.deterministic.certificate import Certificate
 
 #: Columns of the longest bar.
 BAR = 24

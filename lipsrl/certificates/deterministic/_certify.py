@@ -14,11 +14,11 @@ from lipsrl._validation import positive_finite, unknown_name
 from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike, observation_chain
 from lipsrl.actors.pipeline import Pipeline
-from lipsrl.certificates._lipsdp import lipsdp_bound
-from lipsrl.certificates._local import local_bounds
-from lipsrl.certificates._search import NORMS, steepest_pair
-from lipsrl.certificates._upper import LARGEST_PROBLEM, SENSOR_GAP, Bound, promising, upper_bounds
-from lipsrl.certificates.certificate import Certificate, Factor, LocalBounds, NetworkBound
+from lipsrl.certificates.bounds._lipsdp import lipsdp_bound
+from lipsrl.certificates.bounds._local import local_bounds
+from lipsrl.certificates.bounds._search import NORMS, steepest_pair
+from lipsrl.certificates.bounds._upper import LARGEST_PROBLEM, SENSOR_GAP, Bound, promising, upper_bounds
+from lipsrl.certificates.deterministic.certificate import Certificate, Factor, LocalBounds, NetworkBound
 from lipsrl.networks import scale_vector
 from lipsrl.policies._unwrapped import policy_of
 

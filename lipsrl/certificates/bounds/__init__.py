@@ -1,0 +1,1 @@
+"""Lipschitz bounds of plain networks: proven from above, searched from below."""
