@@ -23,7 +23,8 @@ from torch import nn
 from benchmarks._timing import as_time, machine
 from lipsrl.certificates import certify, product_bound
 from lipsrl.certificates.bounds._chain import chain_of
-from lipsrl.certificates.bounds._lipsdp import EllipsoidBound, eclipse_fast_bound, lipsdp_bound
+from lipsrl.certificates.bounds._lipsdp import eclipse_fast_bound, lipsdp_bound
+from lipsrl.certificates.bounds._verification import EllipsoidBound
 from lipsrl.tracking import RunFolder
 
 SIZES = ((17, 64, 64, 6), (17, 256, 256, 6), (17, 256, 256, 256, 6))

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from lipsrl.actors.normalization import observation_chain
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import certify, steepest_pair
-from lipsrl.certificates.deterministic._certify import _stack_share
+from lipsrl.certificates.deterministic._pairs import stack_share
 from lipsrl.layers import ACTIVATIONS, LAYERS
 from lipsrl.networks import LipschitzMLP
 
@@ -192,7 +192,7 @@ def main() -> None:
                 pipeline.act, torch.as_tensor(pipeline.mean + 2 * spread * draws), torch.as_tensor(spread),
                 keep=args.keep, rounds=8, steps=args.steps, seed=turn, norm=norm, rounding=pipeline.raw_rounding,
             )  # fmt: skip
-            found = pair.ratio * _stack_share(pipeline, (pair.x - pair.x_prime).numpy(), norm)
+            found = pair.ratio * stack_share(pipeline, (pair.x - pair.x_prime).numpy(), norm)
             new = args.keep * args.steps
             looked, models = looked + new, models + 1
             progress.update(new)

@@ -12,7 +12,8 @@ from torch import Tensor
 from lipsrl.actors import Promise
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates.bounds._chain import Chain, chain_of
-from lipsrl.certificates.bounds._lipsdp import EllipsoidBound, eclipse_fast_bound, lipsdp_bound
+from lipsrl.certificates.bounds._lipsdp import eclipse_fast_bound, lipsdp_bound
+from lipsrl.certificates.bounds._verification import EllipsoidBound
 from lipsrl.layers.product import product_bound
 
 #: Relative gap of the semidefinite programs for single sensors.
@@ -79,13 +80,16 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
             f"method='lipsdp' is for at most {LARGEST_PROBLEM} inputs and units, this network has {chain.size}. Use "
             "'auto' or 'eclipse-fast'."
         )
+    # one reading of the live network for both
+    built = None
+    if constrained is not None and method in ("auto", "construction"):
+        built = constrained.lipschitz_bound() * _scale_rounding(constrained, half)
     results: list[Bound] = []
     for gain in (own_gain, raw_gain):
         bounds: list[Bound] = []
-        if constrained is not None and method in ("auto", "construction"):
+        if built is not None:
             largest = float((gain / own_gain).max()) * (1 + 1e-15)
-            value = constrained.lipschitz_bound() * _scale_rounding(constrained, half) * largest
-            bounds.append(Bound(value, "construction"))
+            bounds.append(Bound(built * largest, "construction"))
         if method in ("auto", "product"):
             bounds.append(
                 Bound(product_bound(front.tail, output, front.gain(gain, norm), norm=norm), "product")

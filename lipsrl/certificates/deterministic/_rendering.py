@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,15 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lipsrl._digits import rounded_down, rounded_up
-
-if TYPE_CHECKING:
-    from lipsrl.certificates.deterministic.certificate import Certificate
+from lipsrl.certificates.deterministic._statement import Statement
 
 #: Columns of the longest bar.
 BAR = 24
 
 
-def rendered(certificate: Certificate) -> Group:
+def rendered(certificate: Statement) -> Group:
     """Headline, warnings, the pipeline gain by gain, sensors, balls, assumptions."""
     heading = Text.assemble(
         (f"Lipschitz certificate of a {certificate.algorithm} policy", "bold"),
@@ -36,7 +33,7 @@ def rendered(certificate: Certificate) -> Group:
     return Group(*parts)
 
 
-def _headline(certificate: Certificate) -> Table:
+def _headline(certificate: Statement) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right", style="bold")
@@ -67,7 +64,7 @@ def _headline(certificate: Certificate) -> Table:
     return table
 
 
-def _warnings(certificate: Certificate) -> Panel:
+def _warnings(certificate: Statement) -> Panel:
     return Panel(_bullets(certificate.warnings), title="Warnings", border_style="yellow", box=box.ROUNDED)
 
 
@@ -80,7 +77,7 @@ def _titled(title: str, table: RenderableType) -> Group:
     return Group("", Text(title, style="bold"), table)
 
 
-def _factors(certificate: Certificate) -> Group:
+def _factors(certificate: Statement) -> Group:
     table = _table()
     table.add_column("Stage", no_wrap=True)
     table.add_column("Gain", no_wrap=True, justify="right")
@@ -91,7 +88,7 @@ def _factors(certificate: Certificate) -> Group:
     return _titled(title, table)
 
 
-def _sensors(certificate: Certificate) -> Group:
+def _sensors(certificate: Statement) -> Group:
     shown = certificate.sensors_shown()
     count = len(certificate.per_sensor)
     table = _table()
@@ -110,7 +107,7 @@ def _sensors(certificate: Certificate) -> Group:
     return _titled(f"One sensor alone: ‖Δaction‖ per unit of it{which}", table)
 
 
-def _local(certificate: Certificate) -> Group:
+def _local(certificate: Statement) -> Group:
     local = certificate.local
     assert local is not None
     ordered = sorted(local.upper_bounds)
@@ -129,7 +126,7 @@ def _local(certificate: Certificate) -> Group:
     return _titled(title, table)
 
 
-def _assumptions(certificate: Certificate) -> Group:
+def _assumptions(certificate: Statement) -> Group:
     versions = ", ".join(f"{name} {version}" for name, version in certificate.versions.items())
     return Group(
         _titled("Assumes", _bullets(certificate.assumptions)),
