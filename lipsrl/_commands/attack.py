@@ -64,6 +64,8 @@ class AttackCommand:
     """Episodes per model, attack and epsilon; the same ones for all."""
     seed: int = 0
     """Of the episodes and the attacks."""
+    max_episode_steps: int | None = None
+    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
     workers: int = 1
     """Processes; more than one pays for slow simulators (MuJoCo)."""
     resume: Path | None = None
@@ -99,7 +101,7 @@ class AttackCommand:
             kind = lookup("attack", name, ATTACKS)
             if kind is RobustSarsaAttack:
                 make = robust_sarsa_scan if self.scan else RobustSarsaAttack
-                chosen.append(make(None, 1.0, env=env_id, **walk))
+                chosen.append(make(None, 1.0, env=env_id, max_episode_steps=self.max_episode_steps, **walk))
             elif issubclass(kind, GradientAttack):
                 chosen.append(kind(None, 1.0, **walk))
         return MinimumOverAttacks(chosen)
@@ -116,6 +118,7 @@ class AttackCommand:
             n_workers=self.workers,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            max_episode_steps=self.max_episode_steps,
             resume=self.resume,
             progress=sys.stderr.isatty(),
         )

@@ -24,7 +24,7 @@ from lipsrl._validation import positive_int
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation import TEACHER, certificate_or_none, distill
 from lipsrl.disturbances import parse_disturbance
-from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate
+from lipsrl.evaluation import EndlessEpisodeError, Evaluation, NonFiniteError, evaluate
 from lipsrl.reporting.numbers import interval, number, percent
 
 STUDENT = "student"
@@ -56,6 +56,8 @@ class Lesson:
     """Episodes of the table, per agent and strength; none that the student learned from or was chosen by."""
     seed: int = 0
     """Of all draws."""
+    max_episode_steps: int | None = None
+    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
 
     def teacher(self, console: Console) -> Source:
         """The model, and where it is to be run.
@@ -80,6 +82,7 @@ class Lesson:
             "rounds": self.rounds,
             "steps": self.steps,
             "seed": self.seed,
+            "max_episode_steps": self.max_episode_steps,
             "progress": sys.stderr.isatty(),
         }
 
@@ -123,6 +126,7 @@ class Distill(Lesson):
                 n_episodes=self.episodes,
                 seed=self.seed,
                 vec_normalize=source.vec_normalize,
+                max_episode_steps=self.max_episode_steps,
                 progress=sys.stderr.isatty(),
             )
             certificates = {
@@ -255,7 +259,7 @@ def plain_errors(written: Sequence[Path]) -> Iterator[None]:
     """
     try:
         yield
-    except (NonFiniteError, KeyboardInterrupt) as error:
+    except (NonFiniteError, EndlessEpisodeError, KeyboardInterrupt) as error:
         if written:
             text = str(error) or "interrupted before all was measured."
             raise ValueError(f"{text} Written: {', '.join(map(str, written))}") from None

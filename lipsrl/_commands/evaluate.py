@@ -14,16 +14,16 @@ from rich.console import Console
 
 from lipsrl._commands._source import Source, open_source, unique_keys
 from lipsrl.disturbances import parse_disturbance
-from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate
+from lipsrl.evaluation import EndlessEpisodeError, Evaluation, NonFiniteError, evaluate
 from lipsrl.reporting import comparison_table
 
 
 @contextlib.contextmanager
 def keeping(output: Path | None) -> Iterator[None]:
-    """At a value that is not finite: save the episodes that had ended beside ``output``, and say so."""
+    """At a value that is not finite, or an episode that never ends: save those that had ended beside ``output``."""
     try:
         yield
-    except NonFiniteError as error:
+    except (NonFiniteError, EndlessEpisodeError) as error:
         said = ""
         if error.evaluation is not None and output is not None:
             path = error.evaluation.save(output.with_stem(f"{output.stem}-incomplete"))
@@ -47,6 +47,8 @@ class Episodes:
     """Episodes per model and strength; the same ones for all."""
     seed: int = 0
     """Of the episodes and the noise."""
+    max_episode_steps: int | None = None
+    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
 
     def sources(self) -> list[Source]:
         """The models, and where each is to be run.
@@ -82,6 +84,7 @@ class Episodes:
             n_episodes=self.episodes,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            max_episode_steps=self.max_episode_steps,
             progress=sys.stderr.isatty(),
             **options,
         )

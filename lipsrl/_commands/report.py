@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lipsrl._commands._source import unique_keys
-from lipsrl._commands.evaluate import Measurement
+from lipsrl._commands.evaluate import Measurement, keeping
 from lipsrl.certificates import certify
 from lipsrl.disturbances import parse_disturbance
 from lipsrl.evaluation import rollout_trace
@@ -26,7 +26,8 @@ class Report(Measurement):
 
     def run(self, console: Console) -> None:
         sources = self.sources()
-        evaluation = self.measure(sources)
+        with keeping(self.output.with_suffix(".parquet")):
+            evaluation = self.measure(sources)
         certificates, traces = [], {}
         disturbance = parse_disturbance(self.disturbance)
         shown = min((s for s in self.strengths if s > 0), default=0.0)
@@ -41,6 +42,7 @@ class Report(Measurement):
                     strength=shown,
                     seed=self.seed,
                     vec_normalize=source.vec_normalize,
+                    max_episode_steps=self.max_episode_steps,
                 ) | {"disturbance": disturbance.name, "strength": shown}
         command = shlex.join(["lipsrl", *sys.argv[1:]])
         path = write_report(

@@ -12,6 +12,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from lipsrl._episodes import check_limit
 from lipsrl._validation import positive_int
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._actor import Actor
@@ -49,6 +50,8 @@ class RobustSarsaAttack(GradientAttack):
         weight: λ, >= 0.
         rollout_steps, updates: how much is learnt from, > 0.
         train_seed: of rollouts, initial weights and batches, >= 0.
+        max_episode_steps: of the rollouts, as in :func:`lipsrl.evaluate`. None: as the environment has it; in one that
+            never ends, the rollouts are from 20 starts only.
 
     Raises:
         ValueError: discrete actions, or no environment to roll out in.
@@ -85,6 +88,7 @@ class RobustSarsaAttack(GradientAttack):
         rollout_steps: int = 20_000,
         updates: int = 5_000,
         train_seed: int = 0,
+        max_episode_steps: int | None = None,
     ) -> None:
         if not (env is None or isinstance(env, str) or callable(env)):
             raise TypeError(
@@ -98,6 +102,7 @@ class RobustSarsaAttack(GradientAttack):
         if train_seed != 0:
             positive_int("train_seed", train_seed)
         self.train_seed = int(train_seed)
+        self.max_episode_steps = check_limit(max_episode_steps)
         # shared by all copies: (weights, normalisation) of a model -> what was learnt about it
         self._learnt: dict[tuple[str, str | None], ActionValue] = {}
         super().__init__(
@@ -106,7 +111,9 @@ class RobustSarsaAttack(GradientAttack):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        own = ("env", "train_epsilon", "weight", "rollout_steps", "updates", "train_seed")
+        own = ["env", "train_epsilon", "weight", "rollout_steps", "updates", "train_seed"]
+        # named only where it is set, so that episodes that were stored before it existed are still recognised
+        own += [] if self.max_episode_steps is None else ["max_episode_steps"]
         return {**super().parameters, **{name: getattr(self, name) for name in own}}
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +145,7 @@ class RobustSarsaAttack(GradientAttack):
 
     def _learn(self, model: BaseAlgorithm, half_range: np.ndarray) -> ActionValue:
         assert self.target is not None
-        with environments(self._environment(model), _SLOTS, model) as made:
+        with environments(self._environment(model), _SLOTS, model, self.max_episode_steps) as made:
             data = collect(
                 self._actor, self.target.view, half_range, made, self.rollout_steps, self.train_seed
             )

@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.wrappers import NormalizeObservation, TimeLimit
+from gymnasium.wrappers import NormalizeObservation
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
+from lipsrl._episodes import check_limit, layers, limited, time_limit
 from lipsrl._validation import check_distinct, positive_int
 
 Env: TypeAlias = gym.Env[Any, Any]
@@ -24,8 +25,16 @@ SLOTS = 16
 
 
 @contextlib.contextmanager
-def environments(env: EnvLike, slots: int, model: BaseAlgorithm | None) -> Iterator[list[Env]]:
+def environments(
+    env: EnvLike, slots: int, model: BaseAlgorithm | None, max_episode_steps: int | None = None
+) -> Iterator[list[Env]]:
     """``slots`` environments, closed at the end; or just the one that was given, left open.
+
+    Args:
+        env: an id, a factory or an environment.
+        slots: how many.
+        model: whose spaces they must have, if not None.
+        max_episode_steps: episodes are truncated after so many, if not None.
 
     Raises:
         TypeError: neither an id, nor a factory, nor an environment.
@@ -45,7 +54,8 @@ def environments(env: EnvLike, slots: int, model: BaseAlgorithm | None) -> Itera
             found, expected = getattr(made[0], name), getattr(model, name)
             if found != expected:
                 raise ValueError(f"{name} of env is {found}, but the model was made for {expected}.")
-        yield made
+        limit = check_limit(max_episode_steps)
+        yield [limited(own, limit) for own in made]
     finally:
         for own in made:
             if own is not env:
@@ -59,26 +69,19 @@ def _made(name: str) -> Env:
         raise ValueError(f"env={name!r} cannot be made: {error}") from error
 
 
-def _wrappers(env: Env) -> list[Env]:
-    layers = [env]
-    while isinstance(layers[-1], gym.Wrapper):
-        layers.append(layers[-1].env)
-    return layers
-
-
 def step_limit(made: list[Env], given: int | None) -> int:
     """The most steps of an episode.
 
     Raises:
         ValueError: nothing bounds them, or an environment learns statistics from one episode to the next.
     """
-    layers = [layer for env in made[:1] for layer in _wrappers(env)]
-    if any(isinstance(layer, NormalizeObservation) and layer.update_running_mean for layer in layers):
+    inside = [layer for env in made[:1] for layer in layers(env)]
+    if any(isinstance(layer, NormalizeObservation) and layer.update_running_mean for layer in inside):
         raise ValueError(
             "gymnasium's NormalizeObservation inside env is still updating, so its episodes are not alike. Set its "
             "update_running_mean = False."
         )
-    limits = [int(layer._max_episode_steps) for layer in layers if isinstance(layer, TimeLimit)]
+    limits = [own for env in made[:1] if (own := time_limit(env)) is not None]
     if given is not None:
         limits.append(positive_int("horizon", given))
     if not limits:

@@ -68,6 +68,7 @@ def suggest_bound(
     equilibrium_action: ArrayLike | None = None,
     observation_scale: ArrayLike | None = None,
     steps: int = 2000,
+    max_episode_steps: int | None = None,
     seed: int = 0,
 ) -> SuggestedBound:
     """A K to start with, in the policy's own units (l2).
@@ -84,6 +85,8 @@ def suggest_bound(
         observation_scale: (observation,) or one number: unit of each sensor, where ``source`` is an environment. The
             standard deviation, to one digit, if not given.
         steps, seed: of the random actions.
+        max_episode_steps: after which the environment is reset, if its episodes have not ended; None: not before
+            they end, so that one that never does is seen from one start.
 
     Raises:
         TypeError: neither an agent nor an environment.
@@ -109,7 +112,9 @@ def suggest_bound(
     else:
         if vec_normalize is not None or env is not None:
             raise ValueError("vec_normalize and env belong to an agent; source is the environment here.")
-        found = _from_environment(source, observation_scale, positive_int("steps", steps), seed)
+        found = _from_environment(
+            source, observation_scale, positive_int("steps", steps), max_episode_steps, seed
+        )
         units, plant = 1.0 / np.asarray(found.observation_scale), source
     if equilibrium is None:
         return found
@@ -132,9 +137,13 @@ def _from_agent(model: BaseAlgorithm, vec_normalize: NormalizeLike, seed: int) -
 
 
 def _from_environment(
-    source: EnvLike, observation_scale: ArrayLike | None, steps: int, seed: int
+    source: EnvLike,
+    observation_scale: ArrayLike | None,
+    steps: int,
+    max_episode_steps: int | None,
+    seed: int,
 ) -> SuggestedBound:
-    with environments(source, 1, None) as (env,):
+    with environments(source, 1, None, max_episode_steps) as (env,):
         space = env.observation_space
         if not (isinstance(space, spaces.Box) and len(space.shape) == 1):
             raise ValueError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
+from lipsrl._episodes import EndlessEpisodeError, check_limit
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.distillation._exploration import keep_exploration
@@ -35,7 +36,7 @@ from lipsrl.layers import BUDGETS, LAYERS
 
 
 class InterruptedWarning(UserWarning):
-    """A distillation was interrupted; what there was by then is returned."""
+    """A distillation was interrupted, or met an episode that never ends; what there was by then is returned."""
 
 
 def distill(
@@ -51,6 +52,7 @@ def distill(
     seed: int = 0,
     rounds: int = 12,
     steps: int = 7200,
+    max_episode_steps: int | None = None,
     progress: bool = False,
 ) -> BaseAlgorithm:
     """A Lipschitz twin of a trained agent: an SB3 model of its class that does what it does, within a bound.
@@ -88,6 +90,8 @@ def distill(
         rounds: of the student's own episodes, > 0.
         steps: gradient steps in all (Adam, batches of 512), > ``rounds``. Near the least bound that the task
             allows, twice as many and more rounds help.
+        max_episode_steps: of all episodes that are run here, as in :func:`lipsrl.evaluate`; the student's own
+            environments, to go on learning in, stay as ``env`` makes them.
         progress: show a bar.
 
     Returns:
@@ -98,11 +102,13 @@ def distill(
             disturbance or normalisation that does not fit it.
         TypeError: ``model``, ``env`` or ``disturbance`` is something else.
         NonFiniteError: the environment or a policy produced nan or infinite numbers.
-        KeyboardInterrupt: interrupted before there was a student to keep. Later, the best so far is returned,
-            with a warning.
+        EndlessEpisodeError: an episode without a time limit has not ended within 100,000 steps, before there was a
+            student to keep.
+        KeyboardInterrupt: interrupted before there was one. Later, after either, the best so far is returned, with
+            a warning.
 
     Warns:
-        InterruptedWarning: interrupted.
+        InterruptedWarning: interrupted, or an episode has not ended.
         UserWarning: K is below what the task needs: in the held-out episodes, which both play from
             the same starts, the student falls short of its teacher by more than a tenth of the teacher's mean
             return, and by more than twice the standard error of that.
@@ -132,7 +138,8 @@ def distill(
     seed = check_seed(seed)
     normalization = normalization_of(model, vec_normalize)
     factory, _ = environment_factory(env)
-    environments = make_environments(factory, HELD_OUT)
+    limit = check_limit(max_episode_steps)
+    environments = make_environments(factory, HELD_OUT, max_episode_steps=limit)
     try:
         rollouts = Rollouts(model, environments, normalization, disturbance, seed)
         check_disturbances([disturbance], environments[0], [rollouts.teacher])
@@ -177,11 +184,12 @@ def _learn(
             if best is None or returns.mean() >= best_returns.mean():
                 best, best_returns = copy.deepcopy(network.state_dict()), returns
             bar.set_postfix_str(f"return {best_returns.mean():.4g}, teacher {teacher_returns.mean():.4g}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EndlessEpisodeError) as error:
         if best is None:
             raise
+        reason = f" {error}" if str(error) else ""
         warnings.warn(
-            f"distill was interrupted in round {number} of {rounds}. The best student so far is returned: "
+            f"distill was interrupted in round {number} of {rounds}.{reason} The best student so far is returned: "
             f"mean return {best_returns.mean():.4g} against the teacher's {teacher_returns.mean():.4g}.",
             InterruptedWarning,
             stacklevel=3,

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from lipsrl._episodes import EndlessEpisodeError, check_limit
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.certificates import Certificate, certify
@@ -95,6 +96,7 @@ def frontier(
     vec_normalize: NormalizeLike = None,
     seed: int = 0,
     n_workers: int = 1,
+    max_episode_steps: int | None = None,
     progress: bool = False,
     on_student: Callable[[Student], Any] | None = None,
     **options: Any,
@@ -111,6 +113,7 @@ def frontier(
         n_episodes: per agent and strength.
         seed: of the distillations and of the evaluation, whose episodes differ from theirs.
         n_workers: processes, a student each. With more than one, scripts need ``if __name__ == "__main__":``.
+        max_episode_steps: of all episodes, as in :func:`lipsrl.evaluate`.
         progress: show bars.
         on_student: called with each student as soon as it is made, in this process; to save it, for example.
         options: further arguments of :func:`lipsrl.distill`: ``layer``, ``net_arch``, ``budget``, ``rounds``,
@@ -122,6 +125,8 @@ def frontier(
     Raises:
         ValueError, TypeError, NonFiniteError: as :func:`lipsrl.distill` and :func:`lipsrl.evaluate`.
         KeyboardInterrupt: interrupted before there was a student, or in the evaluation.
+        EndlessEpisodeError: the same of an episode without a time limit that has not ended within 100,000 steps; the
+            students and the episodes so far are in its ``students`` and ``evaluation``.
         RuntimeError: a worker process died.
 
     Warns:
@@ -142,23 +147,29 @@ def frontier(
     positive_int("n_episodes", n_episodes)
     positive_int("n_workers", n_workers)
     normalization = normalization_of(model, vec_normalize)
-    arguments = {"vec_normalize": normalization, "seed": seed, **options}
+    limit = check_limit(max_episode_steps)
+    arguments = {"vec_normalize": normalization, "seed": seed, "max_episode_steps": limit, **options}
     with one_thread():
         students = teach(model, env, orders, noise, arguments, n_workers, progress, on_student)
         for student in students:
             for text in student.warnings:
                 warnings.warn(f"{student.name}: {text}", stacklevel=2)
-        evaluation = evaluate(
-            {TEACHER: model, **{s.name: s.model for s in students}},
-            env,
-            disturbances=noise,
-            strengths=grid,
-            n_episodes=n_episodes,
-            seed=seed,
-            vec_normalize=normalization,
-            n_workers=n_workers,
-            progress=progress,
-        )
+        try:
+            evaluation = evaluate(
+                {TEACHER: model, **{s.name: s.model for s in students}},
+                env,
+                disturbances=noise,
+                strengths=grid,
+                n_episodes=n_episodes,
+                seed=seed,
+                vec_normalize=normalization,
+                n_workers=n_workers,
+                max_episode_steps=limit,
+                progress=progress,
+            )
+        except EndlessEpisodeError as error:
+            error.students = tuple(students)  # long in the making, and the caller may not have kept them
+            raise
         return Frontier(evaluation, tuple(students), certificate_or_none(model, normalization))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import multiprocessing
@@ -19,6 +18,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
+from lipsrl._episodes import EndlessEpisodeError
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation._distill import InterruptedWarning, distill
 from lipsrl.distillation._student import student_environments
@@ -141,12 +141,12 @@ def teach(
         on_student: called with each as soon as it is made.
 
     Raises:
-        KeyboardInterrupt: there is none yet.
+        KeyboardInterrupt, EndlessEpisodeError: there is none yet.
         RuntimeError: a worker process died.
     """
     lesson = _Lesson(model, environment_factory(env)[0], noise, options)
     done: dict[Order, Student] = {}
-    interrupted = False
+    interrupted, reason = False, ""
     run = _here if n_workers == 1 else _in_workers
     with tqdm(total=len(orders), unit="student", disable=not progress, dynamic_ncols=True) as bar:
         try:
@@ -157,13 +157,13 @@ def teach(
                 interrupted = interrupted or cut_short
                 bar.set_postfix_str(order.name)
                 bar.update()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EndlessEpisodeError) as error:
             if not done:
                 raise
-            interrupted = True
+            interrupted, reason = True, f" {error}" if str(error) else ""
     if interrupted:
         warnings.warn(
-            f"frontier was interrupted: {len(done)} of {len(orders)} students are there.",
+            f"frontier was interrupted: {len(done)} of {len(orders)} students are there.{reason}",
             InterruptedWarning,
             stacklevel=3,
         )
@@ -182,7 +182,10 @@ def _here(lesson: _Lesson, orders: Sequence[Order], _: int) -> Iterator[_Result]
 
 
 def _in_workers(lesson: _Lesson, orders: Sequence[Order], n_workers: int) -> Iterator[_Result]:
-    """As they end. Ctrl-C reaches the workers too: those that have a student by then hand it in."""
+    """As they end. Ctrl-C reaches the workers too: those that have a student by then hand it in.
+
+    After an `EndlessEpisodeError` no lesson is begun, and those that run are waited for before it is raised.
+    """
     with warnings.catch_warnings():
         # newer Pythons warn of forking beside threads; a worker runs torch on one thread, so it waits for none
         warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
@@ -195,6 +198,7 @@ def _in_workers(lesson: _Lesson, orders: Sequence[Order], n_workers: int) -> Ite
         futures = {pool.submit(_run, order): order for order in orders}
     try:
         waiting = set(futures)
+        endless: EndlessEpisodeError | None = None
         while waiting:
             try:
                 ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -202,8 +206,15 @@ def _in_workers(lesson: _Lesson, orders: Sequence[Order], n_workers: int) -> Ite
                 waiting = {future for future in waiting if not future.cancel()}
                 continue
             for future in ended:
-                with contextlib.suppress(KeyboardInterrupt):  # that worker had no student yet
+                try:
                     yield futures[future], lesson.unpacked(*future.result())
+                except KeyboardInterrupt:
+                    continue  # that worker had no student yet
+                except EndlessEpisodeError as error:
+                    endless = error
+                    waiting = {future for future in waiting if not future.cancel()}
+        if endless is not None:
+            raise endless
     except BrokenProcessPool as error:
         raise RuntimeError(
             "a worker process died without a word: killed, out of memory, or a crash in the simulator. "

@@ -1,5 +1,6 @@
 """What noise costs a policy: paired episodes over models, disturbances and strengths, as one tidy table."""
 
+from lipsrl._episodes import EndlessEpisodeError
 from lipsrl.actors.fingerprint import model_fingerprint
 from lipsrl.evaluation._evaluate import evaluate
 from lipsrl.evaluation._evaluation import Evaluation
@@ -11,6 +12,7 @@ from lipsrl.evaluation._trace import rollout_trace
 __all__ = [
     "COLUMNS",
     "SCHEMA_VERSION",
+    "EndlessEpisodeError",
     "Evaluation",
     "NonFiniteError",
     "evaluate",

@@ -15,13 +15,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import nn
 
 from lipsrl._validation import positive_int
 from lipsrl.actors.normalization import check_dimension
 from lipsrl.actors.observations import attached_frames, stack_axis
 from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._functions import Predicting, as_function, overrides_predict
 from lipsrl.evaluation._memory import Memory, one_row, remembers
 from lipsrl.evaluation._observations import Observations, count, numbers_in, padded, take
 from lipsrl.policies._unwrapped import policy_of
@@ -81,22 +81,13 @@ class Controller:
             self._check_spaces(policy, env)
             policy.set_training_mode(False)
             self._policy = policy
-            if not self.recurrent and not self.masked and _overrides_predict(policy):
-                self._function = _Predicting(policy)
-        elif isinstance(model, nn.Module):
-            self._function = _Module(model)
-        elif callable(model):
-            self._function = model
-        elif callable(getattr(model, "predict", None)):
-            self._function = _Predicting(model)
+            if not self.recurrent and not self.masked and overrides_predict(policy):
+                self._function = Predicting(policy)
         else:
-            raise TypeError(
-                f"{label} must be a Stable-Baselines3 model, or a callable from observations (n, dim) to "
-                f"actions (n, act), received {type(model).__name__}."
-            )
+            self._function = as_function(model, label)
         self.normalizes_frames = self._check_normalization(env.observation_space)
         self._controller: Any = None
-        if isinstance(self._function, _Predicting) and self._remembers_by_itself(env):
+        if isinstance(self._function, Predicting) and self._remembers_by_itself(env):
             self._controller = self._function.model
 
     @property
@@ -301,36 +292,3 @@ class Controller:
         # for worker processes: a whole algorithm would bring its replay buffer and its environments along
         whole = isinstance(self._model, BaseAlgorithm)
         return {**self.__dict__, "_model": None if whole else self._model}
-
-
-class _Module:
-    """A torch module as a callable of arrays: it is given tensors of the type of its weights."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module.eval()
-
-    def __call__(self, observations: Observations) -> NDArray[Any]:
-        like = next(self._module.parameters(), torch.empty(0))
-
-        def tensor(values: NDArray[Any]) -> torch.Tensor:
-            return torch.as_tensor(values, dtype=like.dtype, device=like.device)
-
-        by_key = isinstance(observations, dict)
-        seen = {k: tensor(v) for k, v in observations.items()} if by_key else tensor(observations)
-        with torch.no_grad():
-            actions: NDArray[Any] = self._module(seen).cpu().numpy()
-        return actions
-
-
-class _Predicting:
-    """SB3's ``predict`` as a callable."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def __call__(self, observations: Observations) -> Any:
-        return self.model.predict(observations, deterministic=True)[0]
-
-
-def _overrides_predict(policy: BasePolicy) -> bool:
-    return type(policy).predict is not BasePolicy.predict

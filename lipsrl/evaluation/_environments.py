@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 
+from lipsrl._episodes import check_limit, limited
 from lipsrl._validation import check_distinct
 from lipsrl.evaluation._observations import is_supported, is_supported_action, is_vector
 
@@ -73,23 +74,26 @@ class EnvironmentSource:
         factory: makes one.
         name: of the environment.
         given: the environment that was given and cannot be rebuilt; there is no other, and it is not closed.
+        max_episode_steps: episodes are truncated after so many, if not None.
     """
 
     factory: Callable[[], Env]
     name: str
     given: Env | None = None
+    max_episode_steps: int | None = None
 
     @classmethod
-    def of(cls, env: EnvLike) -> EnvironmentSource:
+    def of(cls, env: EnvLike, max_episode_steps: int | None = None) -> EnvironmentSource:
         """See `environment_factory`; an environment that cannot be rebuilt is stepped itself.
 
         Raises:
-            ValueError, TypeError: as `environment_factory`.
+            ValueError, TypeError: as `environment_factory`; ``max_episode_steps`` is no integer > 0.
         """
+        limit = check_limit(max_episode_steps)
         if isinstance(env, gym.Env) and not _can_be_rebuilt(env):
             name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-            return cls(lambda: env, name, env)
-        return cls(*environment_factory(env))
+            return cls(lambda: env, name, env, limit)
+        return cls(*environment_factory(env), max_episode_steps=limit)
 
     def make(self, n: int) -> list[Env]:
         """``n`` environments, or the only one.
@@ -97,12 +101,16 @@ class EnvironmentSource:
         Raises:
             ValueError, TypeError: as `make_environments`.
         """
-        return make_environments(self.factory, n if self.given is None else 1, vectors=False)
+        number = n if self.given is None else 1
+        return make_environments(
+            self.factory, number, vectors=False, max_episode_steps=self.max_episode_steps
+        )
 
     def close(self, environments: list[Env]) -> None:
         """Close what was made."""
         for environment in environments:
-            if environment is not self.given:
+            # what was given is inside a time limit, if there is one
+            if self.given is None or environment.unwrapped is not self.given.unwrapped:
                 environment.close()
 
 
@@ -110,13 +118,16 @@ def _can_be_rebuilt(env: Env) -> bool:
     return env.spec is not None and all(w.kwargs is not None for w in env.spec.additional_wrappers)
 
 
-def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = True) -> list[Env]:
+def make_environments(
+    factory: Callable[[], Env], n: int, *, vectors: bool = True, max_episode_steps: int | None = None
+) -> list[Env]:
     """``n`` environments with supported spaces.
 
     Args:
         factory: makes one.
         n: how many.
         vectors: support vectors only.
+        max_episode_steps: episodes are truncated after so many, if not None.
 
     Raises:
         ValueError: an observation or action space that is not supported, or one environment more than once.
@@ -145,7 +156,7 @@ def make_environments(factory: Callable[[], Env], n: int, *, vectors: bool = Tru
             )
         environments.append(env)
     check_distinct(environments)
-    return environments
+    return [limited(env, max_episode_steps) for env in environments]
 
 
 def time_step(env: Env) -> float:

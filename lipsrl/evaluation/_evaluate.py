@@ -1,47 +1,26 @@
 from __future__ import annotations
 
 import datetime
-import importlib
-import platform
 import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium
-import numpy as np
-import stable_baselines3
-import torch
 from numpy.typing import ArrayLike
-from stable_baselines3.common.base_class import BaseAlgorithm
-from tqdm import tqdm
 
-from lipsrl._validation import check_distinct, lookup, positive_int
-from lipsrl.actors.fingerprint import environment_identity, model_fingerprint
-from lipsrl.actors.normalization import NormalizeLike, normalization_of
+from lipsrl._episodes import EndlessEpisodeError, time_limit
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.evaluation._controller import Controller
-from lipsrl.evaluation._environments import EnvironmentSource, EnvLike
+from lipsrl.evaluation._environments import Env, EnvironmentSource, EnvLike
 from lipsrl.evaluation._evaluation import Evaluation
-from lipsrl.evaluation._normalization import by_model
-from lipsrl.evaluation._request import (
-    Contestant,
-    DisturbancesLike,
-    check_disturbances,
-    check_sensitivity_std,
-    read_disturbances,
-    read_models,
-    read_strengths,
-)
+from lipsrl.evaluation._provenance import describe, identity, settings, versions
+from lipsrl.evaluation._request import DisturbancesLike, Request, check_disturbances, check_sensitivity_std
 from lipsrl.evaluation._resume import Store
 from lipsrl.evaluation._rollout import QUANTITIES, NonFiniteError
 from lipsrl.evaluation._schema import SCHEMA_VERSION
-from lipsrl.evaluation._seeding import check_seed
-from lipsrl.evaluation._sweep import Job, Outcome, Shard, Sweep
-from lipsrl.evaluation._workers import one_thread, run_here, run_in_workers
-from lipsrl.policies._unwrapped import policy_of
-
-_ON_NONFINITE = {"raise": "raise", "record": "record"}
+from lipsrl.evaluation._sweep import Job, Sweep
+from lipsrl.evaluation._workers import one_thread, run_pending
 
 
 def evaluate(
@@ -59,6 +38,7 @@ def evaluate(
     sensitivity_std: ArrayLike = 1e-3,
     floor: float | None = None,
     on_nonfinite_action: Literal["raise", "record"] = "raise",
+    max_episode_steps: int | None = None,
     resume: str | Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
@@ -110,6 +90,8 @@ def evaluate(
             `Evaluation.normalized_auc`.
         on_nonfinite_action: a policy that returns nan on finite observations is broken: ``"raise"``. Or treat it as
             above: ``"record"``.
+        max_episode_steps: episodes are truncated after so many steps, as by a ``TimeLimit`` around `env` (whose own
+            limit stays). None: an episode without any ``TimeLimit`` may have 100,000 steps.
         resume: a folder. Finished episodes are kept there under a key of everything that they depend on (weights,
             normalisation, environment, disturbance, seeds, versions), and those that are there already are not run
             again: give the same folder to continue an interrupted evaluation, or to extend a finished one.
@@ -124,6 +106,8 @@ def evaluate(
         TypeError: a model, environment, disturbance or normalisation of another kind.
         NonFiniteError: a nan or infinite action; the episodes so far are in its ``evaluation``, and in the
             folder `resume`.
+        EndlessEpisodeError: an episode without a time limit has not ended within 100,000 steps; the episodes so far
+            are kept in the same two places.
 
     Example:
         >>> from lipsrl.disturbances import GaussianNoise
@@ -138,154 +122,101 @@ def evaluate(
         True
     """
     begun = time.perf_counter()
-    contestants = read_models(models)
-    named = read_disturbances(disturbances)
-    grid = read_strengths(strengths, disturbances)
-    n_episodes, n_envs = positive_int("n_episodes", n_episodes), positive_int("n_envs", n_envs)
-    n_workers, seed = positive_int("n_workers", n_workers), check_seed(seed)
-    if floor is not None and not np.isfinite(floor):
-        raise ValueError(f"floor must be a finite return or None, received {floor!r}.")
-    lookup("on_nonfinite_action", on_nonfinite_action, _ON_NONFINITE)
-    keys = [(c.agent, c.key) for c in contestants]
-    normalizations = by_model(vec_normalize, keys)
-    used = [normalization_of(c.model, normalizations[c.key]) for c in contestants]
-    stacks = by_model(frame_stack, keys, "frame_stack")
-    source = EnvironmentSource.of(env)
-    if source.given is not None and n_workers > 1:
-        raise ValueError(
-            f"n_workers={n_workers} need environments of their own, but {env} cannot be rebuilt. Give an id or a "
-            f"factory, such as env=lambda: {type(env).__name__}(...)."
-        )
+    request = Request.read(
+        models,
+        disturbances,
+        strengths,
+        n_episodes=n_episodes,
+        n_envs=n_envs,
+        n_workers=n_workers,
+        seed=seed,
+        vec_normalize=vec_normalize,
+        frame_stack=frame_stack,
+        sensitivity_std=sensitivity_std,
+        floor=floor,
+        on_nonfinite_action=on_nonfinite_action,
+        max_episode_steps=max_episode_steps,
+    )
+    source = _source(env, request)
     environments = source.make(1)
     probe = environments[0]
     # a factory's own name says less
     env_name = source.name if probe.spec is None else probe.spec.id
-    metadata: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "env": env_name}
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "env": env_name,
+        "max_episode_steps": time_limit(probe),
+    }
     with one_thread():
         try:
-            controllers = [
-                Controller(c.model, probe, normalization, c.label, stacks[c.key])
-                for c, normalization in zip(contestants, used, strict=True)
-            ]
-            check_disturbances(named.values(), probe, controllers)
-            check_sensitivity_std(sensitivity_std, probe)
-            job = Job(
-                controllers,
-                [{k: None if d is None else c.faces(d) for k, d in named.items()} for c in controllers],
-                seed,
-                sensitivity_std,
-                tuple(q for q in QUANTITIES if q != "action" or on_nonfinite_action == "record"),
-            )
-            agents = [
-                _describe(c, vn, controller.frames)
-                for c, vn, controller in zip(contestants, used, controllers, strict=True)
-            ]
+            job = _job(request, probe)
+            agents = describe(request, job.controllers)
             store = None if resume is None else Store(resume)
-            identity = [] if store is None else _identity(agents, contestants, probe)
-            sweep = Sweep(contestants, job, grid, n_episodes, store, identity)
-            resumed, error = _run(sweep, job, source, environments, n_envs, n_workers, progress)
+            sweep = Sweep(
+                request.contestants,
+                job,
+                request.strengths,
+                request.n_episodes,
+                store,
+                [] if store is None else identity(agents, request, probe),
+            )
+            resumed, error = run_pending(
+                sweep, job, source, environments, request.n_envs, request.n_workers, progress
+            )
         finally:
             source.close(environments)
     if error is not None:
-        failure = NonFiniteError(error)
-        if len(sweep):
-            failure.evaluation = Evaluation(sweep.frame(), metadata)
-        raise failure
-    metadata |= {
-        "env_spec": environment_identity(probe),
-        "agents": agents,
-        "disturbances": {name: None if d is None else d.to_dict() for name, d in named.items()},
-        "strengths": grid,
-        "n_episodes": n_episodes,
-        "seed": seed,
-        "floor": None if floor is None else float(floor),
-        "sensitivity_std": np.asarray(sensitivity_std).tolist(),
-        "n_envs": n_envs,
-        "n_workers": n_workers,
+        raise _with_the_episodes_so_far(error, sweep, metadata)
+    metadata |= settings(request, agents, probe) | {
         "env_steps": sweep.env_steps,
         "resumed_episodes": resumed,
         "seconds": round(time.perf_counter() - begun, 3),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": versions(),
     }
     evaluation = Evaluation(sweep.frame(), metadata)
     _warn_of_nonfinite(evaluation)
     return evaluation
 
 
-def _run(
-    sweep: Sweep,
-    job: Job,
-    source: EnvironmentSource,
-    environments: list[gymnasium.Env[Any, Any]],
-    n_envs: int,
-    n_workers: int,
-    progress: bool,
-) -> tuple[int, str | None]:
-    """Run what is left of the sweep.
-
-    Args:
-        environments: those that there are already; what is made is added, to be closed by the caller.
-
-    Returns:
-        How many episodes were known before, and the first error, if any.
-    """
-    shards = sweep.pending(n_envs, n_workers)
-    resumed, errors = len(sweep), []
-
-    def collect(shard: Shard, outcome: Outcome) -> None:
-        sweep.collect(shard, outcome)
-        if outcome.error is not None:
-            errors.append(outcome.error)
-
-    with tqdm(
-        total=sweep.total, initial=resumed, unit="episode", disable=not progress, dynamic_ncols=True
-    ) as bar:
-        if n_workers > 1 and len(shards) > 1:
-            run_in_workers(job, source, shards, n_workers, collect, bar.update)
-        elif shards:
-            slots = min(n_envs, max(len(shard.tasks) for shard in shards))
-            environments += source.make(slots - 1) if source.given is None else []
-            check_distinct(environments)  # the first was made apart
-            run_here(job, environments, shards, collect, bar.update)
-    return resumed, errors[0] if errors else None
-
-
-def _describe(contestant: Contestant, normalization: NormalizeLike, frames: int) -> dict[str, Any]:
-    model = contestant.model
-    return {
-        "agent": contestant.agent,
-        "seed": contestant.seed,
-        "model": type(model).__name__,
-        "policy": type(policy_of(model)).__name__ if isinstance(model, BaseAlgorithm) else None,
-        "vec_normalize": normalization is not None,
-        "frame_stack": frames,
-        "fingerprint": model_fingerprint(model, normalization, frames),
-    }
-
-
-def _identity(
-    agents: list[dict[str, Any]], contestants: list[Contestant], env: gymnasium.Env[Any, Any]
-) -> list[Any]:
-    """What stored episodes of each agent depend on.
-
-    Raises:
-        ValueError: an agent or an environment that could not be recognised.
-    """
-    specification = environment_identity(env)
-    if specification is None:
+def _source(env: EnvLike, request: Request) -> EnvironmentSource:
+    source = EnvironmentSource.of(env, request.max_episode_steps)
+    if source.given is not None and request.n_workers > 1:
         raise ValueError(
-            f"resume= needs an environment that can be recognised, but {env} has no complete specification. Register "
-            "it (gymnasium.register) and give its id, with wrappers that record their arguments "
-            "(gymnasium.utils.RecordConstructorArgs)."
+            f"n_workers={request.n_workers} need environments of their own, but {env} cannot be rebuilt. Give an id or "
+            f"a factory, such as env=lambda: {type(env).__name__}(...)."
         )
-    for agent, contestant in zip(agents, contestants, strict=True):
-        if agent["fingerprint"] is None:
-            raise ValueError(
-                f"resume= needs to recognise {contestant.label}, but a {agent['model']} has no weights that could be "
-                "compared. Give it an attribute fingerprint: a text that changes whenever its actions do."
-            )
-    return [[SCHEMA_VERSION, _versions(), specification, agent["fingerprint"]] for agent in agents]
+    return source
+
+
+def _job(request: Request, env: Env) -> Job:
+    """How any episode is run: each agent as it meets the environment, and each disturbance as it meets the agent."""
+    controllers = [
+        Controller(contestant.model, env, normalization, contestant.label, frames)
+        for contestant, normalization, frames in zip(
+            request.contestants, request.normalizations, request.frame_stacks, strict=True
+        )
+    ]
+    check_disturbances(request.disturbances.values(), env, controllers)
+    check_sensitivity_std(request.sensitivity_std, env)
+    return Job(
+        controllers,
+        [
+            {k: None if d is None else c.faces(d) for k, d in request.disturbances.items()}
+            for c in controllers
+        ],
+        request.seed,
+        request.sensitivity_std,
+        tuple(q for q in QUANTITIES if q != "action" or request.records_actions),
+    )
+
+
+def _with_the_episodes_so_far(
+    error: NonFiniteError | EndlessEpisodeError, sweep: Sweep, metadata: dict[str, Any]
+) -> Exception:
+    if len(sweep):
+        error.evaluation = Evaluation(sweep.frame(), metadata)
+    return error
 
 
 def _warn_of_nonfinite(evaluation: Evaluation) -> None:
@@ -299,15 +230,3 @@ def _warn_of_nonfinite(evaluation: Evaluation) -> None:
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _versions() -> dict[str, str]:
-    return {
-        # by name: an import statement would tie this room to every room that the package's front door names
-        "lipsrl": importlib.import_module("lipsrl").__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "stable_baselines3": stable_baselines3.__version__,
-        "gymnasium": gymnasium.__version__,
-    }

@@ -53,7 +53,8 @@ class Evaluation:
 
     Args:
         frame: the table; it is checked against the schema and copied.
-        metadata: JSON-ready: ``schema_version``, ``env``, ``env_spec``, ``agents`` (with their ``fingerprint``),
+        metadata: JSON-ready: ``schema_version``, ``env``, ``env_spec``, ``max_episode_steps`` (the most steps
+            of an episode by any ``TimeLimit``, or None), ``agents`` (with their ``fingerprint``),
             ``disturbances`` (their ``to_dict``), ``strengths``, ``n_episodes``, ``seed``, ``floor``,
             ``sensitivity_std``, ``n_envs``, ``n_workers``, ``env_steps``, ``resumed_episodes``, ``seconds``,
             ``created``, ``versions``; of a concatenation also ``parts``, the metadata of each.

@@ -13,7 +13,9 @@ from lipsrl.evaluation._rollout import Task, run_episodes
 from lipsrl.evaluation._seeding import check_seed
 
 
-def random_return(env: EnvLike, *, n_episodes: int = 50, seed: int = 0) -> float:
+def random_return(
+    env: EnvLike, *, n_episodes: int = 50, seed: int = 0, max_episode_steps: int | None = None
+) -> float:
     """Mean return of uniformly random actions: the floor from which `normalized_auc` measures.
 
     The episodes are those of `evaluate` with the same seed.
@@ -22,16 +24,17 @@ def random_return(env: EnvLike, *, n_episodes: int = 50, seed: int = 0) -> float
         env: id, factory or environment.
         n_episodes: how many to average.
         seed: of the episodes and of the actions (``env.action_space.seed``).
+        max_episode_steps: as `evaluate`.
 
     Raises:
-        ValueError, TypeError: as `evaluate`.
+        ValueError, TypeError, EndlessEpisodeError: as `evaluate`.
 
     Example:
         >>> from lipsrl.evaluation import random_return
         >>> -1500 < random_return("Pendulum-v1", n_episodes=10) < -900
         True
     """
-    source = EnvironmentSource.of(env)
+    source = EnvironmentSource.of(env, max_episode_steps)
     (environment,) = source.make(1)
     actions = environment.action_space
     actions.seed(check_seed(seed))

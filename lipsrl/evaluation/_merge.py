@@ -30,6 +30,14 @@ def merge(
                 "episodes are not the same, and differences between them would mean nothing."
             )
         merged[name] = values[0] if values else None
+    limits = [m["max_episode_steps"] for m in metadatas if "max_episode_steps" in m]
+    if any(limit != limits[0] for limit in limits):  # None is a statement here: there was no limit
+        raise ValueError(
+            f"evaluations can only be joined if they have the same max_episode_steps, received {limits}: the longer "
+            "episodes have more to earn."
+        )
+    if limits:
+        merged["max_episode_steps"] = limits[0]
     disturbances: dict[str, Any] = {}
     for metadata in metadatas:
         for name, definition in metadata.get("disturbances", {}).items():

@@ -12,11 +12,17 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
 
+from lipsrl._episodes import check_limit
+from lipsrl._validation import lookup, positive_int
+from lipsrl.actors.normalization import normalization_of
 from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
+from lipsrl.evaluation._normalization import by_model
 from lipsrl.evaluation._observations import is_vector
+from lipsrl.evaluation._seeding import check_seed
 
 DisturbanceLike: TypeAlias = Disturbance | str
 DisturbancesLike: TypeAlias = (
@@ -28,6 +34,8 @@ DisturbancesLike: TypeAlias = (
 
 #: what the table calls the disturbance of an evaluation without one
 NO_DISTURBANCE = "none"
+
+_ON_NONFINITE = {"raise": False, "record": True}
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,84 @@ class Contestant:
     @property
     def label(self) -> str:
         return f"model {self.agent!r}" + ("" if self.seed is None else f" (training seed {self.seed})")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `evaluate`, read and checked as far as they can be without an environment.
+
+    Attributes:
+        contestants: the models.
+        normalizations, frame_stacks: of each of them; None: none, and as in its own environment.
+        disturbances: by name.
+        records_actions: whether a nan action ends its episode, instead of the evaluation.
+
+    The others are as given.
+    """
+
+    contestants: list[Contestant]
+    normalizations: list[VecNormalize | None]
+    frame_stacks: list[int | None]
+    disturbances: dict[str, Disturbance | None]
+    strengths: list[float]
+    n_episodes: int
+    n_envs: int
+    n_workers: int
+    seed: int
+    sensitivity_std: ArrayLike
+    floor: float | None
+    records_actions: bool
+    max_episode_steps: int | None
+
+    @classmethod
+    def read(
+        cls,
+        models: Any,
+        disturbances: DisturbancesLike,
+        strengths: Iterable[float] | float,
+        *,
+        n_episodes: int,
+        n_envs: int,
+        n_workers: int,
+        seed: int,
+        vec_normalize: Any,
+        frame_stack: Any,
+        sensitivity_std: ArrayLike,
+        floor: float | None,
+        on_nonfinite_action: str,
+        max_episode_steps: int | None,
+    ) -> Request:
+        """See `evaluate`.
+
+        Raises:
+            ValueError, TypeError: an argument that is none of those accepted.
+        """
+        contestants = read_models(models)
+        named = read_disturbances(disturbances)
+        grid = read_strengths(strengths, disturbances)
+        n_episodes, n_envs = positive_int("n_episodes", n_episodes), positive_int("n_envs", n_envs)
+        n_workers, seed = positive_int("n_workers", n_workers), check_seed(seed)
+        if floor is not None and not np.isfinite(floor):
+            raise ValueError(f"floor must be a finite return or None, received {floor!r}.")
+        records_actions = lookup("on_nonfinite_action", on_nonfinite_action, _ON_NONFINITE)
+        keys = [(c.agent, c.key) for c in contestants]
+        normalizations = by_model(vec_normalize, keys)
+        stacks = by_model(frame_stack, keys, "frame_stack")
+        return cls(
+            contestants,
+            [normalization_of(c.model, normalizations[c.key]) for c in contestants],
+            [stacks[c.key] for c in contestants],
+            named,
+            grid,
+            n_episodes,
+            n_envs,
+            n_workers,
+            seed,
+            sensitivity_std,
+            None if floor is None else float(floor),
+            records_actions,
+            check_limit(max_episode_steps),
+        )
 
 
 def read_models(models: Any) -> list[Contestant]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lipsrl import _episodes
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
@@ -113,6 +114,7 @@ def run_episodes(
 
     Raises:
         NonFiniteError: naming the agent, the disturbance, its strength, the episode and the step.
+        EndlessEpisodeError: an episode without a time limit is longer than `lipsrl._episodes.ENDLESS` steps.
     """
     rollout = _Rollout(controller, environments, tasks, disturbance, seed, recorded)
     while rollout.active.size:
@@ -142,6 +144,7 @@ class _Rollout:
         self._session = Session(controller, environments)
         self._running: list[Task | None] = [None] * slots
         self._lengths = np.zeros(slots, dtype=np.intp)
+        self._bounded = all(_episodes.time_limit(env) is not None for env in environments)
         self._rewards = np.zeros(slots)
         self._observations: Observations = allocate(space, slots)
         # images of whole episodes would not fit into memory, and nothing is measured on them
@@ -192,6 +195,16 @@ class _Rollout:
             if not self._start(slot):
                 clear(self._observations, np.array([slot]))
                 self.active = self.active[self.active != slot]
+        if not self._bounded:
+            self._check_that_they_end()
+
+    def _check_that_they_end(self) -> None:
+        # nothing is lost by it: what ended in this step has been handed out
+        endless = self.active[self._lengths[self.active] >= _episodes.ENDLESS]
+        if endless.size:
+            task = self._running[endless[0]]
+            assert task is not None
+            raise _episodes.EndlessEpisodeError.of(f"Of {self._controller.label}, {self._words(task)},")
 
     def _disturbed(self, clean: NDArray[Any], active: NDArray[np.intp]) -> NDArray[Any]:
         assert self._streams is not None
@@ -251,12 +264,18 @@ class _Rollout:
         return active[finite[active]]
 
     def _error(self, quantity: str, values: Observations, slot: int) -> NonFiniteError:
-        task, disturbance = self._running[slot], self._disturbance
+        task = self._running[slot]
         assert task is not None
         # a reward belongs to the step that has just been counted
         step = int(self._lengths[slot]) - (quantity == "reward")
         return NonFiniteError(
             f"{QUANTITIES[quantity]} of {self._controller.label} is not finite: {take(values, slot)} at step "
-            f"{step} of episode {task.episode} (env seed {environment_seed(self._seed, task.episode)}), under "
-            f"{'no disturbance' if disturbance is None else repr(disturbance)} at strength {task.strength}."
+            f"{step} of {self._words(task)}."
+        )
+
+    def _words(self, task: Task) -> str:
+        disturbance = "no disturbance" if self._disturbance is None else repr(self._disturbance)
+        return (
+            f"episode {task.episode} (env seed {environment_seed(self._seed, task.episode)}), under {disturbance} at "
+            f"strength {task.strength}"
         )

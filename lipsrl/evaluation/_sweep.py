@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lipsrl._episodes import EndlessEpisodeError
 from lipsrl.actors.fingerprint import digest
 from lipsrl.attacks._aim import holds_attack
 from lipsrl.disturbances import Disturbance
@@ -43,7 +44,7 @@ class Outcome:
     """The rows of a shard, and why there are no more of them."""
 
     rows: dict[Task, Row] = field(default_factory=dict)
-    error: str | None = None
+    error: NonFiniteError | EndlessEpisodeError | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Job:
                     episode, controller, seed=self.seed, sensitivity_std=self.sensitivity_std
                 )
                 after_episode()
-        except NonFiniteError as error:
-            outcome.error = str(error)
+        except (NonFiniteError, EndlessEpisodeError) as error:
+            outcome.error = error.with_traceback(None)  # whose frames would hold the environments
 
 
 class Sweep:

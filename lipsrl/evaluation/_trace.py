@@ -26,11 +26,12 @@ def rollout_trace(
     episode: int = 0,
     vec_normalize: NormalizeLike = None,
     frame_stack: int | None = None,
+    max_episode_steps: int | None = None,
 ) -> dict[str, Any]:
     """One episode, step by step: the very episode that `evaluate` counts under the same seed and number.
 
     Args:
-        model, env, vec_normalize, frame_stack: as `evaluate`, for one model.
+        model, env, vec_normalize, frame_stack, max_episode_steps: as `evaluate`, for one model.
         disturbance: applied to raw observations, a `Disturbance` or its text; None for none.
         strength: multiplies it, >= 0.
         seed, episode: of the evaluation and the episode in it; two models get the same start and the same
@@ -44,7 +45,7 @@ def rollout_trace(
         and ``"action_fluctuation"``.
 
     Raises:
-        ValueError, TypeError, NonFiniteError: as `evaluate`.
+        ValueError, TypeError, NonFiniteError, EndlessEpisodeError: as `evaluate`.
 
     Example:
         >>> from lipsrl.disturbances import GaussianNoise
@@ -55,7 +56,7 @@ def rollout_trace(
     """
     faced = read_disturbance(disturbance)
     task = Task(nonnegative_number("strength", strength), check_seed(episode, "episode"))
-    source = EnvironmentSource.of(env)
+    source = EnvironmentSource.of(env, max_episode_steps)
     (environment,) = source.make(1)
     try:
         with one_thread():

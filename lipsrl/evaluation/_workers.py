@@ -1,4 +1,4 @@
-"""Running shards: here, one after the other, or in worker processes."""
+"""Running what is left of a sweep: here, one shard after the other, or in worker processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import torch
+from tqdm import tqdm
 
+from lipsrl._episodes import EndlessEpisodeError
 from lipsrl._validation import check_distinct
 from lipsrl.evaluation._environments import Env, EnvironmentSource
-from lipsrl.evaluation._sweep import Job, Outcome, Shard
+from lipsrl.evaluation._rollout import NonFiniteError
+from lipsrl.evaluation._sweep import Job, Outcome, Shard, Sweep
 
 Collect = Callable[[Shard, Outcome], None]
 
@@ -33,6 +36,44 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def run_pending(
+    sweep: Sweep,
+    job: Job,
+    source: EnvironmentSource,
+    environments: list[Env],
+    n_envs: int,
+    n_workers: int,
+    progress: bool,
+) -> tuple[int, NonFiniteError | EndlessEpisodeError | None]:
+    """Run what is left of the sweep.
+
+    Args:
+        environments: those that there are already; what is made is added, to be closed by the caller.
+
+    Returns:
+        How many episodes were known before, and the first error, if any.
+    """
+    shards = sweep.pending(n_envs, n_workers)
+    resumed, errors = len(sweep), []
+
+    def collect(shard: Shard, outcome: Outcome) -> None:
+        sweep.collect(shard, outcome)
+        if outcome.error is not None:
+            errors.append(outcome.error)
+
+    with tqdm(
+        total=sweep.total, initial=resumed, unit="episode", disable=not progress, dynamic_ncols=True
+    ) as bar:
+        if n_workers > 1 and len(shards) > 1:
+            run_in_workers(job, source, shards, n_workers, collect, bar.update)
+        elif shards:
+            slots = min(n_envs, max(len(shard.tasks) for shard in shards))
+            environments += source.make(slots - 1) if source.given is None else []
+            check_distinct(environments)  # the first was made apart
+            run_here(job, environments, shards, collect, bar.update)
+    return resumed, errors[0] if errors else None
 
 
 def run_here(
