@@ -14,32 +14,27 @@ An interrupted student is not kept. One that is there but was made with another 
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
 import lipsrl
-from envs import Task, get_task
+from envs import get_task
 from experiments._console import command_line, fail, open_runs, parse, versions
+from experiments._distill_tables import Measured, side_by_side
 from experiments._parallel import module_command, run_all
-from experiments.evaluate import certify_run, evaluate_run
+from experiments.evaluate import certify_run
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.disturbances import GaussianNoise
-from lipsrl.evaluation import Evaluation
-from lipsrl.reporting.numbers import interval, number
-from lipsrl.statistics import bootstrap_ci, iqm
 from lipsrl.tracking import RunFolder
 
 #: Step size of fine-tuning, which falls linearly to 0.
@@ -169,126 +164,26 @@ def save(folder: RunFolder, model: BaseAlgorithm, config: dict[str, Any], agent:
     )
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One run, evaluated and certified."""
-
-    config: dict[str, Any]
-    evaluation: Evaluation
-    slope: float
-    tightness: float
-
-    @classmethod
-    def of(cls, folder: RunFolder, args: Args) -> Measured:
-        """Evaluate and certify, or read what is there."""
-        network = certify_run(folder).network
-        evaluation = evaluate_run(folder, episodes=args.episodes, seed=args.seed)
-        return cls(folder.read_config(), evaluation, network.lower_bound, network.tightness)
-
-    @property
-    def task(self) -> Task:
-        """That it was trained on."""
-        return get_task(self.config["task"])
-
-    def mean(self, column: str, strength: float) -> float:
-        """Over the episodes at one noise level."""
-        frame = self.evaluation.frame
-        return float(frame.loc[frame["strength"] == strength, column].mean())
-
-    @property
-    def chatter(self) -> float:
-        """Action fluctuation at the task's small noise."""
-        return self.mean("action_fluctuation", self.task.chatter_strength)
-
-
-def spread(values: Sequence[float], places: int | None = None) -> str:
-    """IQM over runs with its 95 % interval."""
-    found = bootstrap_ci(np.asarray(values), iqm)
-    return f"{number(found.estimate, places)} {interval(found.low, found.high, places)}"
-
-
-def span(values: Sequence[float], form: Callable[[float], str] = number) -> str:
-    """Median and range over runs."""
-    low, high = form(min(values)), form(max(values))
-    return form(statistics.median(values)) + (f" ({low}–{high})" if low != high else "")
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is its head."""
-    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
-
-
-def target_line(teachers: Sequence[Measured], students: Sequence[Measured]) -> list[str]:
-    """One agent and task against the targets."""
-    pairs = list(zip(teachers, students, strict=True))
-    clean = [(t.mean("return", 0.0), s.mean("return", 0.0)) for t, s in pairs]
-    loss = [100 * (t - s) / abs(t) for t, s in clean]
-    first = teachers[0]
-    return [
-        f"{first.config['agent']}, {first.task.env_id}",
-        str(len(pairs)),
-        span([t.slope for t in teachers]),
-        span([s.config["lipschitz_bound"] for s in students]),
-        spread([t for t, _ in clean]),
-        spread([s for _, s in clean]),
-        f"{spread(loss, 1)} %",
-        f"{sum(one <= 3 for one in loss)} of {len(loss)}",
-        f"{first.task.chatter_strength:g}",
-        spread([s.chatter / t.chatter for t, s in pairs], 2),
-        span([s.tightness for s in students], lambda value: f"{value:.1%}"),
-        span([s.config["seconds"] for s in students], lambda value: f"{value:.0f} s"),
-    ]
-
-
-TARGET_HEAD = [
-    "teacher", "runs", "its steepest slope", "K", "clean return", "student\'s", "loss", "loss ≤ 3 %", "σ",
-    "mean \\|Δa\\| at σ, × teacher\'s", "tightness", "time",
-]  # fmt: skip
-
-
-def kind_line(kind: str, runs: Sequence[Measured]) -> list[str]:
-    """One kind of agent: what it earns at every noise level."""
-    task = runs[0].task
-    bounds = [b for b in (run.config["lipschitz_bound"] for run in runs) if b is not None]
-    places = 0 if abs(task.reference_return) >= 100 else 2
-    return [
-        kind,
-        str(len(runs)),
-        span(bounds) if bounds else "none",
-        *(spread([run.mean("return", strength) for run in runs], places) for strength in task.strengths),
-        spread([run.chatter for run in runs], 3),
-        span([run.tightness for run in runs], lambda value: f"{value:.1%}"),
-    ]
-
-
-def kind_head(task: Task) -> list[str]:
-    """Of the table whose rows are :func:`kind_line`."""
-    returns = [f"return σ={strength:g}" if strength else "return clean" for strength in task.strengths]
-    return ["agent", "runs", "K", *returns, f"mean \\|Δa\\| σ={task.chatter_strength:g}", "tightness"]
-
-
 def tables(args: Args) -> str:
-    """Both Markdown tables: students against the targets, and kinds of agents side by side per task."""
+    """Both Markdown tables, of runs that are all evaluated on the same episodes."""
+
+    def measured(folder: RunFolder) -> Measured:
+        return Measured.of(folder, args.episodes, args.seed)
+
     groups: dict[tuple[str, str], dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
     for folder in open_runs(args.run):
         config = folder.read_config()
         group = groups[config["agent"], config["task"]]
-        group["teacher"].append(Measured.of(folder, args))
-        group["student"].append(Measured.of(student_folder(args, folder), args))
+        group["teacher"].append(measured(folder))
+        group["student"].append(measured(student_folder(args, folder)))
         if args.fine_tune:
-            group["student, fine-tuned"].append(Measured.of(tuned_folder(args, folder), args))
+            group["student, fine-tuned"].append(measured(tuned_folder(args, folder)))
     for path in args.scratch:
-        run = Measured.of(RunFolder.open(path), args)
+        run = measured(RunFolder.open(path))
         for (_, task), group in groups.items():
             if task == run.config["task"]:
                 group[f"{run.config['agent']} from scratch"].append(run)
-    targets = markdown([TARGET_HEAD, *(target_line(g["teacher"], g["student"]) for g in groups.values())])
-    parts = [targets]
-    for (agent, task), group in groups.items():
-        lines = [kind_line(kind, runs) for kind, runs in group.items()]
-        parts.append(f"{agent} on {task}\n\n" + markdown([kind_head(get_task(task)), *lines]))
-    return "\n\n".join(parts)
+    return side_by_side(groups)
 
 
 def make_missing(args: Args, folder: RunFolder) -> None:
