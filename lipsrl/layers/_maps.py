@@ -7,8 +7,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lipsrl.layers._base import Factors, ParametrisedLayer, limited
+from lipsrl.layers._base import Factors
 from lipsrl.layers._linalg import spectral_norm
+from lipsrl.layers._parametrised import ParametrisedLayer, limited
 
 #: Weights with no entry above this are not scaled up: the gradient of a map that ignores scale would overflow.
 SMALLEST_SCALE = 1e-30

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lipsrl._context import own_precision
-from lipsrl.layers._base import limited
 from lipsrl.layers._maps import MappedLayer
+from lipsrl.layers._parametrised import limited
 
 #: Free parameters act as if they were no larger than this: beyond, float64 would lose the bound to rounding.
 LARGEST = 30.0

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lipsrl.layers._base import limited
 from lipsrl.layers._maps import MappedLayer
+from lipsrl.layers._parametrised import limited
 
 
 def exponential(weight: Tensor) -> Tensor:

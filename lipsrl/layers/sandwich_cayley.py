@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lipsrl.layers._base import Factors, ParametrisedLayer, limited
+from lipsrl.layers._base import Factors
 from lipsrl.layers._linalg import check_finite, random_orthonormal, spectral_norm
+from lipsrl.layers._parametrised import ParametrisedLayer, limited
 from lipsrl.layers.activations import is_homogeneous
 from lipsrl.layers.cayley import cayley
 from lipsrl.layers.sandwich import MAX_LOG_PSI, SQRT2

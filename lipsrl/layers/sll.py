@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lipsrl.layers._base import Factors, ParametrisedLayer, limited
+from lipsrl.layers._base import Factors
 from lipsrl.layers._linalg import EPS64, spectral_norm
 from lipsrl.layers._maps import dominating_diagonal
+from lipsrl.layers._parametrised import ParametrisedLayer, limited
 from lipsrl.layers.activations import is_homogeneous
 
 #: Largest |log q| that acts.

@@ -9,8 +9,9 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._adapters import CopyableDistribution, LatentNetwork, OutputLayer
+from lipsrl.policies._optimizers import hold
 from lipsrl.policies._options import Twin
-from lipsrl.policies._policy import LipschitzPolicy, hidden_of, hold
+from lipsrl.policies._policy import LipschitzPolicy, hidden_of
 from lipsrl.policies._spaces import action_half_range, output_features
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from lipsrl._context import own_precision
-from lipsrl._state import WeightKeeper
 from lipsrl.layers import LipschitzLayer
+from lipsrl.networks._state import WeightKeeper
 
 
 def lone_layers(module: nn.Module) -> Iterator[LipschitzLayer]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from lipsrl._validation import lookup, positive_finite
 from lipsrl.layers import BUDGETS, HEADS, LAYERS, activation_name
 from lipsrl.layers.activations import LEARNED, activation_class
 from lipsrl.networks import LipschitzMLP, norm_mismatch
-from lipsrl.policies._front import Part, feature_scale, is_constrained
+from lipsrl.policies._arguments import check_measured
+from lipsrl.policies._front import Part, feature_scale
 
 #: Initial norm of the actor's last layer, as a share of what it may reach, where the budget says nothing better.
 HEAD_GAIN = 0.01
@@ -244,62 +243,3 @@ def own_unit(found: list[Part], further: int = 0) -> float:
 def mean_scale(outputs: int, norm: str) -> float | None:
     """Scale of a group of ``outputs`` values whose *mean* has the promise: averaging n values has l2 norm 1/√n."""
     return None if outputs == 1 or norm != "l2" else 1 / math.sqrt(outputs)
-
-
-def check_features_extractor(features_extractor_class: Any) -> None:
-    """Refuse a features extractor whose Lipschitz constant is unknown: it is inside the promise."""
-    if features_extractor_class is not FlattenExtractor and not is_constrained(features_extractor_class):
-        raise ValueError(
-            f"features_extractor_class={getattr(features_extractor_class, '__name__', features_extractor_class)} "
-            "is inside the Lipschitz promise and its own constant is unknown. Accepted: FlattenExtractor, "
-            "LipschitzNatureCNN, LipschitzCombinedExtractor, or a class with an attribute `bound` and a method "
-            "`lipschitz_bound()`."
-        )
-
-
-def check_measured(found: list[Part]) -> None:
-    """Refuse an extractor that is steeper than it says before it has learned anything."""
-    for part in found:
-        extractor: Any = part.extractor
-        if extractor is not None and extractor.lipschitz_bound() > positive_finite("bound", extractor.bound):
-            raise ValueError(
-                f"{type(extractor).__name__} states bound={extractor.bound!r}, but its lipschitz_bound() is "
-                f"{extractor.lipschitz_bound()!r}. It must keep its bound at all times: build it of lipsrl.layers."
-            )
-
-
-def check_net_arch(net_arch: Any, critic: str) -> None:
-    """Check SB3's ``net_arch``: a list of widths, or ``dict(pi=[…], vf|qf=[…])``, or None.
-
-    Raises:
-        ValueError: names the part that is wrong.
-    """
-    accepted = f"net_arch must be a list of integers > 0 or dict(pi=[…], {critic}=[…])"
-    if net_arch is None:
-        return
-    if (
-        critic == "vf"
-        and isinstance(net_arch, list)
-        and len(net_arch) == 1
-        and isinstance(net_arch[0], Mapping)
-    ):
-        net_arch = net_arch[0]  # as before SB3 1.8, which unwraps it with a warning
-    parts = net_arch if isinstance(net_arch, Mapping) else {"": net_arch}
-    for key, widths in parts.items():
-        if key not in ("", "pi", critic):
-            raise ValueError(f"{accepted}; received the key {key!r}.")
-        if isinstance(widths, str) or not isinstance(widths, Sequence):
-            raise ValueError(f"{accepted}; received {net_arch!r}.")
-        for width in widths:
-            if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width <= 0:
-                raise ValueError(f"{accepted}; received the width {width!r} in {net_arch!r}.")
-
-
-def warn_ortho_init() -> None:
-    """Say what becomes of an ``ortho_init`` that was passed explicitly."""
-    warnings.warn(
-        "ortho_init applies to the value network only: the Lipschitz actor is always initialised on its bound, "
-        "with a small last layer.",
-        UserWarning,
-        stacklevel=4,
-    )

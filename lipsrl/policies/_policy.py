@@ -1,4 +1,4 @@
-"""What all Lipschitz policies share: their keyword arguments, and the optimizer that keeps the promise."""
+"""What all Lipschitz policies share: their keyword arguments, extractors and stored settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import torch
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -17,19 +16,13 @@ from stable_baselines3.common.torch_layers import (
 )
 from torch import nn
 
-from lipsrl._state import WeightKeeper
-from lipsrl.layers import project_after_step
-from lipsrl.layers.optimizer import constrained_modules
 from lipsrl.networks import LipschitzMLP
+from lipsrl.networks._state import WeightKeeper
+from lipsrl.policies._arguments import check_features_extractor, check_net_arch, warn_ortho_init
+from lipsrl.policies._earlier import adopt_loaded
 from lipsrl.policies._front import Part, parts
-from lipsrl.policies._lone_layers import ProjectsLoneLayers, after_load, before_save, project_lone_layers
-from lipsrl.policies._options import (
-    LipschitzOptions,
-    check_features_extractor,
-    check_net_arch,
-    own_draws,
-    warn_ortho_init,
-)
+from lipsrl.policies._lone_layers import ProjectsLoneLayers, before_save, project_lone_layers
+from lipsrl.policies._options import LipschitzOptions, own_draws
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
 
@@ -110,7 +103,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
         if not self.options.unconstrained:
             self._make_contiguous()
             self.register_state_dict_pre_hook(before_save)  # type: ignore[no-untyped-call]
-            self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(adopt_loaded)  # type: ignore[no-untyped-call]
 
     @classmethod
     def _stock_activation(cls) -> type[nn.Module]:
@@ -237,77 +230,6 @@ class LipschitzPolicy(ProjectsLoneLayers):
         if self.options.unconstrained:
             parameters = {"lipschitz_bound": self.options.lipschitz_bound}
         return {**data, **parameters}
-
-
-def _after_load(module: Any, incompatible: Any) -> None:
-    """Load hook: as :func:`after_load`; and what weights of an earlier release do without, no optimizer holds."""
-    after_load(module, incompatible)
-    network = module.lipschitz_network
-    if network is None or network.budget == module.options.budget:
-        return
-    options = dataclasses.replace(module.options, budget=network.budget, activation=network.activation_name)
-    for part in module.modules():
-        if getattr(part, "options", None) is not None:
-            part.options = options
-    if options.activation_class is not module.activation_fn:  # the critic's went with the actor's
-        module.activation_fn = options.activation_class
-        value_net = getattr(getattr(module, "mlp_extractor", None), "value_net", None)
-        if isinstance(value_net, nn.Sequential):
-            for i, part in enumerate(value_net):
-                if not isinstance(part, nn.Linear):
-                    value_net[i] = options.activation_class()
-    present = {id(parameter) for parameter in module.parameters()}
-    owners = [module, *(getattr(module, name, None) for name in ("actor", "critic"))]
-    for optimizer in (getattr(owner, "optimizer", None) for owner in owners):
-        for group in getattr(optimizer, "param_groups", ()):
-            group["params"] = [p for p in group["params"] if id(p) in present]
-
-
-def hold(
-    optimizer: torch.optim.Optimizer, module: nn.Module, *, exact: bool = False
-) -> torch.optim.Optimizer:
-    """:func:`project_after_step` for what is constrained in ``module`` and stepped by ``optimizer``.
-
-    Nothing else: SAC's critic may share a features extractor that only the actor's optimizer steps, and whose weights
-    the actor's graph still needs when the critic's has stepped. Without anything constrained the optimizer stays SB3's.
-    """
-    stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    constrained = [m for m in constrained_modules(module) if any(id(p) in stepped for p in m.parameters())]
-    if not optimizer.state:
-        _sort(optimizer, module)
-    _fuse(optimizer)
-    return (
-        project_after_step(optimizer, nn.ModuleList(constrained), exact=exact) if constrained else optimizer
-    )
-
-
-def _fuse(optimizer: torch.optim.Optimizer) -> None:
-    """Torch's Adam in one kernel per step where the user chose no other form: on the CPU at a third of the price.
-
-    The same equations, rounded in another order. SB3's own policies do not; ``optimizer_kwargs=dict(fused=True)`` does
-    it for them, and ``fused=False`` undoes it here.
-    """
-    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
-        return
-    for group in optimizer.param_groups:
-        on_cpu = all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"])
-        if on_cpu and not any(group[name] for name in ("foreach", "capturable", "differentiable")):
-            group["fused"] = True if group["fused"] is None else group["fused"]
-
-
-def _sort(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
-    """Parameters in the order of the modules that hold them, each network in one piece, as in all zips' optimizers."""
-    order: dict[int, int] = {}
-
-    def walk(part: nn.Module) -> None:
-        for parameter in part._parameters.values():
-            order.setdefault(id(parameter), len(order))
-        for child in part.children():
-            walk(child)
-
-    walk(module)
-    for group in optimizer.param_groups:
-        group["params"].sort(key=lambda parameter: order.get(id(parameter), len(order)))
 
 
 def hidden_of(net_arch: Any, key: str) -> list[int]:

@@ -11,8 +11,9 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
+from lipsrl.policies._optimizers import hold
 from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, Twin
-from lipsrl.policies._policy import LipschitzPolicy, hold
+from lipsrl.policies._policy import LipschitzPolicy
 
 
 class LipschitzQNetwork(ProjectsLoneLayers, QNetwork):

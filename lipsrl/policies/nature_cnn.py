@@ -13,13 +13,13 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from lipsrl._context import own_precision
-from lipsrl._state import WeightKeeper
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.layers._linalg import EPS64
 from lipsrl.layers._plain import plain_linear
 from lipsrl.layers.activations import activation_name
 from lipsrl.layers.convolution import SpectralConv2d
 from lipsrl.layers.spectral import Spectral
+from lipsrl.networks._state import WeightKeeper
 
 #: (channels, kernel, stride) of Mnih et al. 2015, "Human-level control through deep reinforcement learning".
 ARCHITECTURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))

@@ -12,8 +12,9 @@ from torch import nn
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
+from lipsrl.policies._optimizers import hold
 from lipsrl.policies._options import LipschitzOptions, Twin
-from lipsrl.policies._policy import LipschitzPolicy, hold
+from lipsrl.policies._policy import LipschitzPolicy
 from lipsrl.policies._spaces import action_half_range
 from lipsrl.policies._squashed import LipschitzContinuousCritic
 

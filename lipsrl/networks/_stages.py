@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lipsrl.layers import LipschitzLayer, operator_norm
 from lipsrl.layers._linalg import EPS64
+from lipsrl.layers._plain import Residual, plain_linear
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -158,3 +161,25 @@ def added_by_rounding(
         if previous is not None and before is not None:
             previous = previous * before
     return perturbed - plain + 4 * EPS64 * len(layers) * perturbed
+
+
+def plain_modules(stages: Sequence[Stage], activations: Sequence[nn.Module | None]) -> list[nn.Module]:
+    """Fresh ``nn.Linear``, copies of the activations, and residual blocks of both, of detached stages."""
+    modules: list[nn.Module] = []
+    for stage, activation in zip(stages, activations, strict=True):
+        branch: list[nn.Module] = [plain_linear(stage.weight, stage.bias)]
+        if activation is not None:
+            branch.append(copy.deepcopy(activation).requires_grad_(True))
+        if stage.output is not None:
+            branch.append(plain_linear(stage.output, None))
+        modules += branch if stage.skip is None else [Residual(branch, stage.skip)]
+    return modules
+
+
+def proven_product(norms: Sequence[float], added: float) -> float:
+    """The product of ``norms`` plus ``added``, rounded upward; infinite where float64 overflows."""
+    with np.errstate(over="ignore", under="ignore"):
+        bound = (float(np.prod(norms)) + added) * (1.0 + 64 * EPS64)
+    if not np.isfinite(bound):
+        return float("inf")
+    return bound if 0.0 in norms else max(bound, float(np.finfo(np.float64).tiny))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lipsrl._context import own_precision
-from lipsrl._merged import Merging
-from lipsrl._stages import Stage, added_by_rounding, build
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import (
     HEADS,
@@ -24,74 +19,13 @@ from lipsrl.layers import (
     LipschitzLayer,
     Shares,
     activation_name,
-    growing_bounds,
-    layer_bounds,
     start_norms,
 )
-from lipsrl.layers._linalg import EPS64, MARGIN
-from lipsrl.layers._plain import Residual, plain_linear
-from lipsrl.layers.activations import is_homogeneous, make_activation
-
-#: Bounds and scales may be this large, and this small.
-LARGEST = 1e15
-
-
-def scale_vector(argument: str, value: Any, size: int) -> Tensor | None:
-    """``value`` (None, a number > 0 or one per coordinate) as a float32 vector of ``size``."""
-    if value is None:
-        return None
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{argument} must be one number > 0 or {size} of them, received {value!r}."
-        ) from None
-    if array.ndim == 0:
-        array = np.full(size, float(array))
-    array = array.reshape(-1)
-    if array.shape != (size,):
-        raise ValueError(
-            f"{argument} must be one number > 0 or {size} of them, received {array.size} values."
-        )
-    if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError(f"{argument} must be finite and > 0, received {array.tolist()}.")
-    _check_magnitude(argument, array)
-    return torch.as_tensor(array, dtype=torch.float32)
-
-
-def _check_magnitude(argument: str, value: Any) -> None:
-    """Refuse numbers whose products float32 cannot hold with its usual precision: the bound would be lost."""
-    if not ((np.asarray(value) >= 1 / LARGEST) & (np.asarray(value) <= LARGEST)).all():
-        raise ValueError(
-            f"{argument} must lie between {1 / LARGEST:g} and {LARGEST:g}, received {value}: float32 weights cannot "
-            "hold such a factor. Change the units of the observation or the action."
-        )
-
-
-def norm_mismatch(layer: str, norm: str) -> ValueError:
-    """The error for a layer that bounds another norm."""
-    own = LAYERS[layer].norm
-    fitting = [name for name, cls in LAYERS.items() if cls.norm == norm]
-    return ValueError(
-        f"norm={norm!r} is not supported by layer={layer!r}, which bounds the {own} norm. Use norm={own!r}, or one of "
-        f"the layers {', '.join(map(repr, fitting))}."
-    )
-
-
-class _Part(NamedTuple):
-    """What a layer of a network may become, and how it holds its weights.
-
-    Attributes:
-        size: largest norm as a plain twin would have it.
-        bound: the same in the network's own units.
-        gain: initial norm as a share of it.
-        unit: of the stored weights.
-    """
-
-    size: float
-    bound: float
-    gain: float = 1.0
-    unit: float = 1.0
+from lipsrl.networks._earlier import become, is_earlier
+from lipsrl.networks._layout import Part, growing_layout, in_own_units, shared_layout, with_reserve
+from lipsrl.networks._merged import Merging
+from lipsrl.networks._scales import check_magnitude, norm_mismatch, scale_vector
+from lipsrl.networks._stages import Stage, added_by_rounding, build, plain_modules, proven_product
 
 
 class LipschitzMLP(Merging):
@@ -160,7 +94,7 @@ class LipschitzMLP(Merging):
         self.out_features = positive_int("out_features", out_features)
         self.hidden = tuple(positive_int("hidden", width) for width in hidden)
         self.bound = positive_finite("bound", bound)
-        _check_magnitude("bound", self.bound)
+        check_magnitude("bound", self.bound)
         self.layer_name = layer
         layer_class = lookup("layer", layer, LAYERS)
         self.activation_name = activation_name(activation)
@@ -179,7 +113,6 @@ class LipschitzMLP(Merging):
             if head_gain is not None:
                 self.starts[-1] = positive_finite("head_gain", head_gain)
 
-        n_layers = len(self.hidden) + 1
         layout = self._layout(layer_class)
         sizes = (self.in_features, *self.hidden)
         self.layers = nn.ModuleList(
@@ -188,14 +121,13 @@ class LipschitzMLP(Merging):
         )
         head_class = HEADS[norm]
         gain = 1.0 if head_gain is None else head_gain
-        if budget == "growing":
-            gain = layout[-1].gain
+        gain = layout[-1].gain if budget == "growing" else gain
         self.head = head_class(
             sizes[-1], self.out_features, None, bound=layout[-1].bound, gain=gain, unit=layout[-1].unit
         )
         self.shares: Shares | None = None
         if budget == "learned":
-            self.shares = LearnedBudget(n_layers)
+            self.shares = LearnedBudget(len(layout))
         elif budget == "growing":
             # of no meaning: files from before this budget lack it, and are read as what they were
             self.register_buffer("growing", torch.ones(1))
@@ -214,33 +146,14 @@ class LipschitzMLP(Merging):
     def _set_output_unit(self, output_scale: Tensor | None) -> None:
         self.output_unit = 1.0 if output_scale is None else float(output_scale.double().log().mean().exp())
 
-    def _layer_bounds(self) -> list[float]:
-        # Rounding of the merged float32 weights must not carry the network over its bound (lipschitz_bound()
-        # adds it): a little is kept back. It grows with depth as the product of the factors' norms does.
-        n_layers = len(self.hidden) + 1
-        reserve = min(1e-2, MARGIN * n_layers * 2 ** len(self.hidden))
-        bound = self.bound * (1.0 - reserve)
-        if self.budget != "growing":
-            return layer_bounds(self.budget, bound, n_layers)
-        # in the twin's units
-        sizes = (self.in_features, *self.hidden, self.out_features)
-        return growing_bounds(bound / (self.input_unit * self.output_unit), sizes, self.starts)
-
-    def _layout(self, layer_class: type[LipschitzLayer]) -> list[_Part]:
+    def _layout(self, layer_class: type[LipschitzLayer]) -> list[Part]:
         """What each layer may become and how it holds its weights."""
-        bounds = self._layer_bounds()
+        n_layers = len(self.hidden) + 1
+        bound = with_reserve(self.bound, n_layers)
         if self.budget != "growing":
-            own = [layer_class.own_unit] * (len(bounds) - 1) + [HEADS[self.norm].own_unit]
-            return [_Part(size, size, unit=unit(size)) for size, unit in zip(bounds, own, strict=True)]
-        parts = []
-        for i, (size, start) in enumerate(zip(bounds, self.starts, strict=True)):
-            last = i == len(bounds) - 1
-            unit = (self.input_unit if i == 0 else 1.0) * (self.output_unit if last else 1.0)
-            if last or layer_class.shrinks:
-                parts.append(_Part(size, size * unit, min(1.0, start / size), unit))
-            else:  # its gain grows from start to size, and with it how far a step turns the layer: right in the middle
-                parts.append(_Part(size, size * unit, 1.0, unit * math.sqrt(size / start)))
-        return parts
+            return shared_layout(bound, self.budget, layer_class, self.norm, n_layers)
+        sizes = (self.in_features, *self.hidden, self.out_features)
+        return growing_layout(bound, sizes, self.starts, layer_class, self.input_unit, self.output_unit)
 
     def set_bound(self, bound: float) -> None:
         """Change K. Layers whose share shrinks are projected at once; where it grows they may move on from where they
@@ -249,7 +162,7 @@ class LipschitzMLP(Merging):
         Raises:
             ValueError: out of range, or weights that cannot be projected.
         """
-        _check_magnitude("bound", positive_finite("bound", bound))
+        check_magnitude("bound", positive_finite("bound", bound))
         layer_class = LAYERS[self.layer_name]
         before = self._layout(layer_class)
         self.bound = float(bound)
@@ -261,7 +174,7 @@ class LipschitzMLP(Merging):
             self.shares.set([factor * old.size / new.size for factor, old, new in sizes])
         self._adopt(after)
 
-    def _adopt(self, layout: Sequence[_Part]) -> None:
+    def _adopt(self, layout: Sequence[Part]) -> None:
         for layer, part in zip((*self.layers, self.head), layout, strict=True):
             # in eval mode the others are inside their sets already
             if self.training or layer.bound != part.bound:
@@ -275,13 +188,8 @@ class LipschitzMLP(Merging):
         The layers that act on what the plain ones act on; the families that cannot take their weights keep their own
         draws, of the same size, and take the biases.
         """
-        layers: list[LipschitzLayer] = [*self.layers, self.head]
-        for layer, twin in zip(layers, plain, strict=True):
-            weight, bias = twin.weight.detach(), twin.bias.detach()
-            if layer is self.head and self.output_scale is not None:
-                weight, bias = weight * self.output_scale.unsqueeze(1), bias * self.output_scale
-            if layer is layers[0]:
-                weight = weight * self.input_unit
+        weights = in_own_units(plain, self.input_unit, self.output_scale)
+        for layer, (weight, bias) in zip(self._held(), weights, strict=True):
             layer.start_from(weight)
             layer.bias.copy_(bias)
         self._refresh_cache()
@@ -320,23 +228,15 @@ class LipschitzMLP(Merging):
         product of the *merged* norms says nothing) plus what rounding the merged weights to their dtype can add.
         """
         self._renew_stale_cache()
-        modules: list[LipschitzLayer] = [*self.layers, self.head]
+        modules = self._held()
         norms = [layer.lipschitz_bound() for layer in modules]
         if self.shares is not None:
             norms.append(float(torch.prod(self.shares.factors(torch.float64)).detach()))
         added = added_by_rounding(
-            modules,
-            self.stages(),
-            self.stages(acting=False),
-            norm=self.norm,
-            input_scale=self.input_scale,
+            modules, self.stages(), self.stages(acting=False), norm=self.norm, input_scale=self.input_scale,
             output_scale=self.output_scale,
-        )
-        with np.errstate(over="ignore", under="ignore"):
-            bound = (float(np.prod(norms)) + added) * (1.0 + 64 * EPS64)
-        if not np.isfinite(bound):
-            return float("inf")
-        return bound if 0.0 in norms else max(bound, float(np.finfo(np.float64).tiny))
+        )  # fmt: skip
+        return proven_product(norms, added)
 
     def project(self) -> bool:
         """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed.
@@ -350,52 +250,29 @@ class LipschitzMLP(Merging):
 
     def merge(self) -> nn.Sequential:
         """The same function as fresh plain torch modules: ``nn.Linear``, activations and residual blocks of them."""
-        modules: list[nn.Module] = []
         with torch.no_grad():
             stages = [stage.detach() for stage in self._current_stages()]
-        for layer, stage in zip([*self.layers, self.head], stages, strict=True):
-            branch: list[nn.Module] = [plain_linear(stage.weight, stage.bias)]
-            if layer.activation is not None:
-                branch.append(copy.deepcopy(layer.activation).requires_grad_(True))
-            if stage.output is not None:
-                branch.append(plain_linear(stage.output, None))
-            modules += branch if stage.skip is None else [Residual(branch, stage.skip)]
-        return nn.Sequential(*modules).train(self.training)
+        activations = [layer.activation for layer in self._held()]
+        return nn.Sequential(*plain_modules(stages, activations)).train(self.training)
 
     # -- state -------------------------------------------------------------------------------------------
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        # Weights that were saved before budget="growing" was the policies' default mean something else.
-        if (
-            self.budget == "growing"
-            and f"{prefix}growing" not in state_dict
-            and f"{prefix}head.bias" in state_dict
-        ):
-            self._become("output", self.earlier_activation or self.activation_name)
+        if self.budget == "growing" and is_earlier(state_dict, prefix):
+            become(self, "output", self.earlier_activation or self.activation_name)
+            self._adopt_for_loading()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _become(self, budget: str, activation: str) -> None:
-        """Another budget without gains, and another activation; the weights are then to be loaded."""
-        self.budget, self.activation_name, self.shares = budget, activation, None
-        del self.growing
-        layer_class = LAYERS[self.layer_name]
+    def _adopt_for_loading(self) -> None:
+        """The layers' bounds and units; all that is known of the weights is void."""
         layer: Any
-        for layer in self.layers:
-            if layer.activation_name != activation:  # in place: an optimizer holds the parameters
-                layer.activation_name, layer.activation = (
-                    activation,
-                    make_activation(activation, layer.out_features),
-                )
-                if is_homogeneous(activation) and hasattr(layer, "log_psi"):
-                    layer.log_psi = None
-        for layer, part in zip((*self.layers, self.head), self._layout(layer_class), strict=True):
+        for layer, part in zip(self._held(), self._layout(LAYERS[self.layer_name]), strict=True):
             layer.bound, layer.unit = part.bound, part.unit
         self._watched = self._stamp = self._kept = self._probes = None
 
     def _held(self) -> list[LipschitzLayer]:
-        modules: Any = (
-            self._modules
-        )  # Module.__getattr__ would cost as much as a matrix product, at every forward
+        # Module.__getattr__ would cost as much as a matrix product, at every forward
+        modules: Any = self._modules
         return [*modules["layers"]._modules.values(), modules["head"]]
 
     def _settle(self) -> bool:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lipsrl._context import own_precision, tracing
-from lipsrl._stages import Stage, evaluate
-from lipsrl._state import WeightKeeper
+from lipsrl.networks._stages import Stage, evaluate
+from lipsrl.networks._state import WeightKeeper
 
 #: Entries of a parameter that are looked at, as shares of its length.
 _PROBED = (0.0, 0.37, 0.73, 1.0)
