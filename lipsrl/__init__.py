@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from lipsrl._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lipsrl.actors import actor_network

@@ -10,7 +10,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-import lipsrl
+from lipsrl._version import __version__
 from lipsrl.actors.normalization import NormalizeLike, observation_chain
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import certify
@@ -109,7 +109,7 @@ def export(
         "layers": layers,
         "action": action,
         "certificate": json.loads(json.dumps(certificate.to_dict())),
-        "versions": {**certificate.versions, "lipsrl": lipsrl.__version__},
+        "versions": {**certificate.versions, "lipsrl": __version__},
     }
     arrays: Tensors = tensors | normalisation | limits
     if folded:
