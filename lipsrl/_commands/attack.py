@@ -46,6 +46,8 @@ class AttackCommand:
     """Gymnasium id; needed for zips."""
     vec_normalize: Path | None = None
     """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    frame_stack: int | None = None
+    """How many observations the policies see at once, if they were trained behind a VecFrameStack."""
     attack: list[str] = field(default_factory=lambda: ["mad", "critic"])
     """mad, critic, robust-sarsa; random is always there."""
     epsilon: list[float] = field(default_factory=lambda: [0.05, 0.1])
@@ -94,9 +96,9 @@ class AttackCommand:
         Raises:
             ValueError: an unknown attack, norm or unit, or one that is chosen twice.
         """
-        budget = {"norm": self.norm, "units": self.units}
+        budget: dict[str, Any] = {"norm": self.norm, "units": self.units}
         chosen: list[Attack | MinimumOverAttacks] = [RandomAttack(None, 1.0, **budget)]
-        walk: dict[str, Any] = {**budget, "steps": self.steps, "restarts": self.restarts}
+        walk = {**budget, "steps": self.steps, "restarts": self.restarts}
         for name in self.attack:
             kind = lookup("attack", name, ATTACKS)
             if kind is RobustSarsaAttack:
@@ -118,6 +120,7 @@ class AttackCommand:
             n_workers=self.workers,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            frame_stack=self.frame_stack,
             max_episode_steps=self.max_episode_steps,
             resume=self.resume,
             progress=sys.stderr.isatty(),

@@ -42,6 +42,8 @@ class Lesson:
     """Gymnasium id; needed for a zip."""
     vec_normalize: Path | None = None
     """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    frame_stack: int | None = None
+    """How many observations the teacher sees at once, if it was trained behind a VecFrameStack."""
     layer: str = "sandwich"
     """Constraint of the student's layers (key of lipsrl.layers.LAYERS)."""
     net_arch: list[int] = field(default_factory=list)
@@ -76,6 +78,7 @@ class Lesson:
         """Further arguments of `lipsrl.distill`."""
         return {
             "vec_normalize": source.vec_normalize,
+            "frame_stack": self.frame_stack,
             "layer": self.layer,
             "net_arch": self.net_arch or None,
             "budget": self.budget,
@@ -126,11 +129,12 @@ class Distill(Lesson):
                 n_episodes=self.episodes,
                 seed=self.seed,
                 vec_normalize=source.vec_normalize,
+                frame_stack=self.frame_stack,
                 max_episode_steps=self.max_episode_steps,
                 progress=sys.stderr.isatty(),
             )
             certificates = {
-                TEACHER: certificate_or_none(source.model, source.vec_normalize),
+                TEACHER: certificate_or_none(source.model, source.vec_normalize, self.frame_stack),
                 STUDENT: certify(student, vec_normalize=source.vec_normalize),
             }
         console.print(student_table(evaluation, certificates, noise_text))

@@ -125,9 +125,17 @@ class ObservationChain:
 
 
 def observation_chain(
-    model: BaseAlgorithm, given: NormalizeLike = None, frame_stack: int | None = None
+    model: BaseAlgorithm,
+    given: NormalizeLike = None,
+    frame_stack: int | None = None,
+    *,
+    inside: bool = True,
 ) -> ObservationChain:
     """Follow the model's own environment from the policy down; ``given`` and ``frame_stack`` speak for a zip without.
+
+    Args:
+        inside: read gymnasium's NormalizeObservation inside the environments, too; not needed where raw observations
+            are what the environments return.
 
     Raises:
         ValueError: the environment normalises twice, changes observations in a way that is not known, or contradicts
@@ -146,7 +154,7 @@ def observation_chain(
                 f"frame_stack={frame_stack}, but the model's environment stacks {frames} frames."
             )
         frames = frame_stack
-    inner, notes = _inner_normalisation(model)
+    inner, notes = _inner_normalisation(model) if inside else (None, ())
     return ObservationChain(normalization_of(model, given), frames, inner, notes)
 
 
@@ -180,6 +188,12 @@ def _inner_normalisation(
         f"gymnasium's NormalizeObservation {why}: 'raw' means what comes out of it, and its gain is not counted. Use "
         "VecNormalize instead to have raw sensor units certified.",
     )
+
+
+def normalizes_frames(vec_normalize: VecNormalize | None, shape: tuple[int, ...] | None) -> bool:
+    """Whether its statistics are of single observations of this shape, so that frames are normalised, then stacked."""
+    statistics = getattr(vec_normalize, "obs_rms", None)
+    return isinstance(statistics, RunningMeanStd) and statistics.mean.shape == shape
 
 
 def check_dimension(vec_normalize: VecNormalize, dim: int, owner: str) -> None:

@@ -1,4 +1,4 @@
-"""What the policy receives of a raw observation, and the raw observation that makes it receive something else."""
+"""What the policy receives of raw observations, and the raw observation that makes it receive something else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl.actors.normalization import check_dimension, observation_gains
+from lipsrl.actors.frames import FrameStack
+from lipsrl.actors.normalization import ObservationChain, entry_gains, normalizes_frames
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -21,41 +21,65 @@ UNITS = ("normalized", "raw")
 class View:
     """The map ``o ↦ clip((o - mean)·gain, ±clip)`` of VecNormalize with displacements in the budget's unit.
 
-    Everything is float64 and frozen. Without a VecNormalize the map is the identity and the units agree.
+    Everything is float64 and frozen. Without a VecNormalize the map is the identity and the units agree. Behind a
+    frame stack it is the map of the newest frame, the only one that can still be displaced; :class:`Shown` keeps the
+    others.
 
     Attributes:
         mean, gain: (dim,).
         clip: in normalised units; infinite if there is none.
         raw: displacements are of raw observations; otherwise of what the policy receives.
+        frames: observations in what the policy receives.
+        one_by_one: frames are normalised before they are stacked; otherwise the stack is.
+        older_mean, older_gain: ((frames - 1)·dim,) of the earlier frames.
     """
 
     mean: FloatArray
     gain: FloatArray
     clip: float
     raw: bool
+    frames: int
+    one_by_one: bool
+    older_mean: FloatArray
+    older_gain: FloatArray
 
     @classmethod
-    def of(cls, vec_normalize: VecNormalize | None, dim: int, units: str) -> View:
+    def of(cls, chain: ObservationChain, size: int, units: str) -> View:
         """Copy the statistics.
 
+        Args:
+            size: length of what the policy receives.
+
         Raises:
-            ValueError: they are of another length, or not finite.
+            ValueError: the statistics are of another length, or not finite; or ``size`` is no multiple of the frames.
         """
-        if vec_normalize is not None:
-            check_dimension(vec_normalize, dim, "the attacked model")
-        mean, gain, clip = observation_gains(vec_normalize, dim)
+        frames = chain.frames
+        if size % frames:
+            raise ValueError(
+                f"frame_stack={frames} frames of one length do not make the {size} values that the model receives. "
+                "Pass the number of frames that it was trained with."
+            )
+        mean, gain, clip = entry_gains(chain.vec_normalize, "", size, frames)
         # copied: the statistics of a VecNormalize that trains on may change in place
-        return cls(mean.copy(), gain, clip, raw=units == "raw")
+        (older_mean, mean), (older_gain, gain) = (
+            np.split(a.copy(), [size - size // frames]) for a in (mean, gain)
+        )
+        one_by_one = normalizes_frames(chain.vec_normalize, mean.shape)
+        return cls(mean, gain, float(clip[0]), units == "raw", frames, one_by_one, older_mean, older_gain)
 
     @property
     def dim(self) -> int:
-        """Length of an observation."""
+        """Length of an observation, one frame."""
         return len(self.mean)
 
     @property
     def slope(self) -> FloatArray:
         """(dim,) what the policy sees, before the clip, of a displacement by 1."""
         return self.gain if self.raw else np.ones_like(self.gain)
+
+    def received(self, observations: FloatArray) -> FloatArray:
+        """(n, dim) raw → what the policy receives of them as its newest frame."""
+        return np.clip((observations.astype(np.float64) - self.mean) * self.gain, -self.clip, self.clip)
 
     def centre(self, observations: FloatArray) -> FloatArray:
         """(n, dim) raw → where the budget's ball is centred, in policy units.
@@ -64,8 +88,9 @@ class View:
         is around what the policy receives; one in raw units around the raw observation, which may lie outside
         the clip.
         """
-        normalized = (observations.astype(np.float64) - self.mean) * self.gain
-        return normalized if self.raw else np.clip(normalized, -self.clip, self.clip)
+        if not self.raw:
+            return self.received(observations)
+        return (observations.astype(np.float64) - self.mean) * self.gain
 
     def visible(self, centre: FloatArray, displacements: FloatArray) -> FloatArray:
         """Displacements (n, dim) cut off at the clip, beyond which the policy sees nothing; raw ones as they are."""
@@ -85,6 +110,39 @@ class View:
         reach = self.clip / self.gain
         base = np.clip(observations, self.mean - reach, self.mean + reach)
         return _add_inwards(observations, base, visible / self.gain)
+
+
+class Shown:
+    """What ``n`` streams of a policy were shown before, in their episode; nothing where it sees one frame.
+
+    Zeros stand before an episode's first frame, as in SB3's VecFrameStack: behind the normalisation where that is of
+    single frames, before it where it is of the stack.
+    """
+
+    def __init__(self, view: View, n: int) -> None:
+        self._view = view
+        self._stack = FrameStack(n, (view.dim,), view.frames)
+
+    def begin(self, rows: Any) -> None:
+        """The next observation of the streams in ``rows`` is the first one of an episode."""
+        self._stack.begin(rows)
+
+    def past(self, rows: Any) -> FloatArray:
+        """(len(rows), (frames - 1)·dim) what the policy receives of the earlier frames at the next observation."""
+        view, older = self._view, self._stack.older(rows)
+        return (
+            older
+            if view.one_by_one
+            else np.clip((older - view.older_mean) * view.older_gain, -view.clip, view.clip)
+        )
+
+    def seen(self, observations: FloatArray, rows: Any) -> FloatArray:
+        """(len(rows), frames·dim) what the policy receives where these (len(rows), dim) are the next, raw."""
+        return np.concatenate([self.past(rows), self._view.received(observations)], axis=1)
+
+    def show(self, observations: FloatArray, rows: Any) -> None:
+        """These (len(rows), dim) were the next, raw."""
+        self._stack.push(self._view.received(observations) if self._view.one_by_one else observations, rows)
 
 
 def _add_inwards(observations: FloatArray, base: FloatArray, steps: FloatArray) -> FloatArray:

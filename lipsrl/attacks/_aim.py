@@ -16,14 +16,19 @@ def holds_attack(disturbance: Disturbance | None) -> bool:
     return isinstance(disturbance, Attack)
 
 
-def aimed(disturbance: Disturbance, model: Any, vec_normalize: NormalizeLike = None) -> Disturbance:
+def aimed(
+    disturbance: Disturbance,
+    model: Any,
+    vec_normalize: NormalizeLike = None,
+    frame_stack: int | None = None,
+) -> Disturbance:
     """The disturbance with its attacks aimed at ``model``, those inside a `Compose` too.
 
     Raises:
         TypeError, ValueError: see `Attack.against`.
     """
     if isinstance(disturbance, Attack):
-        return disturbance.against(model, vec_normalize)
+        return disturbance.against(model, vec_normalize, frame_stack)
     if isinstance(disturbance, Compose) and holds_attack(disturbance):
-        return Compose([aimed(part, model, vec_normalize) for part in disturbance.disturbances])
+        return Compose([aimed(part, model, vec_normalize, frame_stack) for part in disturbance.disturbances])
     return disturbance

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import Any, Self
 
 from lipsrl._validation import lookup
-from lipsrl.actors.normalization import NormalizeLike, normalization_of
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.actors.view import UNITS
 from lipsrl.attacks._batch import AttackBatch
 from lipsrl.attacks._norms import NORMS, FloatArray, Norm
@@ -29,6 +29,9 @@ class Attack(Disturbance):
     place) comes on top. Observations that are not finite are left as they are, as are all at
     ``epsilon`` 0, bit for bit.
 
+    Behind SB3's VecFrameStack the attack acts on each observation before it is stacked, as every disturbance: only the
+    newest frame is moved, and what was shown before in the episode stays in the stack as it was shown.
+
     Args:
         model: an SB3 model on vector observations. None: aimed at no model yet; ``lipsrl.evaluate`` aims it at
             each model that it evaluates, with that model's normalisation.
@@ -38,11 +41,13 @@ class Attack(Disturbance):
             around the model's own environment, if any.
         units: ``"normalized"``: the ball is around what the policy receives, as in the literature, and VecNormalize
             is undone. ``"raw"``: around the raw observation. The same without a VecNormalize.
+        frame_stack: how many observations the model sees at once, if it was trained behind a VecFrameStack; None: as
+            in the model's own environment, if it has one.
 
     Raises:
         TypeError: ``model`` is no SB3 algorithm.
         ValueError: ``epsilon`` is negative or not finite, an unknown norm or unit (the nearest is suggested), a
-            model or a normalisation that the attack cannot work on.
+            model, a normalisation or a frame stack that the attack cannot work on.
     """
 
     target: Target | None = None
@@ -54,19 +59,22 @@ class Attack(Disturbance):
         norm: str = "linf",
         vec_normalize: NormalizeLike = None,
         units: str = "normalized",
+        *,
+        frame_stack: int | None = None,
     ) -> None:
         self.epsilon = nonnegative_number("epsilon", epsilon)
         self._norm = lookup("norm", norm, NORMS)
         self.norm = norm
         self.units = lookup("units", units, dict(zip(UNITS, UNITS, strict=True)))
         if model is not None:
-            self._aim(model, vec_normalize)
-        elif vec_normalize is not None:
-            raise ValueError("vec_normalize belongs to a model, but model is None. Give both or neither.")
+            self._aim(model, Target.of(model, vec_normalize, frame_stack, self.units))
+        elif vec_normalize is not None or frame_stack is not None:
+            name = "frame_stack" if vec_normalize is None else "vec_normalize"
+            raise ValueError(f"{name} belongs to a model, but model is None. Give both or neither.")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The constructor's arguments by name, without model and normalisation."""
+        """The constructor's arguments by name, without model, normalisation and frame stack."""
         return {"epsilon": self.epsilon, "norm": self.norm, "units": self.units}
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,14 +83,17 @@ class Attack(Disturbance):
 
     @property
     def dimension(self) -> int | None:
-        """Length of the target's observations; None without a target."""
+        """Length of the target's observations, one frame; None without a target."""
         return None if self.target is None else self.target.view.dim
 
     def check_dimension(self, dim: int) -> None:
-        if self.dimension not in (None, dim):
+        if self.target is not None and self.dimension != dim:
+            size, hint = self.target.view.dim * self.target.view.frames, ""
+            if dim and size % dim == 0:
+                hint = f" If it sees stacked frames, pass frame_stack={size // dim}."
             raise ValueError(
                 f"{self!r} is aimed at a model whose observations have length {self.dimension}, but the "
-                f"observation has length {dim}."
+                f"observation has length {dim}.{hint}"
             )
 
     def scaled(self, strength: float) -> Self:
@@ -101,27 +112,29 @@ class Attack(Disturbance):
         """
         return AttackBatch(self, n)
 
-    def against(self, model: Any, vec_normalize: NormalizeLike = None) -> Self:
+    def against(
+        self, model: Any, vec_normalize: NormalizeLike = None, frame_stack: int | None = None
+    ) -> Self:
         """This attack on ``model``; one that is aimed already stays with its own model (a transfer attack).
 
         Raises:
             TypeError, ValueError: the attack cannot be aimed at ``model``; or it is aimed at these very weights
-                behind another normalisation, which would not be the pipeline that is being attacked.
+                behind another normalisation or frame stack, which would not be the pipeline that is being attacked.
         """
         if self.target is None:
             twin = self._twin()
-            twin._aim(model, vec_normalize)
+            twin._aim(model, Target.of(model, vec_normalize, frame_stack, self.units))
             return twin
         try:
-            other = Target.of(model, normalization_of(model, vec_normalize), self.units)
+            other = Target.of(model, vec_normalize, frame_stack, self.units)
         except (TypeError, ValueError):  # no model that this attack could be aimed at
             return self
         same_model = other.weights_sha256 == self.target.weights_sha256
-        if same_model and other.normalization_sha256 != self.target.normalization_sha256:
+        if same_model and other.identity != self.target.identity:
             raise ValueError(
-                f"{self!r} was made for this model with another observation normalisation than the model has "
-                "here. Give both the same vec_normalize, or leave the model out (model=None) and it takes over "
-                "the one that it finds."
+                f"{self!r} was made for this model with another observation normalisation or frame stack than the "
+                "model has here. Give both the same vec_normalize and frame_stack, or leave the model out "
+                "(model=None) and it takes over those that it finds."
             )
         return self
 
@@ -130,21 +143,24 @@ class Attack(Disturbance):
         """How many standard normals a step of one stream consumes, as (blocks, numbers in a block)."""
 
     @abstractmethod
-    def displacements(self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray) -> FloatArray:
+    def displacements(
+        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+    ) -> FloatArray:
         """Where to move these observations, in the budget's unit.
 
         Args:
             observations: (n, dim), raw, finite.
             epsilon: (n, 1), > 0.
             noise: (blocks, n, numbers), standard normal; see :meth:`noise_shape`.
+            past: (n, (frames - 1)·dim), finite: what the policy receives of the frames before, as they were shown.
 
         Returns:
             (n, dim), float64, of norm <= ``epsilon``.
         """
 
-    def _aim(self, model: Any, vec_normalize: NormalizeLike) -> None:
-        """Read ``model``; attacks that need more of it than its observations add to this."""
-        self.target = Target.of(model, normalization_of(model, vec_normalize), self.units)
+    def _aim(self, model: Any, target: Target) -> None:
+        """Take aim at ``model``; attacks that need more of it than its observations add to this."""
+        self.target = target
 
     def _twin(self) -> Self:
         twin = copy.copy(self)

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lipsrl.actors.view import View
+from lipsrl.actors.view import Shown, View
 from lipsrl.attacks._norms import FloatArray
+from lipsrl.attacks._target import Target
 from lipsrl.disturbances import DisturbanceBatch
+from lipsrl.disturbances._batch import Process
 from lipsrl.disturbances._draws import Draws, Rows
 
-if TYPE_CHECKING:
-    from lipsrl.attacks._base import Attack
+
+class Attacking(Process, Protocol):
+    """What a batch asks of the attack that it is of; an ``Attack`` answers it."""
+
+    target: Target | None
+    epsilon: float
+
+    def noise_shape(self, dim: int) -> tuple[int, int]:
+        """How many standard normals a step consumes."""
+
+    def displacements(
+        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+    ) -> FloatArray:
+        """Where to move."""
 
 
 class AttackBatch(DisturbanceBatch):
-    """``n`` streams, each with its own generator and its own radius; the attack itself sees all rows at once."""
+    """``n`` streams, each with its own generator and its own radius; the attack itself sees all rows at once.
 
-    disturbance: Attack
+    A stream remembers what it has shown of the episode to a policy that sees stacked frames.
+    """
 
-    def __init__(self, attack: Attack, n: int) -> None:
+    disturbance: Attacking
+
+    def __init__(self, attack: Attacking, n: int) -> None:
         if attack.target is None:
             raise ValueError(
                 f"{attack!r} is aimed at no model. Give it one, or let lipsrl.evaluate aim it at each model that "
@@ -28,6 +46,7 @@ class AttackBatch(DisturbanceBatch):
             )
         super().__init__(attack, n)
         self._view: View = attack.target.view
+        self._shown = Shown(self._view, self.n)
         self._normals = Draws(self.n, "standard_normal")
         self._epsilon = np.full((self.n, 1), attack.epsilon)
 
@@ -37,6 +56,9 @@ class AttackBatch(DisturbanceBatch):
     def _configure(self, index: int, parameters: dict[str, Any]) -> None:
         self._epsilon[index] = parameters["epsilon"]
 
+    def _begin(self, indices: NDArray[np.intp], observations: FloatArray) -> None:
+        self._shown.begin(indices)
+
     def _apply(self, observations: FloatArray, rows: Rows) -> FloatArray:
         # drawn at radius 0 too: a stream consumes the same draws at every strength
         blocks, numbers = self.disturbance.noise_shape(observations.shape[1])
@@ -44,10 +66,11 @@ class AttackBatch(DisturbanceBatch):
         for block in noise:
             block[:] = self._normals.next(rows, numbers)
         attacked = observations.copy()
-        epsilon = self._epsilon[rows]
-        moving = (epsilon[:, 0] > 0) & np.isfinite(observations).all(axis=1)
+        epsilon, past = self._epsilon[rows], self._shown.past(rows)
+        moving = (epsilon[:, 0] > 0) & np.isfinite(observations).all(axis=1) & np.isfinite(past).all(axis=1)
         if moving.any():
             clean = observations[moving]
-            displacements = self.disturbance.displacements(clean, epsilon[moving], noise[:, moving])
-            attacked[moving] = self._view.displaced(clean, displacements)
+            moves = self.disturbance.displacements(clean, epsilon[moving], noise[:, moving], past[moving])
+            attacked[moving] = self._view.displaced(clean, moves)
+        self._shown.show(attacked, rows)
         return attacked

@@ -52,11 +52,12 @@ class GradientAttack(Attack):
         steps: int = 10,
         step_size: float | None = None,
         restarts: int = 1,
+        frame_stack: int | None = None,
     ) -> None:
         self.steps = positive_int("steps", steps)
         self.step_size = None if step_size is None else positive_finite("step_size", step_size)
         self.restarts = positive_int("restarts", restarts)
-        super().__init__(model, epsilon, norm, vec_normalize, units)
+        super().__init__(model, epsilon, norm, vec_normalize, units, frame_stack=frame_stack)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -68,24 +69,28 @@ class GradientAttack(Attack):
         """What to raise.
 
         Args:
-            clean: (n, dim) float64, what the policy receives unattacked.
+            clean: (n, frames·dim) float64, what the policy receives where the newest frame is not attacked.
 
         Returns:
-            A differentiable function from attacked rows (n, dim) to one number per row (n,); rows are independent.
+            A differentiable function from attacked rows (n, frames·dim) to one number per row (n,); rows are
+            independent.
         """
 
     def noise_shape(self, dim: int) -> tuple[int, int]:
         return self.restarts * (self.steps + 1), dim + 2
 
-    def displacements(self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray) -> FloatArray:
+    def displacements(
+        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+    ) -> FloatArray:
         assert self.target is not None
         view = self.target.view
         centre = view.centre(observations)
-        origin, slope = torch.from_numpy(centre), torch.from_numpy(view.slope)
+        origin, slope, before = (torch.from_numpy(a) for a in (centre, view.slope, past))
         length = epsilon * (1 / self.steps if self.step_size is None else self.step_size)
 
         def shown(displacement: Tensor) -> Tensor:
-            return (origin + slope * displacement).clamp(-view.clip, view.clip)
+            newest = (origin + slope * displacement).clamp(-view.clip, view.clip)
+            return torch.cat([before, newest], dim=1)
 
         def inside(walk: FloatArray) -> FloatArray:
             return view.visible(centre, self.ball.project(walk, epsilon))

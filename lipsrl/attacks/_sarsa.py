@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lipsrl.actors.view import View
+from lipsrl.actors.view import Shown, View
 from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._critic import ActionValue
 
@@ -45,7 +45,7 @@ def collect(
     """At least ``steps`` transitions of the policy as it explores, in environments that are stepped side by side.
 
     Args:
-        actor, view: the policy and its normalisation.
+        actor, view: the policy, its normalisation and its frame stack.
         half_range: (act,), > 0: unit of the actions.
         made: environments; reset here.
         seed: of start states and exploration.
@@ -59,9 +59,11 @@ def collect(
     def reset(env: gym.Env[Any, Any]) -> Any:
         return env.reset(seed=int(rng.integers(2**31)))[0]
 
+    everyone = np.arange(len(made))
+    shown = Shown(view, len(made))
+
     def seen(raw: Sequence[Any]) -> Tensor:
-        rows = (np.stack(raw).astype(np.float64) - view.mean) * view.gain
-        return torch.from_numpy(np.clip(rows, -view.clip, view.clip))
+        return torch.from_numpy(shown.seen(np.stack(raw), everyone))
 
     def act(states: Tensor) -> Tensor:
         with torch.no_grad():
@@ -74,17 +76,25 @@ def collect(
     columns: dict[str, list[Any]] = {"states": [], "actions": [], "rewards": [], "next": [], "terminated": []}
     for _ in range(-(-steps // len(made))):
         states = seen(observations)
+        shown.show(np.stack(observations), everyone)
         actions = act(states)
         executed = np.clip(centre + half_range * actions.numpy(), low, high).astype(space.dtype)
         columns["states"].append(states)
         columns["actions"].append(actions)
+        ended = []
         for slot, env in enumerate(made):
-            observation, reward, terminated, truncated, _ = env.step(executed[slot].reshape(space.shape))
+            observations[slot], reward, terminated, truncated, _ = env.step(
+                executed[slot].reshape(space.shape)
+            )
             columns["rewards"].append(float(reward))
-            columns["next"].append(observation)
             columns["terminated"].append(float(terminated))
-            observations[slot] = reset(env) if terminated or truncated else observation
-    next_states = seen(columns["next"])
+            if terminated or truncated:
+                ended.append(slot)
+        columns["next"].append(seen(observations))
+        shown.begin(ended)
+        for slot in ended:
+            observations[slot] = reset(made[slot])
+    next_states = torch.cat(columns["next"])
     return Transitions(
         states=torch.cat(columns["states"]).float(),
         actions=torch.cat(columns["actions"]).float(),

@@ -8,9 +8,9 @@ from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.actors.fingerprint import weights_sha256
+from lipsrl.actors.normalization import NormalizeLike, observation_chain
 from lipsrl.actors.view import View
 from lipsrl.policies._unwrapped import policy_of
 
@@ -20,10 +20,10 @@ class Target:
     """An attacked model, as it was when the attack was aimed at it.
 
     Attributes:
-        view: its normalisation.
+        view: its normalisation and its frame stack.
         algorithm, policy: names of its classes.
         weights_sha256: of all weights of its policy.
-        normalization_sha256: of mean, gain and clip; None without a normalisation of observations.
+        normalization_sha256: of mean, gain and clip of every frame; None without a normalisation of observations.
     """
 
     view: View
@@ -33,12 +33,12 @@ class Target:
     normalization_sha256: str | None
 
     @classmethod
-    def of(cls, model: Any, vec_normalize: VecNormalize | None, units: str) -> Target:
+    def of(cls, model: Any, vec_normalize: NormalizeLike, frame_stack: int | None, units: str) -> Target:
         """Read ``model``.
 
         Raises:
             TypeError: no SB3 algorithm.
-            ValueError: its observations are no vectors, or the normalisation does not fit them.
+            ValueError: its observations are no vectors, or the normalisation or the frame stack does not fit them.
         """
         if not isinstance(model, BaseAlgorithm):
             raise TypeError(
@@ -51,8 +51,10 @@ class Target:
                 f"an attack needs a model of vector observations, a Box of shape (dim,), but this "
                 f"{type(model).__name__} takes {space}."
             )
-        view = View.of(vec_normalize, space.shape[0], units)
-        normalized = vec_normalize is not None and vec_normalize.norm_obs
+        # raw is what the environment returns, NormalizeObservation inside it included
+        chain = observation_chain(model, vec_normalize, frame_stack, inside=False)
+        view = View.of(chain, space.shape[0], units)
+        normalized = chain.vec_normalize is not None and chain.vec_normalize.norm_obs
         policy: Any = policy_of(model)
         policy.set_training_mode(False)  # as predict does: the weights that act
         return cls(
@@ -63,6 +65,11 @@ class Target:
             normalization_sha256=_statistics_sha256(view) if normalized else None,
         )
 
+    @property
+    def identity(self) -> tuple[str, str | None, int]:
+        """What tells it from others: weights, normalisation, frames."""
+        return self.weights_sha256, self.normalization_sha256, self.view.frames
+
     def to_dict(self) -> dict[str, Any]:
         """What identifies the target, ready for JSON."""
         return {
@@ -70,11 +77,15 @@ class Target:
             "policy": self.policy,
             "weights_sha256": self.weights_sha256,
             "normalization_sha256": self.normalization_sha256,
-        }
+        } | ({"frame_stack": self.view.frames} if self.view.frames > 1 else {})
 
 
 def _statistics_sha256(view: View) -> str:
     digest = hashlib.sha256(view.mean.tobytes())
     digest.update(view.gain.tobytes())
     digest.update(repr(view.clip).encode())
+    if view.frames > 1:
+        digest.update(view.older_mean.tobytes())
+        digest.update(view.older_gain.tobytes())
+        digest.update(repr(view.one_by_one).encode())
     return digest.hexdigest()

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._critic import ActionValue, StateValue, critic_of
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
+from lipsrl.attacks._target import Target
 
 
 class CriticAttack(GradientAttack):
@@ -29,8 +29,8 @@ class CriticAttack(GradientAttack):
     the actor errs, so on V it is often the weakest of the attacks that use gradients.
 
     Args:
-        model, epsilon, norm, vec_normalize, units: as in :class:`~lipsrl.attacks.Attack`; the critic (and, for Q,
-            the actor) must be a plain feed-forward network.
+        model, epsilon, norm, vec_normalize, units, frame_stack: as in :class:`~lipsrl.attacks.Attack`; the critic (and,
+            for Q, the actor) must be a plain feed-forward network.
         steps, step_size, restarts: as in :class:`~lipsrl.attacks.GradientAttack`.
 
     Example:
@@ -57,7 +57,7 @@ class CriticAttack(GradientAttack):
         tau = 0.1 * (q.amax(dim=1, keepdim=True) - q.amin(dim=1, keepdim=True)).clamp(min=1e-12)
         return lambda seen: -(torch.softmax(actor.mean(seen) / tau, dim=1) * q).sum(dim=1)
 
-    def _aim(self, model: Any, vec_normalize: NormalizeLike) -> None:
-        super()._aim(model, vec_normalize)
+    def _aim(self, model: Any, target: Target) -> None:
+        super()._aim(model, target)
         self._critic = critic_of(model)
         self._actor = None if isinstance(self._critic, StateValue) else Actor.of(model)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
+from lipsrl.attacks._target import Target
 
 
 class MADAttack(GradientAttack):
@@ -32,8 +32,8 @@ class MADAttack(GradientAttack):
     White box, but greedy: it does not look ahead, so it is a lower bound of the harm that is possible.
 
     Args:
-        model, epsilon, norm, vec_normalize, units: as in :class:`~lipsrl.attacks.Attack`; the model's actor must
-            be a plain feed-forward network.
+        model, epsilon, norm, vec_normalize, units, frame_stack: as in :class:`~lipsrl.attacks.Attack`; the model's
+            actor must be a plain feed-forward network.
         steps, step_size, restarts: as in :class:`~lipsrl.attacks.GradientAttack`.
 
     Example:
@@ -61,8 +61,8 @@ class MADAttack(GradientAttack):
         greedy = torch.nn.functional.one_hot(mean.argmax(dim=1), mean.shape[1]).bool()
         return lambda seen: _margin(actor.mean(seen), greedy)
 
-    def _aim(self, model: Any, vec_normalize: NormalizeLike) -> None:
-        super()._aim(model, vec_normalize)
+    def _aim(self, model: Any, target: Target) -> None:
+        super()._aim(model, target)
         self._actor = Actor.of(model)
 
 

@@ -27,5 +27,7 @@ class RandomAttack(Attack):
     def noise_shape(self, dim: int) -> tuple[int, int]:
         return 1, dim + 2
 
-    def displacements(self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray) -> FloatArray:
+    def displacements(
+        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+    ) -> FloatArray:
         return self.ball.project(epsilon * self.ball.uniform(noise[0]), epsilon)

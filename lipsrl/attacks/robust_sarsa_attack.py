@@ -15,10 +15,13 @@ from torch import Tensor
 from lipsrl._episodes import check_limit
 from lipsrl._validation import positive_int
 from lipsrl.actors.normalization import NormalizeLike
+from lipsrl.actors.observations import stack_axis
+from lipsrl.actors.view import View
 from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._critic import ActionValue
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._sarsa import collect, fit
+from lipsrl.attacks._target import Target
 from lipsrl.certificates._clean_episodes import environments
 from lipsrl.disturbances._parameters import nonnegative_number
 
@@ -41,8 +44,8 @@ class RobustSarsaAttack(GradientAttack):
     is aimed at a model. It is seeded, and kept: an attack and its scaled copies learn once for each model.
 
     Args:
-        model, epsilon, norm, vec_normalize, units: as in :class:`~lipsrl.attacks.Attack`; the model's actor must
-            be a plain feed-forward network with continuous actions.
+        model, epsilon, norm, vec_normalize, units, frame_stack: as in :class:`~lipsrl.attacks.Attack`; the model's
+            actor must be a plain feed-forward network with continuous actions.
         steps, step_size, restarts: as in :class:`~lipsrl.attacks.GradientAttack`.
         env: Gymnasium id or zero-argument factory for the rollouts. None: made from the spec of the model's own
             environment.
@@ -82,6 +85,7 @@ class RobustSarsaAttack(GradientAttack):
         steps: int = 10,
         step_size: float | None = None,
         restarts: int = 1,
+        frame_stack: int | None = None,
         env: EnvLike | None = None,
         train_epsilon: float = 0.3,
         weight: float = 10.0,
@@ -103,11 +107,12 @@ class RobustSarsaAttack(GradientAttack):
             positive_int("train_seed", train_seed)
         self.train_seed = int(train_seed)
         self.max_episode_steps = check_limit(max_episode_steps)
-        # shared by all copies: (weights, normalisation) of a model -> what was learnt about it
-        self._learnt: dict[tuple[str, str | None], ActionValue] = {}
+        # shared by all copies: identity of a target -> what was learnt about it
+        self._learnt: dict[tuple[str, str | None, int], ActionValue] = {}
         super().__init__(
-            model, epsilon, norm, vec_normalize, units, steps=steps, step_size=step_size, restarts=restarts
-        )
+            model, epsilon, norm, vec_normalize, units, steps=steps, step_size=step_size, restarts=restarts,
+            frame_stack=frame_stack,
+        )  # fmt: skip
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -127,8 +132,8 @@ class RobustSarsaAttack(GradientAttack):
         actor, q, unit = self._actor, self._q, self._unit
         return lambda seen: -q(clean, actor.mean(seen) / unit)
 
-    def _aim(self, model: Any, vec_normalize: NormalizeLike) -> None:
-        super()._aim(model, vec_normalize)
+    def _aim(self, model: Any, target: Target) -> None:
+        super()._aim(model, target)
         self._actor = Actor.of(model)
         if self._actor.choices is not None:
             raise ValueError(
@@ -137,18 +142,16 @@ class RobustSarsaAttack(GradientAttack):
             )
         half_range = _half_range(model)
         self._unit = torch.ones(1) if self._actor.squash else torch.from_numpy(half_range)
-        assert self.target is not None
-        key = (self.target.weights_sha256, self.target.normalization_sha256)
-        if key not in self._learnt:
-            self._learnt[key] = self._learn(model, half_range)
-        self._q = self._learnt[key]
+        if target.identity not in self._learnt:
+            self._learnt[target.identity] = self._learn(model, target.view, half_range)
+        self._q = self._learnt[target.identity]
 
-    def _learn(self, model: BaseAlgorithm, half_range: np.ndarray) -> ActionValue:
-        assert self.target is not None
-        with environments(self._environment(model), _SLOTS, model, self.max_episode_steps) as made:
-            data = collect(
-                self._actor, self.target.view, half_range, made, self.rollout_steps, self.train_seed
-            )
+    def _learn(self, model: BaseAlgorithm, view: View, half_range: np.ndarray) -> ActionValue:
+        alike = model if view.frames == 1 else None
+        with environments(self._environment(model), _SLOTS, alike, self.max_episode_steps) as made:
+            if alike is None:
+                _check_stacked(model, made[0], view.frames)
+            data = collect(self._actor, view, half_range, made, self.rollout_steps, self.train_seed)
         gamma = float(getattr(model, "gamma", 0.99))
         return fit(
             data,
@@ -173,6 +176,15 @@ class RobustSarsaAttack(GradientAttack):
                 "whose spec one could be made. Pass env=, a Gymnasium id or a zero-argument factory."
             )
         return lambda: gym.make(spec)
+
+
+def _check_stacked(model: BaseAlgorithm, env: gym.Env[Any, Any], frames: int) -> None:
+    """``ValueError`` unless ``frames`` observations of ``env`` are one of ``model``'s, and the actions are the same."""
+    stack_axis(model.observation_space, env.observation_space, frames, "the attacked model")
+    if env.action_space != model.action_space:
+        raise ValueError(
+            f"action_space of env is {env.action_space}, but the model was made for {model.action_space}."
+        )
 
 
 def _half_range(model: BaseAlgorithm) -> np.ndarray:

@@ -48,6 +48,7 @@ def distill(
     net_arch: Sequence[int] | None = None,
     disturbance: Disturbance | None = None,
     vec_normalize: NormalizeLike = None,
+    frame_stack: int | None = None,
     budget: str = "output",
     seed: int = 0,
     rounds: int = 12,
@@ -68,8 +69,8 @@ def distill(
     their advantages, both with a hinge that keeps the teacher's choice the greedy one by the teacher's margin.
 
     The result has the ``LipschitzMlpPolicy`` of the teacher's algorithm and environments of its own. The critics
-    (value network), the spread of sampled actions, hyperparameters and a ``VecNormalize`` are taken over from
-    the teacher, the latter as a frozen copy. ``predict``, ``save``, ``learn`` (under the bound),
+    (value network), the spread of sampled actions, hyperparameters, a frame stack and a ``VecNormalize`` are taken over
+    from the teacher, the latter as a frozen copy. ``predict``, ``save``, ``learn`` (under the bound),
     :func:`lipsrl.certify`, :func:`lipsrl.evaluate` and :func:`lipsrl.export` work on it as on any model. The
     teacher is not changed.
 
@@ -85,6 +86,8 @@ def distill(
         disturbance: of the raw observations that the student sees, from learning to the choice of the best. An
             attack that is aimed at no model is aimed at whoever acts.
         vec_normalize: the teacher's, or its file. A model whose environment carries one uses it.
+        frame_stack: how many observations the teacher sees at once, if it was trained behind SB3's VecFrameStack, and
+            so the student; None: as in the teacher's own environment, if it has one.
         budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`.
         seed: of everything drawn here, integer >= 0. Its episodes are none of :func:`lipsrl.evaluate`'s.
         rounds: of the student's own episodes, > 0.
@@ -99,7 +102,7 @@ def distill(
 
     Raises:
         ValueError: an argument out of range; a teacher without a supported actor; an environment,
-            disturbance or normalisation that does not fit it.
+            disturbance, normalisation or frame stack that does not fit it.
         TypeError: ``model``, ``env`` or ``disturbance`` is something else.
         NonFiniteError: the environment or a policy produced nan or infinite numbers.
         EndlessEpisodeError: an episode without a time limit has not ended within 100,000 steps, before there was a
@@ -141,12 +144,13 @@ def distill(
     limit = check_limit(max_episode_steps)
     environments = make_environments(factory, HELD_OUT, max_episode_steps=limit)
     try:
-        rollouts = Rollouts(model, environments, normalization, disturbance, seed)
+        rollouts = Rollouts(model, environments, normalization, disturbance, seed, frame_stack)
         check_disturbances([disturbance], environments[0], [rollouts.teacher])
         student = build_student(
             model,
             factory,
             normalization,
+            rollouts.teacher.frames,
             lipschitz_bound=lipschitz_bound,
             layer=layer,
             budget=budget,

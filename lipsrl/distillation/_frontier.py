@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl._episodes import EndlessEpisodeError, check_limit
 from lipsrl._validation import positive_finite, positive_int
-from lipsrl.actors.normalization import NormalizeLike, normalization_of
+from lipsrl.actors.normalization import NormalizeLike, normalization_of, observation_chain
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation._parallel import Order, Student, teach
 from lipsrl.distillation._student import check_teacher
@@ -94,6 +94,7 @@ def frontier(
     noise_levels: Sequence[float] = (0.0,),
     n_episodes: int = 100,
     vec_normalize: NormalizeLike = None,
+    frame_stack: int | None = None,
     seed: int = 0,
     n_workers: int = 1,
     max_episode_steps: int | None = None,
@@ -104,7 +105,7 @@ def frontier(
     """Distil one student per K and noise level, and measure them beside their teacher in the same episodes.
 
     Args:
-        model, env, vec_normalize: as for :func:`lipsrl.distill`.
+        model, env, vec_normalize, frame_stack: as for :func:`lipsrl.distill`.
         bounds: the Ks, in units of what the policy receives.
         disturbance: of the raw observations, or its text; multiplied by the strengths and by the noise levels.
         strengths: at which all are measured; 0, clean, is added where it is missing.
@@ -148,7 +149,10 @@ def frontier(
     positive_int("n_workers", n_workers)
     normalization = normalization_of(model, vec_normalize)
     limit = check_limit(max_episode_steps)
-    arguments = {"vec_normalize": normalization, "seed": seed, "max_episode_steps": limit, **options}
+    # said in so many words: in another process the model has no environment to ask
+    frames = observation_chain(model, normalization, frame_stack, inside=False).frames
+    read: dict[str, Any] = {"vec_normalize": normalization, "frame_stack": frames}
+    arguments = {**read, "seed": seed, "max_episode_steps": limit, **options}
     with one_thread():
         students = teach(model, env, orders, noise, arguments, n_workers, progress, on_student)
         for student in students:
@@ -162,7 +166,7 @@ def frontier(
                 strengths=grid,
                 n_episodes=n_episodes,
                 seed=seed,
-                vec_normalize=normalization,
+                **read,
                 n_workers=n_workers,
                 max_episode_steps=limit,
                 progress=progress,
@@ -170,13 +174,15 @@ def frontier(
         except EndlessEpisodeError as error:
             error.students = tuple(students)  # long in the making, and the caller may not have kept them
             raise
-        return Frontier(evaluation, tuple(students), certificate_or_none(model, normalization))
+        return Frontier(evaluation, tuple(students), certificate_or_none(model, **read))
 
 
-def certificate_or_none(model: BaseAlgorithm, vec_normalize: NormalizeLike) -> Certificate | None:
+def certificate_or_none(
+    model: BaseAlgorithm, vec_normalize: NormalizeLike, frame_stack: int | None = None
+) -> Certificate | None:
     """The certificate, or None where there is a part that cannot be bounded: a teacher need not be certifiable."""
     try:
-        return certify(model, vec_normalize=vec_normalize)
+        return certify(model, vec_normalize=vec_normalize, frame_stack=frame_stack)
     except ValueError:
         return None
 

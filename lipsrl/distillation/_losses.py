@@ -29,7 +29,7 @@ class Loss(ABC):
 
     @abstractmethod
     def targets(self, teacher: Controller, observations: NDArray[Any]) -> NDArray[Any]:
-        """What the student is to match in raw clean ``observations`` (n, dim): an array (n, …)."""
+        """What the student is to match where the teacher receives ``observations`` (n, dim): an array (n, …)."""
 
     @abstractmethod
     def __call__(self, policy: Any, observations: Tensor, targets: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class ActionLoss(Loss):
 
     def targets(self, teacher: Controller, observations: NDArray[Any]) -> NDArray[Any]:
         """(n, act) what the environment would receive."""
-        return teacher.execute(teacher.propose(observations)).reshape(len(observations), -1)
+        return teacher.execute(teacher.blockwise(observations)).reshape(len(observations), -1)
 
     def __call__(self, policy: Any, observations: Tensor, targets: Tensor) -> Tensor:
         return self._squared_errors(policy, observations, targets).mean()
@@ -211,6 +211,6 @@ def _asked(teacher: Controller, observations: NDArray[Any], function: Any) -> ND
     policy = policy_of(teacher)
     assert policy is not None
     with torch.no_grad():
-        seen: Any = policy.obs_to_tensor(teacher.normalized(observations))[0]
+        seen: Any = policy.obs_to_tensor(observations)[0]
         answer: Tensor = function(policy, seen)
     return answer.cpu().numpy()

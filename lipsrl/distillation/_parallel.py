@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lipsrl._episodes import EndlessEpisodeError
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation._distill import InterruptedWarning, distill
-from lipsrl.distillation._student import student_environments
+from lipsrl.distillation._student import frozen_normalization, student_environments
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._environments import Env, EnvLike, environment_factory
 from lipsrl.evaluation._workers import start_method
@@ -87,7 +87,8 @@ class _Lesson:
             )
         texts = tuple(str(warning.message) for warning in said)
         interrupted = any(issubclass(warning.category, InterruptedWarning) for warning in said)
-        certificate = certify(model, vec_normalize=self.options["vec_normalize"])
+        vec_normalize, frame_stack = self.options["vec_normalize"], self.options["frame_stack"]
+        certificate = certify(model, vec_normalize=vec_normalize, frame_stack=frame_stack)
         return Student(order.lipschitz_bound, order.noise_level, model, certificate, texts), interrupted
 
     def packed(self) -> bytes:
@@ -97,7 +98,7 @@ class _Lesson:
         statistics = self.options["vec_normalize"]
         if statistics is not None:
             # one that was loaded from a file alone cannot be pickled
-            statistics = student_environments(self.make_env, 1, statistics)
+            statistics = frozen_normalization(student_environments(self.make_env, 1, None), statistics)
         content: bytes = cloudpickle.dumps(
             (
                 type(self.model),
@@ -118,7 +119,9 @@ class _Lesson:
     def unpacked(self, student: Student, interrupted: bool, content: bytes) -> tuple[Student, bool]:
         """A student from another process, in environments of its own."""
         teacher = self.model
-        venv = student_environments(self.make_env, teacher.n_envs, self.options["vec_normalize"])
+        venv = student_environments(
+            self.make_env, teacher.n_envs, self.options["vec_normalize"], self.options["frame_stack"]
+        )
         model = type(teacher).load(io.BytesIO(content), env=venv, device=teacher.device)
         return dataclasses.replace(student, model=model), interrupted
 

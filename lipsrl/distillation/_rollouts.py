@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
+from lipsrl.actors.frames import stacked_episode
 from lipsrl.distillation._losses import loss_of
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import Controller
@@ -33,8 +34,11 @@ def derived_seed(seed: int, kind: int) -> int:
 class Rollouts:
     """Batched episodes of the teacher and the student, under the disturbance if there is one.
 
+    Args:
+        frame_stack: of teacher and students; None: as in the teacher's own environment.
+
     Raises:
-        ValueError: the teacher's spaces or normalisation do not fit the environments.
+        ValueError: the teacher's spaces, normalisation or frame stack do not fit the environments.
     """
 
     def __init__(
@@ -44,24 +48,20 @@ class Rollouts:
         vec_normalize: VecNormalize | None,
         disturbance: Disturbance | None,
         seed: int,
+        frame_stack: int | None = None,
     ) -> None:
         self._environments = environments
         self._vec_normalize = vec_normalize
         self._disturbance = disturbance
         self._seed = seed
         self._collected = 0
+        self._frame_stack = frame_stack
         self.teacher = self.controller(teacher, "the teacher")
-        if self.teacher.frames > 1:
-            raise ValueError(
-                f"the teacher sees {self.teacher.frames} stacked frames (VecFrameStack), which cannot be distilled. "
-                "Stack them inside the environment instead (gymnasium.wrappers.FrameStackObservation and "
-                "FlattenObservation)."
-            )
         self._loss = loss_of(policy_of(teacher))
 
     def controller(self, model: BaseAlgorithm, label: str) -> Controller:
         """``model`` as these environments meet it."""
-        return Controller(model, self._environments[0], self._vec_normalize, label)
+        return Controller(model, self._environments[0], self._vec_normalize, label, self._frame_stack)
 
     def collect(self, actor: Controller, episodes: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """New states of ``actor``: what the policy received ``(n, dim)``, and what the loss asks the teacher there.
@@ -71,11 +71,18 @@ class Rollouts:
         numbers = range(self._collected, self._collected + episodes)
         self._collected += episodes
         results = list(self._run(actor, numbers, _COLLECTION))
-        shown = np.concatenate([episode.disturbed for episode in results])
-        clean = np.concatenate([episode.observations for episode in results])
-        if self._vec_normalize is not None:
-            shown = np.asarray(self._vec_normalize.normalize_obs(shown))
+        shown, clean = (
+            np.concatenate([self._received(getattr(episode, name)) for episode in results])
+            for name in ("disturbed", "observations")
+        )
         return shown, self._loss.targets(self.teacher, clean)
+
+    def _received(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """What the policies receive in an episode of these raw observations (T, dim): (T, frames·dim)."""
+        teacher = self.teacher
+        if teacher.normalizes_frames:
+            return stacked_episode(np.asarray(teacher.normalized(observations)), teacher.frames)
+        return np.asarray(teacher.normalized(stacked_episode(observations, teacher.frames)))
 
     def returns(self, actor: Controller) -> NDArray[np.float64]:
         """``(HELD_OUT,)``: the same episodes for every actor, none of them learned from."""

@@ -11,8 +11,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
+from lipsrl.actors.normalization import normalizes_frames
 from lipsrl.layers import LAYERS
 from lipsrl.policies import ALIAS, UnsupportedPolicy
 from lipsrl.policies._unwrapped import policy_of
@@ -76,6 +77,7 @@ def build_student(
     teacher: BaseAlgorithm,
     make_env: Callable[[], Any],
     vec_normalize: VecNormalize | None,
+    frames: int = 1,
     *,
     lipschitz_bound: float,
     layer: str,
@@ -91,12 +93,13 @@ def build_student(
 
     Args:
         make_env: makes one environment.
+        frames: what the teacher sees at once.
         lipschitz_bound, layer, budget: of the policy, see :class:`lipsrl.policies.ppo.MlpPolicy`.
         net_arch: widths of the actor; None: the teacher's.
         seed: of the actor's initial weights. The model keeps the teacher's ``seed``; no global generator moves.
     """
     cls = type(teacher)
-    venv = student_environments(make_env, teacher.n_envs, vec_normalize)
+    venv = student_environments(make_env, teacher.n_envs, vec_normalize, frames)
     policy_class: Any = cls.policy_aliases[ALIAS]
     student = cls(policy_class, venv, device=teacher.device, _init_setup_model=False)  # type: ignore[call-arg]
     student.__dict__.update(_hyperparameters(teacher))
@@ -117,11 +120,24 @@ def build_student(
     return student
 
 
-def student_environments(make_env: Callable[[], Any], n: int, vec_normalize: VecNormalize | None) -> VecEnv:
-    """``n`` monitored environments, in a frozen copy of ``vec_normalize`` if there is one."""
-    venv = DummyVecEnv([lambda: Monitor(make_env())] * n)
-    if vec_normalize is None:
-        return venv
+def student_environments(
+    make_env: Callable[[], Any], n: int, vec_normalize: VecNormalize | None, frames: int = 1
+) -> VecEnv:
+    """``n`` monitored environments, in a frozen copy of ``vec_normalize`` if there is one, and in a frame stack.
+
+    What is normalised is what the statistics are of: single observations, or stacks of them.
+    """
+    venv: VecEnv = DummyVecEnv([lambda: Monitor(make_env())] * n)
+    inside = normalizes_frames(vec_normalize, venv.observation_space.shape)
+    if vec_normalize is not None and inside:
+        venv = frozen_normalization(venv, vec_normalize)
+    if frames > 1:
+        venv = VecFrameStack(venv, frames)
+    return venv if vec_normalize is None or inside else frozen_normalization(venv, vec_normalize)
+
+
+def frozen_normalization(venv: VecEnv, vec_normalize: VecNormalize) -> VecNormalize:
+    """``venv`` behind a copy of ``vec_normalize`` that learns nothing more."""
     # A twin of its own: were it shared, training the one model further would move the other's units.
     twin = VecNormalize(
         venv,

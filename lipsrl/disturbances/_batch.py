@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,6 @@ from lipsrl._validation import positive_int
 from lipsrl.disturbances._draws import FloatArray, Rows
 from lipsrl.disturbances._parameters import nonnegative_number
 from lipsrl.disturbances._seeding import Seed, seed_sequence
-
-if TYPE_CHECKING:
-    from lipsrl.disturbances._base import Disturbance
 
 Indices = Sequence[int] | NDArray[np.integer[Any]]
 
@@ -28,6 +25,24 @@ def describe(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     return f"{value!r} of type {type(value).__name__}"
+
+
+class Process(Protocol):
+    """What a batch asks of the disturbance that it is of; a ``Disturbance`` answers it."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's arguments by name."""
+
+    @property
+    def dimension(self) -> int | None:
+        """The observation length that it asks for; None: any."""
+
+    def check_dimension(self, dim: int) -> None:
+        """Raise ``ValueError`` for observations that do not fit."""
+
+    def scaled(self, strength: float) -> Process:
+        """A fresh one, ``strength`` times as strong."""
 
 
 class DisturbanceBatch(ABC):
@@ -42,9 +57,9 @@ class DisturbanceBatch(ABC):
         n: number of streams, > 0.
     """
 
-    def __init__(self, disturbance: Disturbance, n: int) -> None:
+    def __init__(self, disturbance: Process, n: int) -> None:
         self.n = positive_int("n", n)
-        self.disturbance = disturbance.scaled(1.0)  # a copy without a stream
+        self.disturbance: Process = disturbance.scaled(1.0)  # a copy without a stream
         self._strengths = [1.0] * self.n
         self._dim: int | None = disturbance.dimension
         self._beginning = np.ones(self.n, dtype=np.bool_)  # the next observation is the first of an episode

@@ -13,11 +13,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._validation import positive_int
-from lipsrl.actors.normalization import check_dimension
+from lipsrl.actors.normalization import check_dimension, normalizes_frames
 from lipsrl.actors.observations import attached_frames, stack_axis
 from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance
@@ -141,13 +140,13 @@ class Controller:
         for given, met in self._faced:
             if given is disturbance or met is disturbance:
                 return met
-        if self.remembers:
+        if self.recurrent or self.keeps_state:
             raise ValueError(
-                f"{disturbance!r} cannot be aimed at {self.label}, whose action depends on more than the "
-                "observation of the moment (a frame stack, a recurrent policy, or a controller with a state)."
+                f"{disturbance!r} cannot be aimed at {self.label}, whose action depends on more than the observation "
+                "of the moment and the frames stacked with it (a recurrent policy, or a controller with a state)."
             )
         # kept, because aiming may be training (robust Sarsa)
-        met = aimed(disturbance, self._model, self._vec_normalize)
+        met = aimed(disturbance, self._model, self._vec_normalize, self.frames)
         self._faced.append((disturbance, met))
         return met
 
@@ -165,13 +164,13 @@ class Controller:
             raise ValueError(
                 f"{self.label} remembers what it has seen, so it has no action for an observation by itself."
             )
-        return self.blockwise(self.normalized(observations), active, self._predict)
+        return self.blockwise(self.normalized(observations), active)
 
     def blockwise(
-        self, seen: Observations, active: NDArray[np.intp] | None, predict: Predict
+        self, seen: Observations, active: NDArray[np.intp] | None = None, predict: Predict | None = None
     ) -> NDArray[Any]:
-        """`propose` for what the policy sees, given how it is asked."""
-        n = count(seen)
+        """`propose` for what the policy sees; ``predict`` says how it is asked, if not for one observation."""
+        n, predict = count(seen), predict or self._predict
         if n == self.rows:
             return self._call(seen, 0, predict)
         wanted = None if active is None else set((active // self.rows).tolist())
@@ -281,8 +280,7 @@ class Controller:
         """
         if self._vec_normalize is None or not isinstance(space, spaces.Box):
             return False
-        statistics = getattr(self._vec_normalize, "obs_rms", None)
-        one_by_one = isinstance(statistics, RunningMeanStd) and statistics.mean.shape == space.shape
+        one_by_one = normalizes_frames(self._vec_normalize, space.shape)
         if len(space.shape) == 1:
             frames = 1 if one_by_one else self.frames
             check_dimension(self._vec_normalize, space.shape[0] * frames, self.label)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lipsrl.actors.frames import FrameStack
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
 from lipsrl.evaluation._memory import Memory
@@ -29,7 +30,7 @@ class Session:
         slots = len(environments)
         self._size = slots + -slots % controller.rows
         self._starting = np.ones(self._size, dtype=np.bool_)
-        self._frames: NDArray[Any] | None = None
+        self._frames: FrameStack | None = None
         self._states: tuple[torch.Tensor, torch.Tensor] | None = None
         self._masks: NDArray[np.bool_] | None = None
         self._asks = controller.masked and environments[0].has_wrapper_attr("action_masks")
@@ -83,19 +84,12 @@ class Session:
 
     def _stacked(self, observations: NDArray[Any]) -> NDArray[Any]:
         """The last frames of each slot, the newest last, zeros before the first, as SB3's VecFrameStack."""
-        axis = self._controller.axis
-        axis = observations.ndim - 1 if axis == -1 else 1
-        width = observations.shape[axis]
         if self._frames is None:
-            shape = list(observations.shape)
-            shape[axis] *= self._controller.frames
-            self._frames = np.zeros(shape, dtype=observations.dtype)
-        self._frames = np.roll(self._frames, -width, axis=axis)
-        self._frames[self._starting[: len(observations)]] = 0
-        newest: list[Any] = [slice(None)] * observations.ndim
-        newest[axis] = slice(-width, None)
-        self._frames[tuple(newest)] = observations
-        return self._frames
+            n, *shape = observations.shape
+            frames, axis = self._controller.frames, self._controller.axis
+            self._frames = FrameStack(n, shape, frames, observations.dtype, axis)
+        self._frames.begin(self._starting[: len(observations)])
+        return self._frames.push(observations)
 
     def _read_masks(self, active: NDArray[np.intp]) -> None:
         for slot in active.tolist():

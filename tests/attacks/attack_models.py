@@ -9,7 +9,7 @@ from gymnasium import spaces
 from sb3_contrib import QRDQN, TQC, TRPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from tests.families import open_gains
 
@@ -34,10 +34,8 @@ def make_ppo(env="Pendulum-v1", **options):
     return model
 
 
-def make_sac():
-    model = SAC(
-        "MlpPolicy", "Pendulum-v1", seed=0, device="cpu", buffer_size=10, policy_kwargs={"net_arch": [32]}
-    )
+def make_sac(env="Pendulum-v1"):
+    model = SAC("MlpPolicy", env, seed=0, device="cpu", buffer_size=10, policy_kwargs={"net_arch": [32]})
     scale(model.actor.mu, 5.0)
     return model
 
@@ -69,6 +67,25 @@ def make_normalized():
     venv.obs_rms.mean[:] = [0.3, -0.2, 1.0]
     venv.obs_rms.var[:] = [0.04, 0.6, 9.0]
     return make_ppo(venv)
+
+
+#: where VecNormalize stands, if there is one
+STACKED = ["plain", "inside", "outside"]
+
+
+def make_stacked(kind):
+    """Behind three frames, with a VecNormalize inside or outside of the stack, or none."""
+    venv = make_vec_env("Pendulum-v1", 2, seed=0)
+    if kind != "plain":
+        rng = np.random.default_rng(3)
+        venv = venv if kind == "inside" else VecFrameStack(venv, 3)
+        venv = VecNormalize(venv, norm_reward=False, clip_obs=3.0)
+        venv.obs_rms.mean[:] = np.tile([0.3, -0.2, 1.0], 3)[: venv.obs_rms.mean.size]
+        venv.obs_rms.var[:] = np.tile([0.04, 0.6, 9.0], 3)[: venv.obs_rms.mean.size]
+        if kind == "outside":  # frames with statistics of their own
+            venv.obs_rms.mean += 0.1 * rng.normal(size=9)
+            venv.obs_rms.var *= rng.uniform(0.5, 2.0, size=9)
+    return make_ppo(venv if kind == "outside" else VecFrameStack(venv, 3))
 
 
 def make_tqc():
@@ -118,6 +135,9 @@ DISCRETE_MAKERS = {
     "dqn": lambda: make_discrete(DQN),
     "qrdqn": lambda: make_discrete(QRDQN),
 }
+
+#: models behind a frame stack
+STACKED_MAKERS = {f"ppo-stack-{kind}": lambda kind=kind: make_stacked(kind) for kind in STACKED}
 
 MAKERS = {
     "ppo": make_ppo,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from attack_models import DISCRETE_MAKERS, MAKERS
+from attack_models import DISCRETE_MAKERS, MAKERS, STACKED_MAKERS
 from stable_baselines3 import DQN
 
 
@@ -18,7 +18,7 @@ def models():
 
     class Models(dict):
         def __missing__(self, name):
-            self[name] = (MAKERS | DISCRETE_MAKERS)[name]()
+            self[name] = (MAKERS | DISCRETE_MAKERS | STACKED_MAKERS)[name]()
             return self[name]
 
     return Models()

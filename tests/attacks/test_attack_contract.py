@@ -49,9 +49,14 @@ def test_docstring_examples(module):
     assert doctest.testmod(importlib.import_module(f"lipsrl.attacks.{module}")).failed == 0
 
 
+@pytest.fixture(params=["ppo-normalized", "ppo-stack-inside", "ppo-stack-outside"])
+def model(request, models):
+    return models[request.param]
+
+
 @pytest.fixture(params=[make for makers in EXAMPLES.values() for make in makers])
-def attack(request, normalized):
-    return request.param(normalized)
+def attack(request, model):
+    return request.param(model)
 
 
 @pytest.fixture
@@ -211,13 +216,13 @@ class TestCopies:
         for step in stream[10:20]:
             assert bits(attack(step[0])) == bits(twin(step[0]))
 
-    def test_the_dictionary_is_json(self, attack, normalized):
+    def test_the_dictionary_is_json(self, attack, model):
         data = json.loads(json.dumps(attack.to_dict()))
         assert data["name"] == attack.name
         assert data["epsilon"] == 0.2
         assert data["model"]["algorithm"] == "PPO"
         assert len(data["model"]["weights_sha256"]) == len(data["model"]["normalization_sha256"]) == 64
-        assert type(attack)(normalized, **attack.parameters) == attack
+        assert type(attack)(model, **attack.parameters) == attack
 
     def test_attacks_on_different_models_differ(self, models):
         assert RandomAttack(models["ppo"], 0.1) == RandomAttack(models["ppo"], 0.1)

@@ -137,9 +137,7 @@ class TestRobustSarsa:
 
 class TestNormalization:
     def test_of_another_task(self, dqn, normalized):
-        with pytest.raises(
-            ValueError, match=r"of the attacked model normalises observations of shape \(3,\)"
-        ):
+        with pytest.raises(ValueError, match=r"of the model normalises observations of shape \(3,\)"):
             RandomAttack(dqn, 0.1, vec_normalize=normalized.get_vec_normalize_env())
 
     def test_a_file_that_is_not_there(self, ppo, tmp_path):

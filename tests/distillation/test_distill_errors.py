@@ -77,11 +77,16 @@ def test_a_promise_on_the_standard_deviation_that_would_be_lost(cart):
         lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
 
 
-def test_a_frame_stack(cart):
+def test_a_frame_stack_that_is_not_named(cart, tmp_path):
     venv = VecFrameStack(make_vec_env(cart, 1), 2)
-    teacher = PPO("MlpPolicy", venv, n_steps=8, batch_size=8, device="cpu")
-    with pytest.raises(ValueError, match="the teacher sees 2 stacked frames"):
+    PPO("MlpPolicy", venv, n_steps=8, batch_size=8, device="cpu").save(tmp_path / "model.zip")
+    teacher = PPO.load(tmp_path / "model.zip", device="cpu")
+    with pytest.raises(ValueError, match="give frame_stack=2"):
         lipsrl.distill(teacher, cart, lipschitz_bound=4.0)
+    with pytest.raises(ValueError, match="They were compared behind frame_stack=3"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0, frame_stack=3)
+    with pytest.raises(ValueError, match="frame_stack must be an integer > 0"):
+        lipsrl.distill(teacher, cart, lipschitz_bound=4.0, frame_stack=0)
 
 
 def test_a_features_extractor(cart):
