@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lipsrl._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lipsrl.actors import actor_network
+    from lipsrl.actors import Agent, actor_network, load_agent
     from lipsrl.certificates import Certificate, certify, suggest_bound
     from lipsrl.deployment import export, load_policy
     from lipsrl.distillation import distill
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lipsrl.networks import LipschitzMLP
 
 _EXPORTS = {
+    "Agent": "lipsrl.actors",
     "Certificate": "lipsrl.certificates",
     "Evaluation": "lipsrl.evaluation",
     "LipschitzMLP": "lipsrl.networks",
@@ -29,11 +30,13 @@ _EXPORTS = {
     "distill": "lipsrl.distillation",
     "evaluate": "lipsrl.evaluation",
     "export": "lipsrl.deployment",
+    "load_agent": "lipsrl.actors",
     "load_policy": "lipsrl.deployment",
     "suggest_bound": "lipsrl.certificates",
 }
 
 __all__ = [
+    "Agent",
     "Certificate",
     "Evaluation",
     "LipschitzMLP",
@@ -42,6 +45,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "load_agent",
     "load_policy",
     "suggest_bound",
 ]

@@ -18,10 +18,11 @@ from lipsrl._commands.distill import Distill
 from lipsrl._commands.evaluate import Evaluate
 from lipsrl._commands.export import Export
 from lipsrl._commands.frontier import FrontierCommand
+from lipsrl._commands.pack import Pack
 from lipsrl._commands.report import Report
 from lipsrl._validation import unknown_name
 
-TRUST = "SB3 zips and VecNormalize files are pickles: loading one runs the code in it. Open only files that you trust."
+TRUST = "SB3 zips and VecNormalize files are pickles: opened through an allow-list; --trust opens any."
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "attack": AttackCommand,
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "export": Export,
     "frontier": FrontierCommand,
+    "pack": Pack,
     "report": Report,
 }
 

@@ -1,15 +1,20 @@
-"""The model that a command works on."""
+"""The models that a command works on."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lipsrl.actors.loading import load_model
-from lipsrl.actors.normalization import load_vec_normalize
-from lipsrl.tracking import RunFolder
+import numpy as np
+import pandas as pd
+
+from lipsrl.actors.agent import Agent, load_agent
+
+#: Episodes of training that say something.
+_ENOUGH = 5
 
 
 @dataclass
@@ -21,50 +26,82 @@ class Source:
     vec_normalize: Any
     seed: int | None = None
     env_id: str | None = None
+    frame_stack: int | None = None
+    agent: Agent | None = None
+
+    @property
+    def normalization(self) -> Any:
+        """``vec_normalize=`` for what says in words whether there is one: ``"none"`` where that is known."""
+        stated = self.agent is not None and self.agent.stated
+        return "none" if self.vec_normalize is None and stated else self.vec_normalize
 
 
-def open_source(path: Path, vec_normalize: Path | None) -> Source:
-    """A run folder or an SB3 zip.
+def open_source(
+    path: Path, vec_normalize: str | Path = "auto", *, trust: bool = False, env: str | None = None
+) -> Source:
+    """What lies at ``path``, or at the part of it before a colon with its statistics after it.
 
     Raises:
         FileNotFoundError, ValueError: nothing to load there; says what was expected.
-
-    Warns:
-        UserWarning: the statistics of a VecNormalize lie beside a zip and are not used.
     """
-    if path.is_dir():
-        folder = RunFolder.open(path)
-        model, statistics = folder.load()
-        config = folder.read_config()
-        if vec_normalize is not None:
-            raise ValueError(
-                f"vec_normalize={str(vec_normalize)!r} is for an SB3 zip; the run folder {str(path)!r} has its own."
-            )
-        return Source(config["agent"], model, statistics, config["seed"], config["env_id"])
-    statistics = load_vec_normalize(vec_normalize)
-    model = load_model(path)
-    if statistics is None and (unused := _statistics_near(path)) is not None:
-        warnings.warn(
-            f"{str(unused)!r} is not used. If {str(path)!r} was trained with it, it acts as another controller "
-            "without: pass it as --vec-normalize.",
-            stacklevel=2,
+    path, own = split(path)
+    if own is not None and str(vec_normalize) != "auto":
+        raise ValueError(
+            f"vec_normalize={str(vec_normalize)!r} and {own!r} after the colon speak of the same model. Give one."
         )
-    return Source(path.stem, model, statistics)
+    given = str(vec_normalize) if own is None else own
+    if given not in ("auto", "none") and (path / "config.json").is_file():
+        raise ValueError(
+            f"vec_normalize={given!r} is for an SB3 zip; the run folder {str(path)!r} has its own. Give its model.zip "
+            "to open it with other statistics."
+        )
+    agent = load_agent(path, vec_normalize=given, env=env, trust=trust)
+    if agent.found and not (agent.file.parent / "config.json").is_file():
+        warnings.warn(f"the statistics beside the zip are used: {agent.described}", stacklevel=2)
+    return Source(
+        agent.name, agent.model, agent.vec_normalize, agent.seed, agent.env_id, agent.frame_stack, agent
+    )
+
+
+def split(path: Path) -> tuple[Path, str | None]:
+    """``MODEL:STATISTICS`` in its two parts; a path that is there as it stands has one."""
+    if path.exists():
+        return path, None
+    model, colon, statistics = str(path).rpartition(":")
+    if colon and any(Path(name).exists() for name in (model, f"{model}.zip")):
+        return Path(model), statistics
+    return path, None
+
+
+def open_sources(
+    paths: list[Path], vec_normalize: str | Path = "auto", *, trust: bool = False, env: str | None = None
+) -> list[Source]:
+    """:func:`open_source` of each; a folder of run folders stands for all of them.
+
+    Raises:
+        ValueError: nothing given, or one file of statistics for several models.
+    """
+    if not paths:
+        raise ValueError("path is missing: give at least one run folder or SB3 zip.")
+    paths = [one for path in paths for one in _runs_in(path)]
+    if str(vec_normalize) not in ("auto", "none") and len(paths) > 1:
+        raise ValueError(
+            "vec_normalize is one model's own, and several models were given. Say it for each as MODEL.zip:FILE, or "
+            "give run folders, which carry theirs."
+        )
+    return [open_source(path, vec_normalize, trust=trust, env=env) for path in paths]
+
+
+def _runs_in(path: Path) -> list[Path]:
+    if not path.is_dir() or (path / "config.json").is_file() or any(path.glob("*.zip")):
+        return [path]
+    runs = sorted(one.parent for one in path.glob("*/config.json"))
+    return runs or [path]
 
 
 def statistics_file(path: Path) -> Path:
     """Where ``lipsrl distill`` puts the VecNormalize of the zip at ``path``."""
     return path.with_suffix(".vecnormalize.pkl")
-
-
-def _statistics_near(path: Path) -> Path | None:
-    """A VecNormalize file where a run folder, ``lipsrl distill`` or RL Zoo puts that of the zip at ``path``."""
-    places = (
-        statistics_file(path),
-        path.with_name("vecnormalize.pkl"),
-        path.with_suffix("") / "vecnormalize.pkl",
-    )
-    return next((place for place in places if place.is_file()), None)
 
 
 def unique_keys(sources: list[Source]) -> list[tuple[str, int | None]]:
@@ -76,3 +113,48 @@ def unique_keys(sources: list[Source]) -> list[tuple[str, int | None]]:
             name, number = f"{source.name}-{number}", number + 1
         keys.append((name, source.seed))
     return keys
+
+
+def doubt_returns(sources: Iterable[Source], frame: pd.DataFrame) -> None:
+    """Warn where clean returns are far below those of the last training episodes, which a zip remembers.
+
+    Args:
+        sources: in the order of :func:`unique_keys`.
+        frame: of the evaluation.
+    """
+    sources = list(sources)
+    for (name, seed), source in zip(unique_keys(sources), sources, strict=True):
+        if source.agent is None:
+            continue
+        trained = source.agent.training_returns
+        rows = (frame["agent"] == name) & (frame["strength"] == 0)
+        if seed is not None:
+            rows &= frame["seed"] == seed
+        clean = frame.loc[rows, "return"].to_numpy(np.float64)
+        if len(trained) < _ENOUGH or not len(clean):
+            continue
+        gap = trained.mean() - clean.mean()
+        if clean.mean() < trained.min() and gap > 0.5 * abs(trained.mean()):
+            why = "it was trained with VecNormalize and its statistics are not here (--vec-normalize FILE)"
+            if source.vec_normalize is not None:
+                why = f"the statistics are not those it was trained with ({source.agent.described})"
+            warnings.warn(
+                f"{name} earns {clean.mean():.4g} without disturbance, but its last {len(trained)} training episodes "
+                f"earned {trained.mean():.4g}. Likely {why}, or it was trained behind a frame stack or in another "
+                "environment or other wrappers.",
+                stacklevel=2,
+            )
+
+
+def in_environment(sources: list[Source], env: str | None) -> list[Source]:
+    """``sources``, all with the one environment they are to be run in.
+
+    Raises:
+        ValueError: no environment is known, or several.
+    """
+    ids = {env or source.env_id for source in sources}
+    if None in ids:
+        raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
+    if len(ids) > 1:
+        raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
+    return [replace(source, env_id=str(next(iter(ids)))) for source in sources]

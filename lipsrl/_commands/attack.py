@@ -44,8 +44,11 @@ class AttackCommand:
     """Run folders or SB3 zips; several are attacked in the same episodes."""
     env: str | None = None
     """Gymnasium id; needed for zips."""
-    vec_normalize: Path | None = None
-    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    vec_normalize: str = "auto"
+    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
+    none."""
+    trust: bool = False
+    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
     frame_stack: int | None = None
     """How many observations the policies see at once, if they were trained behind a VecFrameStack."""
     attack: list[str] = field(default_factory=lambda: ["mad", "critic"])
@@ -80,7 +83,7 @@ class AttackCommand:
             Evaluation.check_path(self.output)
         if not any(self.epsilon):
             raise ValueError(f"epsilon must hold at least one radius > 0, received {self.epsilon}.")
-        sources = Measurement(self.path, self.env, self.vec_normalize).sources()
+        sources = Measurement(self.path, self.env, self.vec_normalize, self.trust, self.frame_stack).sources()
         attacks = self.attacks(str(sources[0].env_id))
         with keeping(self.output):
             evaluation = self.measure(sources, attacks)
@@ -120,7 +123,7 @@ class AttackCommand:
             n_workers=self.workers,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
-            frame_stack=self.frame_stack,
+            frame_stack={key: source.frame_stack for key, source in zip(keys, sources, strict=True)},
             max_episode_steps=self.max_episode_steps,
             resume=self.resume,
             progress=sys.stderr.isatty(),

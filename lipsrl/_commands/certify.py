@@ -53,8 +53,11 @@ class Certify:
 
     path: tyro.conf.Positional[Path]
     """Run folder, or any SB3 zip."""
-    vec_normalize: Path | None = None
-    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    vec_normalize: str = "auto"
+    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
+    none."""
+    trust: bool = False
+    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
     norm: str = "l2"
     """Norm on both sides: l2, linf or l1."""
     method: str = "auto"
@@ -91,12 +94,13 @@ class Certify:
     def run(self, console: Console) -> None:
         self._check()
         states = None if self.states is None else _read_states(self.states)
-        source = _opened(self.path, self.vec_normalize)
+        source = self._opened()
+        self.frame_stack = self.frame_stack or source.frame_stack
         certificate = certify(
             source.model,
             norm=self.norm,
             method=self.method,
-            vec_normalize=source.vec_normalize,
+            vec_normalize=source.normalization,
             sensor_scale=_one_or_many(self.sensor_scale),
             frame_stack=self.frame_stack,
             states=states if self.radius is not None else None,
@@ -138,8 +142,6 @@ class Certify:
             raise ValueError(
                 "states alone say nothing: pass --radius R (local bounds) or --epsilon E (margins)."
             )
-        if self.env is not None and self.epsilon is None and not self.equilibrium:
-            raise ValueError("env alone says nothing: pass --epsilon E, by how much the sensors may be off.")
         if self.equilibrium_action and not self.equilibrium:
             raise ValueError("equilibrium_action needs equilibrium: pass --equilibrium STATE.")
         if self.sensor_scale and (self.epsilon is not None or self.equilibrium):
@@ -147,6 +149,24 @@ class Certify:
                 "sensor_scale does not go with epsilon or equilibrium, whose certificates are in raw units. Leave it "
                 "out, or ask twice."
             )
+
+    def _opened(self) -> Source:
+        """The model; its spaces from ``--env`` where the zip's own cannot be read.
+
+        Raises:
+            ValueError: ``--env`` would be ignored.
+        """
+        if self.env is not None and self.epsilon is None and not self.equilibrium:
+            try:
+                open_source(self.path, self.vec_normalize, trust=self.trust)
+            except ValueError as error:
+                if "--env" not in str(error):
+                    raise
+            else:
+                raise ValueError(
+                    "env alone says nothing: pass --epsilon E, by how much the sensors may be off."
+                )
+        return open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
 
     def _sampled(
         self, source: Source, epsilon: float
@@ -234,14 +254,6 @@ class _Feasibility:
 
     def __str__(self) -> str:
         return "\n".join([str(self.floor), *(f"  WARNING      {text}" for text in self.warnings)])
-
-
-def _opened(path: Path, vec_normalize: Path | None) -> Source:
-    """As :func:`open_source`, frozen."""
-    source = open_source(path, vec_normalize)
-    if source.vec_normalize is not None:
-        source.vec_normalize.training = False
-    return source
 
 
 def _read_states(path: Path) -> NDArray[np.float64]:

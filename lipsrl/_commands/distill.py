@@ -40,8 +40,11 @@ class Lesson:
     """The teacher: a run folder, or any SB3 zip."""
     env: str | None = None
     """Gymnasium id; needed for a zip."""
-    vec_normalize: Path | None = None
-    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    vec_normalize: str = "auto"
+    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
+    none."""
+    trust: bool = False
+    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
     frame_stack: int | None = None
     """How many observations the teacher sees at once, if it was trained behind a VecFrameStack."""
     layer: str = "sandwich"
@@ -68,8 +71,9 @@ class Lesson:
             ValueError: no environment is known.
         """
         with said_at_the_end(console):
-            source = open_source(self.path, self.vec_normalize)
+            source = open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
         source.env_id = self.env or source.env_id
+        source.frame_stack = self.frame_stack or source.frame_stack
         if source.env_id is None:
             raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
         return source
@@ -78,7 +82,7 @@ class Lesson:
         """Further arguments of `lipsrl.distill`."""
         return {
             "vec_normalize": source.vec_normalize,
-            "frame_stack": self.frame_stack,
+            "frame_stack": source.frame_stack,
             "layer": self.layer,
             "net_arch": self.net_arch or None,
             "budget": self.budget,
@@ -129,12 +133,12 @@ class Distill(Lesson):
                 n_episodes=self.episodes,
                 seed=self.seed,
                 vec_normalize=source.vec_normalize,
-                frame_stack=self.frame_stack,
+                frame_stack=source.frame_stack,
                 max_episode_steps=self.max_episode_steps,
                 progress=sys.stderr.isatty(),
             )
             certificates = {
-                TEACHER: certificate_or_none(source.model, source.vec_normalize, self.frame_stack),
+                TEACHER: certificate_or_none(source.model, source.vec_normalize, source.frame_stack),
                 STUDENT: certify(student, vec_normalize=source.vec_normalize),
             }
         console.print(student_table(evaluation, certificates, noise_text))

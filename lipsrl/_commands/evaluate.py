@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from lipsrl._commands._source import Source, open_source, unique_keys
+from lipsrl._commands._source import Source, doubt_returns, in_environment, open_sources, unique_keys
 from lipsrl.disturbances import parse_disturbance
 from lipsrl.evaluation import EndlessEpisodeError, Evaluation, NonFiniteError, evaluate
 from lipsrl.reporting import comparison_table
@@ -39,8 +39,14 @@ class Episodes:
     """Run folders or SB3 zips; several are measured in the same episodes."""
     env: str | None = None
     """Gymnasium id; needed for zips."""
-    vec_normalize: Path | None = None
-    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    vec_normalize: str = "auto"
+    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
+    none."""
+    trust: bool = False
+    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    frame_stack: int | None = None
+    """How many observations the policies see at once, if they were trained behind a VecFrameStack
+    (where no configuration says it)."""
     strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.4])
     """Multipliers of the disturbance; with gaussian the noise's standard deviation in raw sensor units."""
     episodes: int = 50
@@ -56,27 +62,15 @@ class Episodes:
         Raises:
             ValueError: no environment is known, or several.
         """
-        if not self.path:
-            raise ValueError("path is missing: give at least one run folder or SB3 zip.")
-        if self.vec_normalize is not None and len(self.path) > 1:
-            raise ValueError(
-                "vec_normalize is one model's own, and several models were given. Measure them one at a time, or "
-                "give run folders, which carry theirs."
-            )
-        sources = [open_source(path, self.vec_normalize) for path in self.path]
-        ids = {self.env or source.env_id for source in sources}
-        if None in ids:
-            raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
-        if len(ids) > 1:
-            raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
-        for source in sources:
-            source.env_id = str(next(iter(ids)))
-        return sources
+        found = open_sources(self.path, self.vec_normalize, trust=self.trust, env=self.env)
+        for source in found:
+            source.frame_stack = self.frame_stack or source.frame_stack
+        return in_environment(found, self.env)
 
     def evaluated(self, sources: list[Source], disturbances: Any, **options: Any) -> Evaluation:
         """The table of all sources; ``options`` are further arguments of `lipsrl.evaluate`."""
         keys = [agent if seed is None else (agent, seed) for agent, seed in unique_keys(sources)]
-        return evaluate(
+        evaluation = evaluate(
             {key: source.model for key, source in zip(keys, sources, strict=True)},
             str(sources[0].env_id),
             disturbances=disturbances,
@@ -84,10 +78,13 @@ class Episodes:
             n_episodes=self.episodes,
             seed=self.seed,
             vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            frame_stack={key: source.frame_stack for key, source in zip(keys, sources, strict=True)},
             max_episode_steps=self.max_episode_steps,
             progress=sys.stderr.isatty(),
             **options,
         )
+        doubt_returns(sources, evaluation.frame)
+        return evaluation
 
 
 @dataclass
@@ -112,8 +109,6 @@ class Evaluate(Episodes):
     """Processes; for slow simulators as many as there are cores. The table does not depend on it."""
     envs: int = 64
     """Environments side by side in each process."""
-    frame_stack: int | None = None
-    """How many observations the policies see at once, if they were trained behind a VecFrameStack."""
     floor: float | None = None
     """The return that counts as nothing, recorded for the share of the return that survives."""
     resume: Path | None = None
@@ -124,13 +119,13 @@ class Evaluate(Episodes):
     def run(self, console: Console) -> None:
         if self.output is not None:
             Evaluation.check_path(self.output)
+        sources = self.sources()
         with keeping(self.output):
             evaluation = self.evaluated(
-                self.sources(),
+                sources,
                 self.disturbance,
                 n_workers=self.workers,
                 n_envs=self.envs,
-                frame_stack=self.frame_stack,
                 floor=self.floor,
                 resume=self.resume,
             )

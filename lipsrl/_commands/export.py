@@ -21,14 +21,16 @@ from lipsrl.deployment._observations import shape_of
 class Export:
     """Write a model's deterministic policy, normalisation and certificate as one file that holds no code.
 
-    Loading the SB3 zip and its VecNormalize file runs the code in them: open only files that you trust, and hand on
-    the exported file instead.
+    Whoever receives it needs neither torch nor Stable-Baselines3, and runs nothing that the file could name.
     """
 
     path: tyro.conf.Positional[Path]
     """Run folder, or any SB3 zip."""
-    vec_normalize: Path | None = None
-    """VecNormalize file that belongs to a zip (a run folder has its own)."""
+    vec_normalize: str = "auto"
+    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
+    none."""
+    trust: bool = False
+    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
     frame_stack: int | None = None
     """Stacked frames in what a zip's policy receives."""
     output: Path = Path("policy.safetensors")
@@ -46,12 +48,12 @@ class Export:
             raise ValueError(
                 f"output={str(self.output)!r} is there already. Give another name, or --overwrite."
             )
-        source = open_source(self.path, self.vec_normalize)
+        source = open_source(self.path, self.vec_normalize, trust=self.trust)
         export(
             source.model,
             self.output,
             vec_normalize=source.vec_normalize,
-            frame_stack=self.frame_stack,
+            frame_stack=self.frame_stack or source.frame_stack,
             folded=self.folded,
         )
         if self.output.suffix == ".onnx":

@@ -32,7 +32,9 @@ class Report(Measurement):
         disturbance = parse_disturbance(self.disturbance)
         shown = min((s for s in self.strengths if s > 0), default=0.0)
         for (agent, seed), source in zip(unique_keys(sources), sources, strict=True):
-            certificate = certify(source.model, vec_normalize=source.vec_normalize)
+            certificate = certify(
+                source.model, vec_normalize=source.normalization, frame_stack=source.frame_stack
+            )
             certificates.append({"agent": agent, "seed": seed, **certificate.to_dict()})
             if agent not in traces:
                 traces[agent] = rollout_trace(

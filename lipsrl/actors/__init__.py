@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from lipsrl.actors._unpickle import RefusedError
+from lipsrl.actors.agent import Agent, load_agent
 from lipsrl.actors.network import ActorParts, Promise, actor_network, actor_parts
 
-__all__ = ["ActorParts", "Promise", "actor_network", "actor_parts"]
+__all__ = [
+    "ActorParts",
+    "Agent",
+    "Promise",
+    "RefusedError",
+    "actor_network",
+    "actor_parts",
+    "load_agent",
+]

@@ -1,7 +1,8 @@
-"""Load an SB3 zip whose algorithm is not named beside it."""
+"""Load what acts of an SB3 zip: nothing else in it is unpickled, and that only through an allow-list."""
 
 from __future__ import annotations
 
+import base64
 import importlib
 import importlib.util
 import json
@@ -9,10 +10,19 @@ import re
 import textwrap
 import warnings
 import zipfile
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import cloudpickle  # type: ignore[import-untyped]
+import numpy as np
+from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import recursive_getattr
+
+from lipsrl.actors._unpickle import loads, needed, refused_in
 
 #: A key that an algorithm's saved data has and those below it in the list have not. DDPG is saved as TD3 is.
 _TELLTALE = (
@@ -88,6 +98,116 @@ def algorithm_of(path: str | Path) -> type[BaseAlgorithm]:
     )
 
 
+#: Makes the spaces of an environment.
+EnvSpaces: TypeAlias = Callable[[], tuple[spaces.Space[Any], spaces.Space[Any]]]
+
+#: Serialised entries that acting needs. All others are passed over.
+_NEEDED = ("policy_class", "policy_kwargs", "observation_space", "action_space")
+
+#: What stands for an entry that is passed over, where ``None`` would not do to set the model up.
+_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "clip_range": 0.2,
+    "train_freq": 1,
+    "replay_buffer_kwargs": {},
+    "rollout_buffer_kwargs": {},
+    "n_critic_updates": 1,
+}
+
+#: Of the policy's keyword arguments: no action depends on them.
+_FOR_TRAINING = ("optimizer_class", "optimizer_kwargs")
+
+
+def _serialized(path: Path) -> dict[str, bytes]:
+    """Pickle by entry of the zip's ``data``."""
+    with zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
+    return {
+        key: base64.b64decode(item[":serialized:"])
+        for key, item in data.items()
+        if isinstance(item, dict) and ":serialized:" in item
+    }
+
+
+def _acting(
+    path: Path, env_spaces: EnvSpaces | None, trust: bool
+) -> dict[str, Any]:
+    """What stands in the place of each serialised entry of the zip.
+
+    Raises:
+        RefusedError: what acting needs names something that is not on the list.
+        ValueError: spaces of the old gym, and no environment to take them from.
+    """
+    found: dict[str, Any] = {"buffer_size": 1}  # no memory for transitions that do not come
+    for key, pickled in _serialized(path).items():
+        if key not in _NEEDED:
+            found[key] = _plain(pickled, _DEFAULTS.get(key))
+        elif key.endswith("_space"):
+            found[key] = _space(pickled, key, env_spaces, path, trust)
+        else:
+            value = cloudpickle.loads(pickled) if trust else loads(pickled)
+            if key == "policy_kwargs" and isinstance(value, dict):
+                for name in _FOR_TRAINING:
+                    if refused_in(value.get(name)):
+                        del value[name]
+            found[key] = needed(value, f"the {key} of {str(path)!r}")
+    return found
+
+
+def _space(
+    pickled: bytes, key: str, env_spaces: EnvSpaces | None, path: Path, trust: bool
+) -> spaces.Space[Any]:
+    value = loads(pickled)
+    if isinstance(value, spaces.Space) and not refused_in(value):
+        return value
+    names = refused_in(value)
+    if env_spaces is not None:
+        return env_spaces()[key == "action_space"]
+    if any(name.startswith("gym.") for name in names):
+        raise ValueError(
+            f"{str(path)!r} was saved with the old gym, whose {key} cannot be read without it. Name the "
+            "environment, and the spaces are taken from there: env= (--env)."
+        )
+    if trust:
+        trusted: spaces.Space[Any] = cloudpickle.loads(pickled)
+        return trusted
+    return needed(value, f"the {key} of {str(path)!r}")  # type: ignore[no-any-return]
+
+
+def _plain(pickled: bytes, default: Any) -> Any:
+    """What acting does not need, if it is a number or the like, else ``default``.
+
+    SAC's target entropy, for one, and the last episodes. Nothing here is worth an error: schedules of another Python,
+    buffers that want an environment.
+    """
+    try:
+        value = loads(pickled)
+    except Exception:  # a damaged pickle raises what it likes
+        return default
+    return (
+        value
+        if isinstance(value, (bool, int, float, str, np.generic, deque)) and not refused_in(value)
+        else default
+    )
+
+
+def _for_acting(cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
+    """``cls``, but loading its weights and not the optimizers' state, whose class may not be there any more."""
+
+    def set_parameters(
+        self: Any, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto"
+    ) -> None:
+        for name in self._get_torch_save_params()[0]:
+            if "optimizer" in name:
+                continue
+            if name not in load_path_or_dict:
+                raise ValueError(f"the weights of {name!r} are missing")
+            module = recursive_getattr(self, name)
+            module.load_state_dict(load_path_or_dict[name], strict=exact_match)
+
+    return type(cls.__name__, (cls,), {"set_parameters": set_parameters})
+
+
 def _missing_module(texts: list[str]) -> str | None:
     """The name in "No module named …", which SB3 only warns of before it fails for lack of the class."""
     for text in texts:
@@ -97,34 +217,54 @@ def _missing_module(texts: list[str]) -> str | None:
     return None
 
 
-def load_model(path: str | Path) -> BaseAlgorithm:
-    """Load an SB3 zip on the CPU. Loading runs code that the zip contains: open only files that you trust.
+def load_model(
+    path: str | Path,
+    *,
+    env_spaces: EnvSpaces | None = None,
+    trust: bool = False,
+) -> BaseAlgorithm:
+    """Load what acts of an SB3 zip, on the CPU: policy, spaces, weights, and whatever is plain JSON.
+
+    Optimizer states, schedules, buffers and callbacks are passed over; the model acts, and is not meant to train on.
+
+    Args:
+        path: of the zip.
+        env_spaces: gives (observation, action) of the environment, for zips whose own cannot be read.
+        trust: unpickle what acting needs whatever it names. That runs code of the file.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`algorithm_of`; or what is in the zip cannot be restored.
+        RefusedError: it names classes that are not opened unseen.
     """
     cls = algorithm_of(path)
+    file = Path(path)
     with warnings.catch_warnings(record=True, action="always") as said:
+        error: Exception | None = None
         try:
-            model: BaseAlgorithm = cls.load(path, device="cpu")
-            error = None
-        except Exception as raised:  # unpickling runs code of any library, which raises what it likes
+            model: BaseAlgorithm = _for_acting(cls).load(
+                file, device="cpu", custom_objects=_acting(file, env_spaces, trust)
+            )
+            model.__class__ = cls
+        except ValueError as raised:
+            if str(path) in str(raised):  # says what to do already
+                raise
             error = raised
-    for warning in said:
-        if error is None:
+        except Exception as raised:  # a damaged file raises what it likes
+            error = raised
+    if error is None:
+        for warning in said:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if error is not None:
-        missing = _missing_module([str(error), *(str(warning.message) for warning in said)])
-        if missing is not None:
-            raise ValueError(
-                f"{str(path)!r} needs the module {missing!r}, which cannot be imported here. If it is of the project "
-                "that the zip was made in, run this in that project's folder or add the folder to PYTHONPATH; "
-                "otherwise install it."
-            ) from error
-        reason = textwrap.shorten(str(error), 200)  # one line of torch's many
+        return model
+    missing = _missing_module([str(error), *(str(warning.message) for warning in said)])
+    if missing is not None:
         raise ValueError(
-            f"{str(path)!r} cannot be loaded as {cls.__name__} ({type(error).__name__}: {reason}). It is damaged, or "
-            "was saved by other versions of Stable-Baselines3, torch or NumPy: copy it again, or load and save it "
-            "where it was made."
+            f"{str(path)!r} needs the module {missing!r}, which cannot be imported here. If it is of the project "
+            "that the zip was made in, run this in that project's folder or add the folder to PYTHONPATH; "
+            "otherwise install it."
         ) from error
-    return model
+    reason = textwrap.shorten(str(error), 200)  # one line of torch's many
+    raise ValueError(
+        f"{str(path)!r} cannot be loaded as {cls.__name__} ({type(error).__name__}: {reason}). It is damaged, or "
+        "was saved by other versions of Stable-Baselines3, torch or NumPy: copy it again, or load and save it "
+        "where it was made."
+    ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,9 +23,12 @@ from stable_baselines3.common.vec_env import (
 )
 
 from lipsrl._validation import positive_int
-from lipsrl.actors.loading import is_address
+from lipsrl.actors.statistics import load_statistics
 
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
+
+#: ``vec_normalize=`` of who knows that there is none.
+NONE = "none"
 
 #: Wrappers that hand a vector observation on as it is, or several (VecNormalize: one that normalises rewards only).
 _PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize, VecFrameStack)
@@ -47,7 +49,7 @@ def frames_of(stack: VecFrameStack) -> int:
 
 
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
-    """``given``, or what SB3's ``VecNormalize.save`` wrote there (a pickle: only open files that you trust).
+    """``given``, or what SB3's ``VecNormalize.save`` wrote there (:func:`~lipsrl.actors.statistics.load_statistics`).
 
     Raises:
         FileNotFoundError: no such file.
@@ -61,33 +63,26 @@ def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
             f"vec_normalize must be a VecNormalize, the path of its file or None (or a dict of those by model "
             f"name), received {type(given).__name__}."
         )
-    path = Path(given)
-    if is_address(given):
-        raise ValueError(
-            f"vec_normalize={str(given)!r} is an address. It is loaded from a file only: loading one runs code in it."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"vec_normalize={str(given)!r} is not a file.")
-    try:
-        with path.open("rb") as file:
-            loaded = pickle.load(file)
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError) as error:
-        raise ValueError(f"vec_normalize={str(given)!r} is not a VecNormalize file: {error}") from error
-    if not isinstance(loaded, VecNormalize):
-        raise ValueError(
-            f"vec_normalize={str(given)!r} holds a {type(loaded).__name__}, expected what VecNormalize.save wrote."
-        )
-    return loaded
+    return load_statistics(given)
 
 
 def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
-    """The given normalisation, else the one around the model's own environment, if any.
+    """The given normalisation, else the one around the model's own environment, if any; ``"none"``: there is none.
 
     Raises:
-        ValueError: the model's environment normalises twice, or changes observations after normalising them.
+        ValueError: the model's environment normalises twice, or changes observations after normalising them; or it
+            normalises at all, and ``given`` is ``"none"``.
     """
+    if isinstance(given, str) and given == NONE:
+        if isinstance(model, BaseAlgorithm) and _attached(model) is not None:
+            raise ValueError("vec_normalize='none', but the model's own environment has a VecNormalize.")
+        return None
     if given is not None or not isinstance(model, BaseAlgorithm):
         return load_vec_normalize(given)
+    return _attached(model)
+
+
+def _attached(model: BaseAlgorithm) -> VecNormalize | None:
     found: VecNormalize | None = None
     above: list[str] = []
     layer = model.get_env()
@@ -116,12 +111,14 @@ class ObservationChain:
         frames: observations stacked in what the policy receives; 1 without a stack.
         inner: (mean, gain) of gymnasium's NormalizeObservation inside the environment, or ``None``.
         notes: what could not be followed, in words.
+        stated: it was said that there is no VecNormalize.
     """
 
     vec_normalize: VecNormalize | None
     frames: int = 1
     inner: tuple[np.ndarray, np.ndarray] | None = None
     notes: tuple[str, ...] = ()
+    stated: bool = False
 
 
 def observation_chain(
@@ -155,7 +152,8 @@ def observation_chain(
             )
         frames = frame_stack
     inner, notes = _inner_normalisation(model) if inside else (None, ())
-    return ObservationChain(normalization_of(model, given), frames, inner, notes)
+    stated = isinstance(given, str) and given == NONE
+    return ObservationChain(normalization_of(model, given), frames, inner, notes, stated)
 
 
 def _inner_normalisation(

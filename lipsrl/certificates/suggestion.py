@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
-from lipsrl.actors.loading import load_model
+from lipsrl.actors.agent import load_agent
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.certificates._clean_episodes import EnvLike, environments
 from lipsrl.certificates.deterministic._certify import certify
@@ -78,7 +78,8 @@ def suggest_bound(
     standard deviation of the observation, under random actions; a coarse start, in any task.
 
     Args:
-        source: an SB3 model or its zip, or an environment (id, factory or instance).
+        source: an SB3 model, its zip or folder (:func:`lipsrl.load_agent`), or an environment (id, factory or
+            instance).
         vec_normalize: that the model was trained with (object or file).
         env: of the equilibrium, where ``source`` is an agent.
         equilibrium, equilibrium_action: as in :func:`feasibility_floor`; zeros if no action is given.
@@ -98,8 +99,11 @@ def suggest_bound(
         >>> lipsrl.suggest_bound("Pendulum-v1", equilibrium=[0, 0], observation_scale=[1, 1, 8]).bound
         19.0
     """
-    if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".zip")):
-        source = load_model(Path(source))
+    if isinstance(source, Path) or (
+        isinstance(source, str) and (source.endswith(".zip") or Path(source).is_dir())
+    ):
+        agent = load_agent(source, vec_normalize="auto" if vec_normalize is None else vec_normalize)
+        source, vec_normalize = agent.model, agent.vec_normalize
     if isinstance(source, BaseAlgorithm):
         if observation_scale is not None:
             raise ValueError(

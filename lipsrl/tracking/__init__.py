@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lipsrl.tracking.run_folder import RunFolder
+from lipsrl.actors.run_folder import RunFolder
 from lipsrl.tracking.smoothness_callback import SmoothnessCallback
 from lipsrl.tracking.wandb_writer import MODES, Mode, WandbWriter
 

@@ -109,8 +109,11 @@ class TestStates:
             np.save(file, states)
         else:
             np.savetxt(file, states, delimiter=",")
-        data = as_json(capsys, pendulum / "model.zip", "--states", file, "--radius", 0.01)
-        expected = lipsrl.certify(PPO.load(pendulum / "model.zip", device="cpu"), states=states, radius=0.01)
+        data = as_json(
+            capsys, pendulum / "model.zip", "--states", file, "--radius", 0.01, "--vec-normalize", "none"
+        )
+        model = PPO.load(pendulum / "model.zip", device="cpu")
+        expected = lipsrl.certify(model, states=states, radius=0.01, vec_normalize="none")
         assert data["local"]["upper_bounds"] == pytest.approx(expected.local.upper_bounds)
         assert Certificate.from_dict(data) == expected
 
@@ -288,14 +291,22 @@ class TestDamage:
             ("policy.pth", lambda content: b"garbage", "It is damaged, or was saved by other versions"),
             ("policy.pth", lambda content: content[: len(content) // 2], "It is damaged"),
             ("policy.pth", renamed_parameters, "saved by other versions of Stable-Baselines3"),
-            ("policy.pth", None, "Names of parameters do not match"),
-            ("data", of_a_lost_module, "needs the module 'gone_module'"),
+            ("policy.pth", None, "the weights of 'policy' are missing"),
+            (
+                "data",
+                of_a_lost_module,
+                "needs gone_module.Gone, which is not among the classes that are opened unseen",
+            ),
             ("data", lambda content: content[:60], "not a readable Stable-Baselines3 zip"),
         ],
     )
     def test_stale_or_corrupt_parts(self, pendulum, capsys, tmp_path, name, change, message):
         bad = rewritten(pendulum / "model.zip", tmp_path / "bad.zip", name, change)
         assert message in refused(capsys, bad)
+
+    def test_a_lost_module_of_ones_own(self, pendulum, capsys, tmp_path):
+        bad = rewritten(pendulum / "model.zip", tmp_path / "bad.zip", "data", of_a_lost_module)
+        assert "needs the module 'gone_module'" in refused(capsys, bad, "--trust")
 
     def test_nan_weights(self, capsys, tmp_path):
         model = save(tmp_path)
@@ -309,23 +320,30 @@ class TestDamage:
         for model, file, message in (
             (cartpole, pendulum / "vecnormalize.pkl", "It belongs to another task"),
             (pendulum, tmp_path / "none.pkl", "is not a file"),
-            (pendulum, tmp_path / "text.pkl", "is not a VecNormalize file"),
+            (pendulum, tmp_path / "text.pkl", "holds no VecNormalize: it is damaged or another kind of file"),
         ):
             assert message in refused(capsys, model / "model.zip", "--vec-normalize", file)
 
 
-def test_a_normalisation_beside_the_zip_that_is_not_used_is_said(pendulum, capsys):
-    assert cli.main(["certify", str(pendulum / "model.zip"), "--json"]) == 0
-    said = capsys.readouterr()
-    assert "vecnormalize.pkl' is not used" in said.err
-    json.loads(said.out)
-    statistics = str(pendulum / "vecnormalize.pkl")
-    assert cli.main(["certify", str(pendulum / "model.zip"), "--vec-normalize", statistics]) == 0
-    assert "not used" not in capsys.readouterr().err
+def test_the_normalisation_beside_the_zip_is_used_and_that_is_said(pendulum, capsys):
+    def bounds(*arguments):
+        assert cli.main(["certify", str(pendulum / "model.zip"), "--json", *map(str, arguments)]) == 0
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+
+    found, said = bounds()
+    assert "normalised by" in said
+    assert "vecnormalize.pkl" in said
+    named, _ = bounds("--vec-normalize", pendulum / "vecnormalize.pkl")
+    assert found == named
+    none, said = bounds("--vec-normalize", "none")
+    assert said == ""
+    assert none["upper_bound"] != found["upper_bound"]
+    assert any("it was said that there is no VecNormalize" in text for text in none["assumptions"])
 
 
 def test_control_c_ends_a_command_in_one_line(monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lipsrl._commands.certify.open_source", interrupted)

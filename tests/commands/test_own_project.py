@@ -46,13 +46,17 @@ def run(folder, *arguments):
 
 
 def test_the_console_script_finds_the_project_it_is_run_in(project):
-    found = run(project, "certify", "agent.zip")
+    refused = run(project, "certify", "agent.zip")
+    assert refused.returncode == 2
+    assert "my_extractor.Mine" in refused.stderr
+    assert "--trust" in refused.stderr
+    found = run(project, "certify", "agent.zip", "--trust")
     assert found.returncode == 0, found.stderr
     assert "Upper bound" in found.stdout
 
 
 def test_elsewhere_the_missing_module_is_named_and_nothing_is_called_damaged(project, tmp_path):
-    found = run(tmp_path, "certify", str(project / "agent.zip"))
+    found = run(tmp_path, "certify", str(project / "agent.zip"), "--trust")
     assert found.returncode == 2
     assert "needs the module 'my_extractor'" in found.stderr
     assert "PYTHONPATH" in found.stderr

@@ -232,7 +232,7 @@ def test_a_folder_is_not_replaced_by_a_student(files, tmp_path, capsys):
     assert "is a folder" in capsys.readouterr().err
 
 
-def test_a_normalisation_beside_the_zip_that_is_not_used_is_said(
+def test_the_normalisation_beside_the_zip_is_used_and_that_is_said(
     instantly, files, tmp_path, monkeypatch, capsys
 ):
     shutil.copy(files[0], tmp_path / "t.zip")
@@ -240,9 +240,9 @@ def test_a_normalisation_beside_the_zip_that_is_not_used_is_said(
     monkeypatch.setattr(distill_command, "evaluate", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     command = ["distill", tmp_path / "t.zip", *files[3:], "--lipschitz-bound", 4, "--output"]
     run(*command, tmp_path / "s.zip")
-    assert "t.vecnormalize.pkl' is not used" in capsys.readouterr().out
-    run(*command, tmp_path / "s2.zip", "--vec-normalize", tmp_path / "t.vecnormalize.pkl")
-    assert "is not used" not in capsys.readouterr().out
+    assert "statistics beside the zip are used" in capsys.readouterr().out
+    run(*command, tmp_path / "s2.zip", "--vec-normalize", "none")
+    assert "are used" not in capsys.readouterr().out
 
 
 def test_no_normalisation_of_a_replaced_student_is_left(teacher, tmp_path):

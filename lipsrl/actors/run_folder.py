@@ -56,14 +56,14 @@ class RunFolder:
         folder = cls(Path(path))
         if not folder.path.is_dir():
             raise FileNotFoundError(
-                f"{str(path)!r} is not a run folder: no such directory. Make one with "
-                "`python -m experiments.train --agent … --task …`."
+                f"{str(path)!r} is not a run folder: no such directory. `lipsrl pack MODEL.zip "
+                "STATS.pkl --env ID --output DIR` makes one."
             )
         for file in (folder.config_file, folder.model_file):
             if not file.is_file():
                 raise FileNotFoundError(
-                    f"{str(path)!r} is not a complete run folder: {file.name} is missing. Train again with "
-                    "`python -m experiments.train … --output DIR`, or give the zip itself."
+                    f"{str(path)!r} is not a complete run folder: {file.name} is missing. Give the zip "
+                    "itself, or make a run folder of it: `lipsrl pack MODEL.zip STATS.pkl --env ID --output DIR`."
                 )
         if folder.read_config().get("vec_normalize") and not folder.normalization_file.is_file():
             raise FileNotFoundError(

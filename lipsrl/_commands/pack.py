@@ -1,0 +1,75 @@
+"""``lipsrl pack``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import tyro
+from rich.console import Console
+
+from lipsrl._commands._source import open_source
+from lipsrl.actors.run_folder import RunFolder
+
+
+@dataclass
+class Pack:
+    """Make a run folder of a zip, its statistics and its environment, so that they stay together.
+
+    Every command takes the folder without further arguments. The files are copied as they are.
+    """
+
+    path: tyro.conf.Positional[Path]
+    """SB3 zip, or a folder that holds one (rl-zoo's)."""
+    statistics: tyro.conf.Positional[str] = "auto"
+    """VecNormalize file; auto: the one beside the zip; none: it had none."""
+    env: str | None = None
+    """Gymnasium id; needed where no configuration says it."""
+    name: str | None = None
+    """Name of the agent in tables; the zip's if not given."""
+    seed: int | None = None
+    """Of the training."""
+    frame_stack: int | None = None
+    """How many observations the policy sees at once, if it was trained behind a VecFrameStack."""
+    trust: bool = False
+    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    output: Path = Path("run")
+    """The folder to make."""
+
+    def run(self, console: Console) -> None:
+        if self.output.exists():
+            raise ValueError(
+                f"output={str(self.output)!r} is there already. Give another name, or remove it."
+            )
+        source = open_source(self.path, self.statistics, trust=self.trust, env=self.env)
+        agent = source.agent
+        assert agent is not None
+        env_id = self.env or source.env_id
+        if env_id is None:
+            raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
+        if env_id not in gym.registry and ":" not in env_id:
+            raise ValueError(
+                f"env={env_id!r} is not registered with gymnasium. Import what registers it: MODULE:ID."
+            )
+        config: dict[str, Any] = {
+            "agent": self.name or source.name,
+            "env_id": env_id,
+            "seed": self.seed if self.seed is not None else source.seed,
+            "vec_normalize": agent.statistics is not None,
+            "frame_stack": self.frame_stack or source.frame_stack,
+            "packed_from": str(agent.file),
+        }
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=f".{self.output.name}-") as temporary:
+            folder = RunFolder(Path(temporary) / "run")
+            folder.path.mkdir()
+            shutil.copyfile(agent.file, folder.model_file)
+            if agent.statistics is not None:
+                shutil.copyfile(agent.statistics, folder.normalization_file)
+            folder.write_config(config)
+            folder.path.rename(self.output)
+        console.print(f"{self.output}: {agent.described}", highlight=False, soft_wrap=True, markup=False)
