@@ -276,12 +276,13 @@ def train(args: Args) -> RunFolder:
     return folder
 
 
-def main() -> None:
-    """Command line."""
+def main() -> int:
+    """Command line; 130, what a shell says of a process that SIGINT ended, where the training was interrupted."""
     epilog = f"agents: {', '.join(AGENTS)}. tasks: {', '.join(TASKS)}."
     args = parse(Args, __doc__, epilog)
     with fail():
-        train(args)
+        folder = train(args)
+    return 130 if folder.read_config()["status"] == "interrupted" else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -63,11 +64,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: Any) -> int:
     try:
         command.run(Console())
+    except BrokenPipeError:  # whoever reads (head, less) has seen enough
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter says so at its end
+        return 0
     except (ValueError, OSError, TypeError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        kept = getattr(command, "resume", None)
+        go_on = "" if kept is None else f"; what is finished is in {str(kept)!r}: go on with --resume {kept}"
+        print(f"interrupted{go_on}", file=sys.stderr)
         return 130  # what a shell says of a process that SIGINT ended
     return 0
 

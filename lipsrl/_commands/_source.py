@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 
@@ -28,6 +31,14 @@ class Source:
     env_id: str | None = None
     frame_stack: int | None = None
     agent: Agent | None = None
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def env(self) -> Any:
+        """What the rooms below take as the environment."""
+        if not self.env_kwargs:
+            return str(self.env_id)
+        return partial(gym.make, str(self.env_id), **self.env_kwargs)
 
     @property
     def normalization(self) -> Any:
@@ -146,15 +157,42 @@ def doubt_returns(sources: Iterable[Source], frame: pd.DataFrame) -> None:
             )
 
 
-def in_environment(sources: list[Source], env: str | None) -> list[Source]:
+def keyword_arguments(given: list[str]) -> dict[str, Any]:
+    """``KEY:VALUE`` pairs as rl-baselines3-zoo takes them; values are Python literals, or words.
+
+    Raises:
+        ValueError: one without a colon.
+    """
+    found: dict[str, Any] = {}
+    for pair in given:
+        key, colon, value = pair.partition(":")
+        if not colon or not key.isidentifier():
+            raise ValueError(f"env_kwargs must be KEY:VALUE pairs such as g:9.81, received {pair!r}.")
+        try:
+            found[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key] = value
+    return found
+
+
+def in_environment(
+    sources: list[Source], env: str | None, env_kwargs: list[str] | None = None
+) -> list[Source]:
     """``sources``, all with the one environment they are to be run in.
 
     Raises:
-        ValueError: no environment is known, or several.
+        ValueError: no environment is known, or several; or arguments that it does not take.
     """
+    kwargs = keyword_arguments(env_kwargs or [])
     ids = {env or source.env_id for source in sources}
     if None in ids:
         raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
     if len(ids) > 1:
         raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
-    return [replace(source, env_id=str(next(iter(ids)))) for source in sources]
+    env_id = str(next(iter(ids)))
+    if kwargs:
+        try:
+            gym.make(env_id, **kwargs).close()
+        except (TypeError, ValueError, gym.error.Error) as error:
+            raise ValueError(f"env={env_id!r} with {kwargs} cannot be made: {error}") from error
+    return [replace(source, env_id=env_id, env_kwargs=kwargs) for source in sources]

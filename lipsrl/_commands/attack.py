@@ -44,6 +44,8 @@ class AttackCommand:
     """Run folders or SB3 zips; several are attacked in the same episodes."""
     env: str | None = None
     """Gymnasium id; needed for zips."""
+    env_kwargs: list[str] = field(default_factory=list)
+    """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     vec_normalize: str = "auto"
     """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
     none."""
@@ -83,8 +85,15 @@ class AttackCommand:
             Evaluation.check_path(self.output)
         if not any(self.epsilon):
             raise ValueError(f"epsilon must hold at least one radius > 0, received {self.epsilon}.")
-        sources = Measurement(self.path, self.env, self.vec_normalize, self.trust, self.frame_stack).sources()
-        attacks = self.attacks(str(sources[0].env_id))
+        sources = Measurement(
+            path=self.path,
+            env=self.env,
+            env_kwargs=self.env_kwargs,
+            vec_normalize=self.vec_normalize,
+            trust=self.trust,
+            frame_stack=self.frame_stack,
+        ).sources()
+        attacks = self.attacks(sources[0].env)
         with keeping(self.output):
             evaluation = self.measure(sources, attacks)
         if self.output is not None:
@@ -93,7 +102,7 @@ class AttackCommand:
         for agent in evaluation.frame["agent"].unique():
             console.print(attack_table(evaluation, agent, list(attacks), ball))
 
-    def attacks(self, env_id: str) -> MinimumOverAttacks:
+    def attacks(self, env: Any) -> MinimumOverAttacks:
         """The chosen attacks with ε = 1, to be scaled by the strengths; random first.
 
         Raises:
@@ -106,7 +115,7 @@ class AttackCommand:
             kind = lookup("attack", name, ATTACKS)
             if kind is RobustSarsaAttack:
                 make = robust_sarsa_scan if self.scan else RobustSarsaAttack
-                chosen.append(make(None, 1.0, env=env_id, max_episode_steps=self.max_episode_steps, **walk))
+                chosen.append(make(None, 1.0, env=env, max_episode_steps=self.max_episode_steps, **walk))
             elif issubclass(kind, GradientAttack):
                 chosen.append(kind(None, 1.0, **walk))
         return MinimumOverAttacks(chosen)
@@ -116,7 +125,7 @@ class AttackCommand:
         keys = [agent if seed is None else (agent, seed) for agent, seed in unique_keys(sources)]
         return evaluate(
             {key: source.model for key, source in zip(keys, sources, strict=True)},
-            str(sources[0].env_id),
+            sources[0].env,
             disturbances=attacks,
             strengths=[0.0, *(e for e in self.epsilon if e != 0)],
             n_episodes=self.episodes,

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from lipsrl._commands._source import Source, open_source, statistics_file
+from lipsrl._commands._source import Source, in_environment, open_source, statistics_file
 from lipsrl._files import atomic_path
 from lipsrl._validation import positive_int
 from lipsrl.certificates import Certificate, certify
@@ -40,6 +40,8 @@ class Lesson:
     """The teacher: a run folder, or any SB3 zip."""
     env: str | None = None
     """Gymnasium id; needed for a zip."""
+    env_kwargs: list[str] = field(default_factory=list)
+    """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     vec_normalize: str = "auto"
     """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
     none."""
@@ -72,11 +74,8 @@ class Lesson:
         """
         with said_at_the_end(console):
             source = open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
-        source.env_id = self.env or source.env_id
         source.frame_stack = self.frame_stack or source.frame_stack
-        if source.env_id is None:
-            raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
-        return source
+        return in_environment([source], self.env, self.env_kwargs)[0]
 
     def options(self, source: Source) -> dict[str, Any]:
         """Further arguments of `lipsrl.distill`."""
@@ -119,7 +118,7 @@ class Distill(Lesson):
         with said_at_the_end(console), plain_errors(written):
             student = distill(
                 source.model,
-                str(source.env_id),
+                source.env,
                 lipschitz_bound=self.lipschitz_bound,
                 disturbance=shown,
                 **self.options(source),
@@ -127,7 +126,7 @@ class Distill(Lesson):
             written += save_student(student, self.output)
             evaluation = evaluate(
                 {TEACHER: source.model, STUDENT: student},
-                str(source.env_id),
+                source.env,
                 disturbances=noise,
                 strengths=[0.0, 1.0],
                 n_episodes=self.episodes,

@@ -39,6 +39,8 @@ class Episodes:
     """Run folders or SB3 zips; several are measured in the same episodes."""
     env: str | None = None
     """Gymnasium id; needed for zips."""
+    env_kwargs: list[str] = field(default_factory=list)
+    """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     vec_normalize: str = "auto"
     """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
     none."""
@@ -65,14 +67,14 @@ class Episodes:
         found = open_sources(self.path, self.vec_normalize, trust=self.trust, env=self.env)
         for source in found:
             source.frame_stack = self.frame_stack or source.frame_stack
-        return in_environment(found, self.env)
+        return in_environment(found, self.env, self.env_kwargs)
 
     def evaluated(self, sources: list[Source], disturbances: Any, **options: Any) -> Evaluation:
         """The table of all sources; ``options`` are further arguments of `lipsrl.evaluate`."""
         keys = [agent if seed is None else (agent, seed) for agent, seed in unique_keys(sources)]
         evaluation = evaluate(
             {key: source.model for key, source in zip(keys, sources, strict=True)},
-            str(sources[0].env_id),
+            sources[0].env,
             disturbances=disturbances,
             strengths=self.strengths,
             n_episodes=self.episodes,

@@ -65,7 +65,7 @@ class FrontierCommand(Lesson):
         with said_at_the_end(console), plain_errors(written):
             found = frontier(
                 source.model,
-                str(source.env_id),
+                source.env,
                 bounds=self.bounds,
                 disturbance=self.disturbance,
                 strengths=self.strengths,

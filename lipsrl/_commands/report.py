@@ -25,6 +25,11 @@ class Report(Measurement):
     """The page."""
 
     def run(self, console: Console) -> None:
+        if self.output.is_dir() or self.output.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(
+                f"output={str(self.output)!r} must be the page to write, with the ending .html; it is a folder or "
+                "has another ending."
+            )
         sources = self.sources()
         with keeping(self.output.with_suffix(".parquet")):
             evaluation = self.measure(sources)
@@ -39,7 +44,7 @@ class Report(Measurement):
             if agent not in traces:
                 traces[agent] = rollout_trace(
                     source.model,
-                    str(source.env_id),
+                    source.env,
                     disturbance=disturbance,
                     strength=shown,
                     seed=self.seed,

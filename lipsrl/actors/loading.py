@@ -129,9 +129,7 @@ def _serialized(path: Path) -> dict[str, bytes]:
     }
 
 
-def _acting(
-    path: Path, env_spaces: EnvSpaces | None, trust: bool
-) -> dict[str, Any]:
+def _acting(path: Path, env_spaces: EnvSpaces | None, trust: bool) -> dict[str, Any]:
     """What stands in the place of each serialised entry of the zip.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 
+from lipsrl._validation import unknown_name
 from lipsrl.policies import dqn, ppo, sac, td3
 from lipsrl.policies._unsupported import RecurrentPolicy
 
@@ -22,7 +23,19 @@ ALIASES = {
 }
 
 
+class _PolicyAliases(dict[str, Any]):
+    """SB3's table, which suggests the nearest name where one of ours is misspelt: SB3 itself says "unknown" only."""
+
+    def __contains__(self, name: object) -> bool:
+        found = super().__contains__(name)
+        if not found and isinstance(name, str) and "lipschitz" in name.lower():
+            raise unknown_name("policy", name, self)
+        return found
+
+
 def _register(algorithm: Any, family: ModuleType) -> None:
+    if not isinstance(algorithm.policy_aliases, _PolicyAliases):
+        algorithm.policy_aliases = _PolicyAliases(algorithm.policy_aliases)
     for alias, name in ALIASES.items():
         if hasattr(family, name):
             algorithm.policy_aliases[alias] = getattr(family, name)

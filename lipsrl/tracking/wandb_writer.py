@@ -53,17 +53,25 @@ class WandbWriter(KVWriter):
 
         Path(folder).mkdir(parents=True, exist_ok=True)
         self._offset = self._last = 0
-        self.run = wandb.init(
-            dir=str(folder),
-            config=config,
-            name=name,
-            group=group,
-            job_type=job_type,
-            mode=chosen,  # type: ignore[arg-type]
-            project=project or os.environ.get("WANDB_PROJECT") or "lipsrl",
-            settings=wandb.Settings(console="off", silent=True),
-            reinit=None if wandb.run is None else "create_new",  # a run of the user's own goes on beside it
-        )
+        try:
+            self.run = wandb.init(
+                dir=str(folder),
+                config=config,
+                name=name,
+                group=group,
+                job_type=job_type,
+                mode=chosen,  # type: ignore[arg-type]
+                project=project or os.environ.get("WANDB_PROJECT") or "lipsrl",
+                settings=wandb.Settings(console="off", silent=True),
+                reinit=None
+                if wandb.run is None
+                else "create_new",  # a run of the user's own goes on beside it
+            )
+        except wandb.errors.UsageError as error:
+            raise ValueError(
+                f"W&B does not start: {' '.join(str(error).split())} Log in (wandb login, or WANDB_API_KEY), or track "
+                "offline: --track offline."
+            ) from error
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0

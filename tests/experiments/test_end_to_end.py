@@ -181,7 +181,7 @@ def test_interrupted_training_keeps_the_model(tmp_path, how):
         time.sleep(0.1)
     process.send_signal(how)
     text, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert "Interrupted after" in text
     assert str(output) in text
     assert json.loads((output / "config.json").read_text())["status"] == "interrupted"

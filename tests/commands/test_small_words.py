@@ -1,0 +1,81 @@
+"""What commands say where a user has slipped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stable_baselines3 import PPO, SAC
+
+import lipsrl
+from lipsrl import cli
+from lipsrl.tracking import WandbWriter
+
+
+@pytest.fixture(scope="module")
+def zipped(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "agent.zip"
+    PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, seed=0, device="cpu").save(path)
+    return path
+
+
+def test_a_misspelt_policy_is_answered_with_the_nearest():
+    for algorithm in (PPO, SAC):
+        with pytest.raises(ValueError, match="Did you mean 'LipschitzMlpPolicy'"):
+            algorithm("LipschitzMLPPolicy", "Pendulum-v1")
+        with pytest.raises(ValueError, match="Policy MyPolicy unknown"):  # SB3's own words
+            algorithm("MyPolicy", "Pendulum-v1")
+
+
+@pytest.mark.parametrize("name", ["folder/", "page.pdf"])
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
+    zipped, name, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("lipsrl._commands.evaluate.evaluate", lambda *a, **k: pytest.fail("measured"))
+    (tmp_path / "folder").mkdir()
+    command = ["report", str(zipped), "--env", "Pendulum-v1", "--output", str(tmp_path / name)]
+    assert cli.main(command) == 2
+    assert "ending .html" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(zipped):
+    script = Path(sys.executable).with_name("lipsrl")
+    command = f'"{script}" certify "{zipped}" --json | head -n 1; exit ${{PIPESTATUS[0]}}'
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_interrupted_says_how_to_go_on(zipped, tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lipsrl._commands.evaluate.evaluate", interrupt)
+    kept = str(tmp_path / "kept")
+    assert cli.main(["evaluate", str(zipped), "--env", "Pendulum-v1", "--resume", kept]) == 130
+    assert f"--resume {kept}" in capsys.readouterr().err
+
+
+def test_arguments_of_the_environment(zipped, tmp_path, capsys):
+    def returns(*more):
+        path = tmp_path / "e.parquet"
+        command = ["evaluate", str(zipped), "--env", "Pendulum-v1", "--episodes", "2", "--strengths", "0"]
+        assert cli.main([*command, *more, "--output", str(path)]) == 0
+        return lipsrl.Evaluation.load(path).frame["return"].tolist()
+
+    assert returns("--env-kwargs", "g:1.0") != returns()
+    assert returns("--env-kwargs", "g:10.0") == returns()
+    command = ["evaluate", str(zipped), "--env", "Pendulum-v1", "--env-kwargs"]
+    for given, words in (("g=1", "must be KEY:VALUE pairs"), ("mass:1", "cannot be made")):
+        assert cli.main([*command, given]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_no_key_for_wandb_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", os.devnull)
+    with pytest.raises(ValueError, match=r"No API key configured.*--track offline"):
+        WandbWriter(tmp_path, {}, name="x", mode="online")
