@@ -28,6 +28,8 @@ from lipsrl.evaluation import EndlessEpisodeError, Evaluation, NonFiniteError, e
 from lipsrl.reporting.numbers import interval, number, percent
 
 STUDENT = "student"
+#: Times the teacher's slope above which K limits nothing.
+AMPLE = 3.0
 #: What a student is tested with that was shown clean observations.
 SMALL_NOISE = "gaussian:0.05"
 
@@ -140,8 +142,22 @@ class Distill(Lesson):
                 TEACHER: certificate_or_none(source.model, source.vec_normalize, source.frame_stack),
                 STUDENT: certify(student, vec_normalize=source.vec_normalize),
             }
+            self._doubt_bound(certificates[TEACHER])
         console.print(student_table(evaluation, certificates, noise_text))
         console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, highlight=False)
+
+    def _doubt_bound(self, teacher: Certificate | None) -> None:
+        """Warn where K is so far above the teacher's slope that it limits nothing."""
+        if teacher is None or teacher.norm != "l2" or not teacher.network.lower_bound > 0:
+            return
+        slope = teacher.network.lower_bound
+        if self.lipschitz_bound > AMPLE * slope:
+            warnings.warn(
+                f"lipschitz_bound={self.lipschitz_bound:g} is {self.lipschitz_bound / slope:.1f} times the teacher's "
+                f"own slope, {slope:.3g}: it hardly limits the student. `lipsrl frontier` finds the least K that the task "
+                "allows.",
+                stacklevel=2,
+            )
 
     def _check(self) -> None:
         positive_int("episodes", self.episodes)

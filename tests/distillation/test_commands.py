@@ -66,6 +66,18 @@ def test_distill_writes_a_student_that_loads_and_prints_both(files, tmp_path, ca
     assert run("certify", output, "--vec-normalize", tmp_path / "small.vecnormalize.pkl") == 0
 
 
+def test_a_bound_far_above_the_teachers_slope_is_said(normalized_teacher, monkeypatch):
+    command = distill_command.Distill(path=Path("x.zip"), lipschitz_bound=1.0)
+    certificate = lipsrl.certify(normalized_teacher)
+    slope = certificate.network.lower_bound
+    for factor, said in ((10.0, 1), (2.0, 0)):
+        command.lipschitz_bound = factor * slope
+        with warnings.catch_warnings(record=True, action="always") as found:
+            command._doubt_bound(certificate)
+        assert len(found) == said
+    command._doubt_bound(None)
+
+
 def test_distill_takes_a_run_folder(normalized_teacher, tmp_path, capsys):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
