@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from lipsrl._files import write_text
+from lipsrl.layers import ACTIVATIONS
 from lipsrl.statistics import bootstrap_ci
 
 RESULTS = Path(__file__).parent / "results" / "pace"
@@ -88,10 +89,18 @@ class Job:
     seed: int
     share: float = 0.0
     bound: float = 0.0
+    activation: str = ""  # the task's own, which is SB3's
 
     @property
     def name(self) -> str:
-        return f"{self.task}-{self.layer}" + (f"-{self.share:g}" if self.share else "") + f"-{self.seed}"
+        parts = [
+            self.task,
+            self.layer,
+            f"{self.share:g}" if self.share else "",
+            self.activation,
+            str(self.seed),
+        ]
+        return "-".join(part for part in parts if part)
 
 
 def steepest(model: Any, observations: np.ndarray) -> float:
@@ -150,6 +159,8 @@ def train(job: Job) -> dict[str, Any]:
     policy = dict(task.policy)
     if job.layer != "stock":
         policy |= {"lipschitz_bound": job.bound, "layer": job.layer}
+        if job.activation:
+            policy |= {"activation": job.activation}
     model = getattr(stable_baselines3, task.algorithm)(
         "MlpPolicy" if job.layer == "stock" else "LipschitzMlpPolicy",
         make_vec_env(task.env, task.n_envs, seed=job.seed),
@@ -184,9 +195,10 @@ def final(result: dict[str, Any]) -> float:
     return float(returns[steps > 0.8 * steps[-1]].mean())
 
 
-def table(folder: Path, layers: list[str], share: float) -> str:
+def table(folder: Path, layers: list[str], share: float, activation: str = "") -> str:
     """Markdown: per task the relative area of each layer, and the IQM over tasks."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    found = [r for r in found if r["layer"] == "stock" or r.get("activation", "") == activation]
     lines = [
         f"| task | seeds | slope of stock | {' | '.join(layers)} |",
         "|---|---|---|" + "---|" * len(layers),
@@ -228,7 +240,9 @@ def run(jobs: list[Job], folder: Path, workers: int) -> None:
     missing = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         for result in pool.imap_unordered(train, missing, chunksize=1):
-            job = Job(**{key: result[key] for key in ("task", "layer", "seed", "share", "bound")})
+            job = Job(
+                **{key: result[key] for key in ("task", "layer", "seed", "share", "bound", "activation")}
+            )
             write_text(folder / f"{job.name}.json", json.dumps(result))
             print(f"{job.name}: area {area(result):.1f}, end {final(result):.1f}", flush=True)
 
@@ -241,6 +255,12 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", default=list(LAYERS))
     parser.add_argument(
         "--shares", nargs="+", type=float, default=[2.0], help="K as multiples of stock's slope"
+    )
+    parser.add_argument(
+        "--activation",
+        default="",
+        choices=["", *ACTIVATIONS],
+        help="of the Lipschitz agents; SB3's if not given",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
@@ -255,7 +275,7 @@ def main() -> None:
         ]
         slope = statistics.median(slopes)
         jobs = [
-            Job(task, layer, seed, share, float(f"{share * slope:.3g}"))
+            Job(task, layer, seed, share, float(f"{share * slope:.3g}"), options.activation)
             for share in options.shares
             for seed in seeds
             for layer in options.layers
@@ -265,7 +285,7 @@ def main() -> None:
         print(
             f"\nK = {share:g} × stock's slope: area relative to stock (return at the end / stock's; slope)\n"
         )
-        print(table(options.output, options.layers, share))
+        print(table(options.output, options.layers, share, options.activation))
 
 
 if __name__ == "__main__":

@@ -154,8 +154,8 @@ class Distill(Lesson):
         if self.lipschitz_bound > AMPLE * slope:
             warnings.warn(
                 f"lipschitz_bound={self.lipschitz_bound:g} is {self.lipschitz_bound / slope:.1f} times the teacher's "
-                f"own slope, {slope:.3g}: it hardly limits the student. `lipsrl frontier` finds the least K that the task "
-                "allows.",
+                f"own slope, {slope:.3g}: it hardly limits the student. `lipsrl frontier` finds the least K that the "
+                "task allows.",
                 stacklevel=2,
             )
 
