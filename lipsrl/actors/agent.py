@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +58,8 @@ class Agent:
     @property
     def training_returns(self) -> np.ndarray:
         """(n,) returns of the last training episodes, from the zip itself; empty where it has none."""
-        episodes = getattr(self.model, "ep_info_buffer", None) or []
+        episodes = getattr(self.model, "ep_info_buffer", None)
+        episodes = episodes if isinstance(episodes, (list, deque)) else []
         returns = [episode.get("r") for episode in episodes if isinstance(episode, dict)]
         return np.array([value for value in returns if isinstance(value, (int, float))], dtype=np.float64)
 
@@ -112,7 +116,7 @@ def load_agent(
         _check_fit(statistics, file, model, found)
         statistics.training = False
         statistics.norm_reward = False
-    env_id = env if isinstance(env, str) else found.env_id
+    env_id = env if isinstance(env, str) else _configured(found)
     return Agent(
         model,
         statistics,
@@ -126,6 +130,24 @@ def load_agent(
         auto and file is not None,
         stated,
     )
+
+
+def _configured(found: Found) -> str | None:
+    """The environment's id that a configuration names, unless making it would import a module of the folder itself."""
+    if not isinstance(found.env_id, str):
+        return None
+    module, colon, _ = found.env_id.rpartition(":")
+    folder, inside = found.zip.parent.resolve(), Path(*module.split("."))
+    where = ((Path(entry or ".") / inside).resolve() for entry in ("", *sys.path))
+    own = any(folder in (one, *one.parents) for one in where)
+    if colon and (own or module.split(".")[0] in sys.stdlib_module_names):
+        warnings.warn(
+            f"the configuration beside {str(found.zip)!r} names the environment {found.env_id!r}, and making it would "
+            "import code of that folder or of Python itself. If you want that, name it yourself: env= (--env).",
+            stacklevel=3,
+        )
+        return None
+    return found.env_id
 
 
 def _spaces_of(env: Any) -> tuple[spaces.Space[Any], spaces.Space[Any]]:

@@ -17,12 +17,14 @@ from typing import Any, TypeAlias
 
 import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
 
-from lipsrl.actors._unpickle import loads, needed, refused_in
+from lipsrl.actors._unpickle import RefusedError, is_plain, loads, needed, refused_in
 
 #: A key that an algorithm's saved data has and those below it in the list have not. DDPG is saved as TD3 is.
 _TELLTALE = (
@@ -118,10 +120,37 @@ _DEFAULTS: dict[str, Any] = {
 _FOR_TRAINING = ("optimizer_class", "optimizer_kwargs")
 
 
-def _serialized(path: Path) -> dict[str, bytes]:
-    """Pickle by entry of the zip's ``data``."""
+#: What SB3 leaves out of a zip. There it would be believed: an environment's id, for one, imports the module in it.
+_NEVER_SAVED: dict[str, Any] = {
+    "env": None,
+    "eval_env": None,
+    "device": torch.device("cpu"),
+    "policy": None,
+    "replay_buffer": None,
+    "rollout_buffer": None,
+    "tensorboard_log": None,  # saved, and only of use to train on
+    "_vec_normalize_env": None,
+    "_logger": None,
+    "_custom_logger": False,
+}
+
+
+def _serialized(path: Path, cls: type[BaseAlgorithm]) -> dict[str, bytes]:
+    """Pickle by entry of the zip's ``data``.
+
+    Raises:
+        ValueError: entries or variables that would stand in the place of something else.
+    """
     with zipfile.ZipFile(path) as archive:
-        data = json.loads(archive.read("data"))
+        data = json.loads(archive.read("data").decode())  # as SB3 does
+        variables: list[Any] = []
+        for name in {"pytorch_variables.pth", "tensors.pth"} & set(archive.namelist()):
+            with archive.open(name) as file:
+                variables += torch.load(file, map_location="cpu", weights_only=True) or []
+    strange = [key for key in data if key.startswith("__") or callable(getattr(cls, key, None))]
+    strange += [name for name in variables if not str(name).isidentifier() or str(name).startswith("__")]
+    if strange or not isinstance(data.get("policy_class"), dict):
+        raise ValueError(f"entries that no {cls.__name__} has: {strange or ['policy_class']}")
     return {
         key: base64.b64decode(item[":serialized:"])
         for key, item in data.items()
@@ -129,15 +158,19 @@ def _serialized(path: Path) -> dict[str, bytes]:
     }
 
 
-def _acting(path: Path, env_spaces: EnvSpaces | None, trust: bool) -> dict[str, Any]:
+def _acting(
+    path: Path, cls: type[BaseAlgorithm], env_spaces: EnvSpaces | None, trust: bool
+) -> dict[str, Any]:
     """What stands in the place of each serialised entry of the zip.
 
     Raises:
         RefusedError: what acting needs names something that is not on the list.
         ValueError: spaces of the old gym, and no environment to take them from.
     """
-    found: dict[str, Any] = {"buffer_size": 1}  # no memory for transitions that do not come
-    for key, pickled in _serialized(path).items():
+    found: dict[str, Any] = {"buffer_size": 1, **_NEVER_SAVED}  # no memory for transitions that do not come
+    for key, pickled in _serialized(path, cls).items():
+        if key in _NEVER_SAVED:
+            continue
         if key not in _NEEDED:
             found[key] = _plain(pickled, _DEFAULTS.get(key))
         elif key.endswith("_space"):
@@ -149,6 +182,9 @@ def _acting(path: Path, env_spaces: EnvSpaces | None, trust: bool) -> dict[str, 
                     if refused_in(value.get(name)):
                         del value[name]
             found[key] = needed(value, f"the {key} of {str(path)!r}")
+            fits = isinstance(value, type) and issubclass(value, BasePolicy)
+            if key == "policy_class" and not (fits or trust):
+                raise RefusedError(f"the {key} of {str(path)!r}", [f"a {type(value).__name__} for a policy"])
     return found
 
 
@@ -169,7 +205,9 @@ def _space(
     if trust:
         trusted: spaces.Space[Any] = cloudpickle.loads(pickled)
         return trusted
-    return needed(value, f"the {key} of {str(path)!r}")  # type: ignore[no-any-return]
+    what = f"the {key} of {str(path)!r}"
+    needed(value, what)
+    raise RefusedError(what, [f"a {type(value).__name__} for a space"])
 
 
 def _plain(pickled: bytes, default: Any) -> Any:
@@ -182,11 +220,8 @@ def _plain(pickled: bytes, default: Any) -> Any:
         value = loads(pickled)
     except Exception:  # a damaged pickle raises what it likes
         return default
-    return (
-        value
-        if isinstance(value, (bool, int, float, str, np.generic, deque)) and not refused_in(value)
-        else default
-    )
+    fits = isinstance(value, (bool, int, float, str, np.generic, deque))
+    return value if fits and is_plain(value) else default
 
 
 def _for_acting(cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
@@ -240,7 +275,7 @@ def load_model(
         error: Exception | None = None
         try:
             model: BaseAlgorithm = _for_acting(cls).load(
-                file, device="cpu", custom_objects=_acting(file, env_spaces, trust)
+                file, device="cpu", custom_objects=_acting(file, cls, env_spaces, trust)
             )
             model.__class__ = cls
         except ValueError as raised:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl.actors._unpickle import Refused, RefusedError, loads, needed, refused_in
+from lipsrl.actors._unpickle import Refused, RefusedError, is_plain, loads, needed, refused_in
 from lipsrl.actors.loading import is_address
 
 #: Without these nothing is normalised.
@@ -51,22 +54,49 @@ def load_statistics(
 
 
 def _clean(value: VecNormalize, where: str) -> VecNormalize:
-    """A VecNormalize with those attributes of ``value`` that are data: none stands in the place of a method."""
+    """A VecNormalize with those attributes of ``value`` that are numbers, text or spaces, of the kinds they have."""
     state: dict[str, Any] = {}
     for name, part in vars(value).items():
         if name in _NEEDED:
             needed(part, f"{name} of {where}")
-        if not (refused_in(part) or callable(part) or callable(getattr(VecNormalize, name, None))):
-            state[name] = part
+        cleaned = _data(part)
+        if cleaned is not None and not callable(getattr(VecNormalize, name, None)):
+            state[name] = cleaned
     wanted = _NEEDED if state.get("norm_obs") else _NEEDED[1:]  # one of rewards only has no statistics
     missing = [name for name in wanted if name not in state]
     statistics = state.get("obs_rms", {})
     by_key = statistics.values() if isinstance(statistics, dict) else [statistics]
-    if missing or not all(isinstance(one, RunningMeanStd) for one in by_key):
+    numbers = [state.get(name) for name in ("norm_obs", "clip_obs", "epsilon")]
+    fit = all(isinstance(one, RunningMeanStd) for one in by_key) and all(
+        isinstance(one, (bool, int, float, np.number, np.bool_)) for one in numbers
+    )
+    if missing or not fit:
         raise ValueError(
             f"{where} holds a VecNormalize without {', '.join(missing) or 'statistics'}. Save it again."
         )
+    state.setdefault("norm_obs_keys", None)
     clean = VecNormalize.__new__(VecNormalize)
     clean.__dict__.update(state)
     clean.venv = None  # type: ignore[assignment]
     return clean
+
+
+def _data(part: Any) -> Any:
+    """``part`` if it is data that a VecNormalize has, else ``None``."""
+    if isinstance(part, RunningMeanStd):
+        numbers = {name: vars(part).get(name) for name in ("mean", "var", "count")}
+        if not all(isinstance(one, (int, float, np.number, np.ndarray)) for one in numbers.values()):
+            return None
+        if not all(np.asarray(one).dtype.kind in "biuf" for one in numbers.values()):
+            return None
+        clean = RunningMeanStd.__new__(RunningMeanStd)
+        clean.__dict__.update(numbers)
+        return clean
+    if isinstance(part, spaces.Space):
+        return None if refused_in(part) else part
+    if type(part) in (dict, OrderedDict) and not is_plain(part):
+        by_key = {key: _data(one) for key, one in part.items() if isinstance(key, str)}
+        return (
+            by_key if len(by_key) == len(part) and all(one is not None for one in by_key.values()) else None
+        )
+    return part if is_plain(part) else None
