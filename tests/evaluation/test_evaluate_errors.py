@@ -111,7 +111,7 @@ def test_vec_normalize_of_another_task(tmp_path):
     with pytest.raises(ValueError, match=r"shape \(4,\).*another task"):
         evaluate(rest, "Pendulum-v1", vec_normalize=other)
     (tmp_path / "x.pkl").write_bytes(b"not a pickle")
-    with pytest.raises(ValueError, match="not a VecNormalize file"):
+    with pytest.raises(ValueError, match="holds no VecNormalize"):
         evaluate(rest, "Pendulum-v1", vec_normalize=tmp_path / "x.pkl")
 
 

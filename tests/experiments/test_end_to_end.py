@@ -91,7 +91,12 @@ def test_lipsrl_command_on_run_folder_and_zip(demo, tmp_path, capsys):
     assert cli.main(["certify", str(folder), "--json"]) == 0
     from_folder = json.loads(capsys.readouterr().out)
     assert from_folder["upper_bound"] == Certificate.load(folder / "certificate.json").upper_bound
-    assert cli.main(["certify", str(folder / "model.zip"), "--output", str(tmp_path / "c.json")]) == 0
+    zipped = str(folder / "model.zip")  # knows the folder that it is in
+    assert cli.main(["certify", zipped, "--output", str(tmp_path / "c.json")]) == 0
+    assert Certificate.load(tmp_path / "c.json").upper_bound == from_folder["upper_bound"]
+    capsys.readouterr()
+    lone = shutil.copy(zipped, tmp_path / "lone.zip")
+    assert cli.main(["certify", str(lone), "--output", str(tmp_path / "c.json")]) == 0
     assert "no VecNormalize was given" in capsys.readouterr().out
     assert Certificate.load(tmp_path / "c.json").upper_bound < from_folder["upper_bound"]
     options = ["--episodes", "2", "--strengths", "0", "0.1"]
@@ -109,7 +114,7 @@ def test_lipsrl_command_on_run_folder_and_zip(demo, tmp_path, capsys):
         (["evaluate"], "path is missing"),
         (["evaluate", "{folder}", "--output", "table.csv"], "path must end in .parquet"),
         (["certify", "{folder}", "--norm", "l7"], "norm='l7'"),
-        (["evaluate", "{zip}"], "env is missing"),
+        (["evaluate", "{lone}"], "env is missing"),
         (["evaluate", "{folder}", "--disturbance", "gausian"], "Did you mean 'gaussian'"),
         (["evaluate", "{folder}", "--strengths", "-1"], "strengths"),
         (["evaluate", "{zip}", "--env", "CartPole-v1"], "was trained on observations"),
@@ -120,7 +125,9 @@ def test_lipsrl_command_errors(demo, tmp_path, capsys, arguments, message, monke
     output, _ = demo
     monkeypatch.chdir(tmp_path)
     folder = output / "ppo-pendulum-0"
-    filled = [a.format(folder=folder, zip=folder / "model.zip") for a in arguments]
+    lone = output.parent / "lone.zip"
+    shutil.copy(folder / "model.zip", lone)
+    filled = [a.format(folder=folder, zip=folder / "model.zip", lone=lone) for a in arguments]
     assert cli.main(filled) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
