@@ -218,10 +218,10 @@ def _plain(pickled: bytes, default: Any) -> Any:
     """
     try:
         value = loads(pickled)
+        fits = isinstance(value, (bool, int, float, str, np.generic, deque)) and is_plain(value)
     except Exception:  # a damaged pickle raises what it likes
         return default
-    fits = isinstance(value, (bool, int, float, str, np.generic, deque))
-    return value if fits and is_plain(value) else default
+    return value if fits else default
 
 
 def _for_acting(cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:

@@ -60,7 +60,7 @@ def _clean(value: VecNormalize, where: str) -> VecNormalize:
         if name in _NEEDED:
             needed(part, f"{name} of {where}")
         cleaned = _data(part)
-        if cleaned is not None and not callable(getattr(VecNormalize, name, None)):
+        if (part is None or cleaned is not None) and not callable(getattr(VecNormalize, name, None)):
             state[name] = cleaned
     wanted = _NEEDED if state.get("norm_obs") else _NEEDED[1:]  # one of rewards only has no statistics
     missing = [name for name in wanted if name not in state]

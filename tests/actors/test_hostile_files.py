@@ -11,6 +11,7 @@ import copyreg
 import io
 import json
 import pickle
+import pickletools
 import struct
 import sys
 import zipfile
@@ -48,7 +49,7 @@ def named(module, name):
 
 def value(content):
     """Opcodes that put a plain value on the stack."""
-    return pickle.dumps(content, 2)[2:-1]
+    return pickletools.optimize(pickle.dumps(content, 3))[2:-1]
 
 
 def called(function, *args):
@@ -271,9 +272,9 @@ MEMORY = {
         b"\x89", value(b"ABCDEFGH"),
     ]),
     "freed under a view": (
-        array([value(1), value((10**5,)), kind("f8"), b"\x89", value(bytes(8 * 10**5))]) + b"\x94"
+        array([value(1), value((10**5,)), kind("f8"), b"\x89", value(bytes(8 * 10**5))]) + b"\x940"
         + called(named("numpy._core.numeric", "_frombuffer"), b"h\x00", kind("f8"), value((10**5,)), word("C"))
-        + b"0h\x00" + value((1, (0,))) + b"0(" + value(1) + value((0,)) + kind("f8") + b"\x89" + value(b"") + b"tb"
+        + b"\x940h\x00(" + value(1) + value((0,)) + kind("f8") + b"\x89" + value(b"") + b"tb0h\x01"
     ),
     "StringDType": array([
         value(1), value((1,)), called(named("numpy.dtypes", "StringDType")), b"\x89", value(bytes(16))
@@ -546,6 +547,13 @@ def test_what_acting_does_not_need_is_passed_over(name, agent, tmp_path):
     )
     assert main(command(name, zipped, tmp_path)) == 0
     assert not marker.exists()
+
+
+def test_what_contains_itself_is_passed_over(agent):
+    itself = []
+    itself.append(itself)
+    change(agent[0], ep_info_buffer=P4 + called(named("collections", "deque")) + value(itself) + b"a.")
+    assert load_agent(agent[0]).training_returns.size == 0
 
 
 def test_an_error_is_one_line(agent, tmp_path, capsys):
