@@ -219,10 +219,16 @@ def _beside(file: Path) -> Path | None:
     if len(general) == 1 and (not others or (file.stem == _BEST and len(others) == 1)):
         return general[0]
     own = {one for zipped in (*others, folder / f"{_BEST}.zip") for one in _named_after(zipped)}
-    unclear = [one for one in sorted(folder.glob("*.pkl")) if "norm" in one.name.lower() and one not in own]
+    unclear = [one for one in sorted(folder.glob("*.pkl")) if one not in own and _names_statistics(one)]
     if unclear:
         raise _unclear(file, unclear)
     return None
+
+
+def _names_statistics(file: Path) -> bool:
+    """Whether a pickle begins with a VecNormalize, by its bytes."""
+    with file.open("rb") as stream:
+        return b"VecNormalize" in stream.read(300)
 
 
 def _only(file: Path, found: list[Path]) -> Path | None:
