@@ -1,4 +1,4 @@
-"""What certificates, exports, attacks and evaluations say of the same eight agents.
+"""What certificates, exports, attacks and evaluations say of the same nine agents.
 
 ``python -m tests.actors.golden FILE`` writes the record; tests/actors/test_golden.py compares with the stored one, made
 before the readers of an agent became one room.
@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from sb3_contrib import TQC
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
@@ -75,6 +76,7 @@ def agents() -> dict[str, Any]:
         ),
         "sac": (make(SAC, "MlpPolicy", short(), small), short, None),
         "td3-lipschitz": (make(TD3, "LipschitzMlpPolicy", short(), lipschitz), short, None),
+        "tqc": (make(TQC, "MlpPolicy", _normalized(_pendulum(), seed=4), small), short, None),
         "dqn": (make(DQN, "MlpPolicy", cart(), small), cart, None),
         "ppo-image": (build("PPO", observation="image"), lambda: Tiny("image"), None),
         "a2c-stack": (
