@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)  # classes and environments of the user's project, as `python -m` finds them
+        # classes and environments of the user's project, as `python -m` finds them; last: nothing there stands before
+        # what is installed
+        sys.path.append(here)
     with warnings.catch_warnings(record=True, action="always", category=UserWarning) as said:
         status = _run(chosen)
     if status == 0:  # an error is one line, and there is no result to be warned of

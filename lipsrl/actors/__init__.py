@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lipsrl.actors._unpickle import RefusedError
+from lipsrl.actors._refused import RefusedError
 from lipsrl.actors.agent import Agent, load_agent
 from lipsrl.actors.network import ActorParts, Promise, actor_network, actor_parts
 

@@ -11,233 +11,29 @@ from __future__ import annotations
 
 import collections
 import functools
-import importlib
 import io
 import math
 import pickle
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import nn
 
-
-class Refused:
-    """Stands for something that was not restored. It takes part in unpickling and does nothing."""
-
-    #: ``module.name``.
-    what = ""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Refused:
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Whatever it is called with."""
-
-    def __setstate__(self, state: Any) -> None:
-        """Passed over."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Passed over."""
-
-    def append(self, value: Any) -> None:
-        """Passed over."""
-
-    def extend(self, values: Any) -> None:
-        """Passed over."""
-
-    def add(self, value: Any) -> None:
-        """Passed over."""
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-class RefusedError(ValueError):
-    """A needed part of a file names something that is not on the list.
-
-    Attributes:
-        names: what, as ``module.name``.
-    """
-
-    def __init__(self, what: str, names: list[str]) -> None:
-        self.what, self.names = what, names
-        shown = ", ".join(map(_printable, names))
-        super().__init__(
-            f"{what} needs {shown}, which is not among the classes that are opened unseen (NumPy, "
-            "gymnasium's spaces, torch's modules, classes of Stable-Baselines3, sb3-contrib and lipsrl): a file may "
-            "name any code there, and opening it would run that. If you or somebody you trust made it, open it with "
-            "trust=True (--trust)."
-        )
-
-
-def _printable(name: str) -> str:
-    """``name`` on one line."""
-    return name if name.isprintable() else ascii(name)
-
-
-def _encode(text: Any, encoding: Any) -> bytes:
-    """``_codecs.encode`` as pickles of bytes use it."""
-    if not isinstance(text, str):
-        raise pickle.UnpicklingError("text was expected")
-    return text.encode("latin-1") if encoding in ("latin1", "latin-1") else text.encode("utf-8")
-
-
-def _bit_generator(kind: Any = "MT19937") -> Any:
-    """NumPy's, which would call any class that it is given."""
-    name = kind.__name__ if isinstance(kind, type) else str(kind)
-    found = getattr(np.random, name, None)
-    if not (isinstance(found, type) and issubclass(found, np.random.BitGenerator)):
-        raise pickle.UnpicklingError(f"{name!r} is no random generator of NumPy")
-    return found()
-
-
-def _generator(kind: Any = "MT19937", _: Any = None) -> np.random.Generator:
-    """NumPy's; its second argument would be called."""
-    return np.random.Generator(kind if isinstance(kind, np.random.BitGenerator) else _bit_generator(kind))
-
-
-def _random_state(kind: Any = "MT19937", _: Any = None) -> np.random.RandomState:
-    """NumPy's; its second argument would be called."""
-    return np.random.RandomState(kind if isinstance(kind, np.random.BitGenerator) else _bit_generator(kind))
-
-
-def _partial(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """``functools.partial`` of a class that is made when the model is."""
-    if not (isinstance(function, type) and issubclass(function, (nn.Module, torch.optim.Optimizer, Refused))):
-        name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
-        return type("Refused", (Refused,), {"what": f"a partial function of {name}"})()
-    return functools.partial(function, *args, **kwargs)
-
-
-#: Kinds of NumPy's types that are restored: what bytes of any content are values of.
-_NUMBERS = "biufcSU"
-
-
-def _dtype(text: Any, *_: Any) -> np.dtype[Any]:
-    """NumPy's, of numbers, text or objects: of fields and dates the state is not checked by NumPy."""
-    found = np.dtype(text).newbyteorder("=") if isinstance(text, str) else None
-    if found is None or found.kind not in _NUMBERS + "O":
-        raise pickle.UnpicklingError(f"no type of numbers: {text!r}")
-    return np.dtype(found, copy=True)
-
-
-def _array(*_: Any) -> np.ndarray:
-    """NumPy's ``_reconstruct``: an empty one, whose state follows."""
-    return np.empty(0, dtype=np.int8)
-
-
-def _scalar(kind: Any, raw: Any) -> Any:
-    """NumPy's ``scalar``."""
-    return np.frombuffer(_raw(kind, raw), dtype=kind)[0]
-
-
-def _frombuffer(raw: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    """NumPy's, of a copy."""
-    return np.frombuffer(_raw(kind, raw), dtype=kind).reshape(shape, order=order).copy(order=order)
-
-
-def _raw(kind: Any, raw: Any) -> bytes:
-    if not (isinstance(kind, np.dtype) and kind.kind in _NUMBERS and isinstance(raw, (bytes, bytearray))):
-        raise pickle.UnpicklingError("no array of numbers")
-    return bytes(raw)
-
-
-#: ``module.name`` → what may be called there; NumPy's reconstructors stand under both of its names.
-_CALLED: dict[str, Any] = {
-    "collections.OrderedDict": collections.OrderedDict,
-    "collections.deque": collections.deque,
-    "functools.partial": _partial,
-    "_codecs.encode": _encode,
-    "torch.device": torch.device,
-    "torch.Size": torch.Size,
-    "stable_baselines3.common.type_aliases.TrainFreq": TrainFreq,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _CALLED[f"{_core}.multiarray._reconstruct"] = _array
-    _CALLED[f"{_core}.multiarray.scalar"] = _scalar
-    _CALLED[f"{_core}.numeric._frombuffer"] = _frombuffer
-_CALLED["numpy.random._pickle.__bit_generator_ctor"] = _bit_generator
-_CALLED["numpy.random._pickle.__generator_ctor"] = _generator
-_CALLED["numpy.random._pickle.__randomstate_ctor"] = _random_state
-for _builtin in (
-    set,
-    frozenset,
-    list,
-    dict,
-    tuple,
-    bytes,
-    bytearray,
-    complex,
-    slice,
-    range,
-    int,
-    float,
-    str,
-    bool,
-):
-    _CALLED[f"builtins.{_builtin.__name__}"] = _builtin
-
-#: What is made without being called, and then given its state.
-_MADE: dict[str, type] = {
-    "stable_baselines3.common.running_mean_std.RunningMeanStd": RunningMeanStd,
-    "stable_baselines3.common.vec_env.vec_normalize.VecNormalize": VecNormalize,
-}
-
-#: What may be named besides, and stand for itself. A call of ``numpy.dtype`` is one of :func:`_dtype`.
-_NAMED = {
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    "builtins.object": object,
-    "builtins.NoneType": type(None),
-}
-
-#: Where classes of which kind are looked up: module (with a dot at the end: and those below) → their bases. Importing
-#: one of these modules has no effect beyond itself.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "numpy": (np.generic, np.dtype),
-    "numpy.dtypes": (np.dtype,),
-    **{
-        f"numpy.random.{name}": (np.random.BitGenerator,)
-        for name in ("_mt19937", "_pcg64", "_philox", "_sfc64")
-    },
-    "gymnasium.spaces.": (spaces.Space,),
-    "torch.nn.modules.": (nn.Module,),
-    "torch.optim.": (torch.optim.Optimizer,),
-    "stable_baselines3.": (BasePolicy, BaseFeaturesExtractor, nn.Module),
-    "sb3_contrib.": (BasePolicy, BaseFeaturesExtractor, nn.Module),
-    "lipsrl.": (BasePolicy, BaseFeaturesExtractor, nn.Module),
-}
-
-
-def _class_of(module: str, name: str) -> Any:
-    """The class ``module.name`` if it is of a kind that belongs in such a file; else ``None``."""
-    if "." in name or any(part.startswith("__") for part in module.split(".")):
-        return None
-    kinds = next(
-        (k for m, k in _KINDS.items() if (module == m or (m.endswith(".") and module.startswith(m)))), None
-    )
-    if kinds is None:
-        return None
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception:  # a module that cannot be imported raises what it likes
-        return None
-    return found if isinstance(found, type) and issubclass(found, kinds) else None
-
-
-def _is_made(found: Any) -> bool:
-    """Whether ``found`` is a class that is made without being called."""
-    return isinstance(found, type) and (
-        issubclass(found, (spaces.Space, Refused)) or any(found is known for known in _MADE.values())
-    )
+from lipsrl.actors._allowed import (
+    CALLED,
+    MADE,
+    NAMED,
+    NUMBERS,
+    class_of,
+    dtype_of,
+    is_made,
+    partial_of,
+    raw_bytes,
+)
+from lipsrl.actors._refused import Refused
 
 
 def _refused_call(function: Any) -> Any:
@@ -250,8 +46,8 @@ def _refused_call(function: Any) -> Any:
 def _call(function: Any, args: Any) -> Any:
     """``function(*args)`` if it is on the list."""
     if function is np.dtype:
-        return _dtype(*args)
-    known = function is _reconstructor or any(function is one for one in _CALLED.values())
+        return dtype_of(*args)
+    known = function is _reconstructor or any(function is one for one in CALLED.values())
     if known or (isinstance(function, type) and issubclass(function, Refused)):
         return function(*args)
     return _refused_call(function)
@@ -261,9 +57,9 @@ def _make(cls: Any, args: Any) -> Any:
     """``cls.__new__(cls, *args)`` for a space, statistics, or a tuple with names."""
     if cls is TrainFreq:
         return TrainFreq(*args)
-    if any(cls is one for one in _CALLED.values()) and isinstance(cls, type):
+    if any(cls is one for one in CALLED.values()) and isinstance(cls, type):
         return cls(*args)
-    return object.__new__(cls) if _is_made(cls) else _refused_call(cls)
+    return object.__new__(cls) if is_made(cls) else _refused_call(cls)
 
 
 _Python: Any = pickle._Unpickler
@@ -277,10 +73,10 @@ class _Unpickler(_Python):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> Any:
         module = {"copy_reg": "copyreg", "__builtin__": "builtins"}.get(module, module)  # of protocols 0 to 2
         key = f"{module}.{name}"
-        for known in (_CALLED, _MADE, _NAMED):
+        for known in (CALLED, MADE, NAMED):
             if key in known:
                 return known[key]
-        found = _class_of(module, name)
+        found = class_of(module, name)
         if found is None and (module, name) == ("copyreg", "_reconstructor"):
             return _reconstructor
         return type("Refused", (Refused,), {"what": key}) if found is None else found
@@ -353,7 +149,7 @@ class _Unpickler(_Python):  # type: ignore[misc]
 
 def _reconstructor(cls: Any, base: Any, state: Any) -> Any:
     """``copyreg._reconstructor`` for what is made without being called."""
-    return object.__new__(cls) if _is_made(cls) and base is object else _refused_call(cls)
+    return object.__new__(cls) if is_made(cls) and base is object else _refused_call(cls)
 
 
 def _extend(built: Any, values: list[Any]) -> None:
@@ -403,7 +199,7 @@ def _restore_dtype(built: np.dtype[Any], state: Any) -> None:
     """Byte order only: sizes and flags, which NumPy would believe, are those that the type has."""
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
     sizes = (built.itemsize, built.alignment) if built.kind in "SU" else (-1, -1)
-    if order in ("<", ">") and built.kind in _NUMBERS and built.fields is None:
+    if order in ("<", ">") and built.kind in NUMBERS and built.fields is None:
         built.__setstate__((3, order, None, None, None, *sizes, built.flags))  # type: ignore[attr-defined]
 
 
@@ -418,7 +214,7 @@ def _restore_array(built: np.ndarray, state: Any) -> None:
         if type(raw) is not list or len(raw) != math.prod(shape):
             raise pickle.UnpicklingError("no list of the array's length")
     else:
-        raw = _raw(kind, raw)
+        raw = raw_bytes(kind, raw)
     restored: Any = (1, shape, kind, bool(fortran), raw)
     built.__setstate__(restored)
 
@@ -434,7 +230,7 @@ def _restore_generator(built: np.random.BitGenerator | np.random.Generator, stat
 
 def _restore_partial(built: Any, state: Any) -> None:
     function, args, kwargs = state[:3]
-    checked = _partial(function)
+    checked = partial_of(function)
     odd = type(args) is not tuple or not isinstance(kwargs, (dict, type(None)))
     if isinstance(checked, Refused) or function is not built.func or odd:
         raise pickle.UnpicklingError("no partial function of a class")
@@ -448,52 +244,3 @@ def loads(data: bytes) -> Any:
         pickle.UnpicklingError, EOFError, …: it is no pickle, or damaged.
     """
     return _Unpickler(io.BytesIO(data)).load()
-
-
-def refused_in(value: Any) -> list[str]:
-    """The names of all stand-ins in ``value``: containers, attributes and partial functions are followed."""
-    return sorted({one.what for one in _walk(value, set())})
-
-
-def _walk(value: Any, seen: set[int]) -> Iterator[Any]:
-    if isinstance(value, Refused) or (isinstance(value, type) and issubclass(value, Refused)):
-        yield value
-        return
-    if id(value) in seen or isinstance(value, (str, bytes, int, float, type, torch.Tensor, type(None))):
-        return
-    seen.add(id(value))
-    inner: list[Any] = []
-    if isinstance(value, dict):
-        inner = [*value.keys(), *value.values()]
-    elif isinstance(value, (list, tuple, set, frozenset, collections.deque)):
-        inner = list(value)
-    elif isinstance(value, functools.partial):
-        inner = [value.func, value.args, value.keywords]
-    elif isinstance(value, np.ndarray):
-        inner = value.reshape(-1).tolist() if value.dtype == object else []
-    inner += list(getattr(value, "__dict__", {}).values())
-    for one in inner:
-        yield from _walk(one, seen)
-
-
-def needed(value: Any, what: str) -> Any:
-    """``value`` itself.
-
-    Raises:
-        RefusedError: there is a stand-in in it.
-    """
-    names = refused_in(value)
-    if names:
-        raise RefusedError(what, names)
-    return value
-
-
-def is_plain(value: Any) -> bool:
-    """Whether ``value`` is of numbers and text only, in plain containers and arrays."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in _NUMBERS
-    if type(value) in (dict, collections.OrderedDict):
-        return all(isinstance(k, (str, int)) and is_plain(v) for k, v in value.items())
-    if type(value) in (list, tuple, set, frozenset, collections.deque):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str, np.number, np.bool_, np.str_))

@@ -24,7 +24,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
 
-from lipsrl.actors._unpickle import RefusedError, is_plain, loads, needed, refused_in
+from lipsrl.actors._allowed import is_plain
+from lipsrl.actors._refused import RefusedError, needed, refused_in
+from lipsrl.actors._unpickle import loads
 
 #: A key that an algorithm's saved data has and those below it in the list have not. DDPG is saved as TD3 is.
 _TELLTALE = (

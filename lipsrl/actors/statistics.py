@@ -12,7 +12,9 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl.actors._unpickle import Refused, RefusedError, is_plain, loads, needed, refused_in
+from lipsrl.actors._allowed import is_plain
+from lipsrl.actors._refused import Refused, RefusedError, needed, refused_in
+from lipsrl.actors._unpickle import loads
 from lipsrl.actors.loading import is_address
 
 #: Without these nothing is normalised.

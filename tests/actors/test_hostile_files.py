@@ -30,7 +30,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl import load_agent
 from lipsrl.actors import RefusedError
-from lipsrl.actors._unpickle import loads, refused_in
+from lipsrl.actors._refused import refused_in
+from lipsrl.actors._unpickle import loads
 from lipsrl.cli import main
 
 torch.set_num_threads(1)
