@@ -19,7 +19,8 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.actors._layouts import Found, find
-from lipsrl.actors.loading import is_address, load_model
+from lipsrl.actors.algorithms import is_address
+from lipsrl.actors.loading import load_model
 from lipsrl.actors.normalization import NONE, entry_gains
 from lipsrl.actors.statistics import load_statistics
 from lipsrl.policies._front import entries

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from lipsrl.actors._allowed import is_plain
 from lipsrl.actors._refused import Refused, RefusedError, needed, refused_in
 from lipsrl.actors._unpickle import loads
-from lipsrl.actors.loading import is_address
+from lipsrl.actors.algorithms import is_address
 
 #: Without these nothing is normalised.
 _NEEDED = ("obs_rms", "norm_obs", "clip_obs", "epsilon")

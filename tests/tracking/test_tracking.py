@@ -15,7 +15,8 @@ from stable_baselines3.common.logger import CSVOutputFormat, Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
 import lipsrl
-from lipsrl.actors.loading import ALGORITHMS, algorithm_of, load_model
+from lipsrl.actors.algorithms import ALGORITHMS, algorithm_of
+from lipsrl.actors.loading import load_model
 from lipsrl.certificates import feasibility_floor
 from lipsrl.tracking import RunFolder, SmoothnessCallback, WandbWriter
 
