@@ -180,6 +180,7 @@ def test_interrupted_training_keeps_the_model(tmp_path, how):
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.train", "--track", "disabled", "--output", str(output)],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where this runs in the background
     )  # fmt: skip
     progress = output / "progress.csv"
     for _ in range(600):
