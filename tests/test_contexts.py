@@ -333,3 +333,34 @@ def test_behaviour_cloning_of_imitation_fits_what_acts():
     training = np.square(np.clip(mean, -2, 2) - actions).mean()
     acting = np.square(model.predict(observations, deterministic=True)[0] - actions).mean()
     assert acting == pytest.approx(training, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")  # imitation's own
+def test_dagger_of_imitation_fits_what_acts(tmp_path):
+    """Likewise: its trainer makes the optimizer and goes back and forth between episodes and cloning."""
+    bc = pytest.importorskip("imitation.algorithms.bc")
+    from imitation.algorithms.dagger import SimpleDAggerTrainer
+    from imitation.data.wrappers import RolloutInfoWrapper
+    from stable_baselines3.common.env_util import make_vec_env
+
+    venv = make_vec_env("Pendulum-v1", 2, seed=0, wrapper_class=RolloutInfoWrapper)
+    expert = PPO("MlpPolicy", venv, n_steps=64, seed=1, device="cpu", policy_kwargs={"net_arch": [16]})
+    model = PPO("LipschitzMlpPolicy", venv, policy_kwargs={"lipschitz_bound": 5.0}, seed=0, device="cpu")
+    cloning = bc.BC(
+        observation_space=model.observation_space, action_space=model.action_space, rng=np.random.default_rng(0),
+        policy=model.policy, batch_size=32, device="cpu",
+    )  # fmt: skip
+    SimpleDAggerTrainer(
+        venv=venv, scratch_dir=tmp_path, expert_policy=expert.policy, bc_trainer=cloning, rng=np.random.default_rng(0)
+    ).train(
+        400, rollout_round_min_episodes=2, rollout_round_min_timesteps=200,
+        bc_train_kwargs={"n_epochs": 1, "progress_bar": False},
+    )  # fmt: skip
+    observations = np.random.default_rng(1).normal(size=(512, 3)).astype(np.float32)
+    asked, _ = expert.predict(observations, deterministic=True)
+    model.policy.set_training_mode(True)
+    with torch.no_grad():
+        mean = model.policy.get_distribution(torch.as_tensor(observations)).mode().numpy()
+    training = np.square(np.clip(mean, -2, 2) - asked).mean()
+    acting = np.square(model.predict(observations, deterministic=True)[0] - asked).mean()
+    assert acting == pytest.approx(training, abs=1e-6)
