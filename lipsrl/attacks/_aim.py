@@ -1,4 +1,4 @@
-"""Attacks that stand alone or in a chain of disturbances, and the model that they are aimed at."""
+"""Attacks that stand alone or among other disturbances, and the model that they are aimed at."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._base import Attack
-from lipsrl.disturbances import Compose, Disturbance
+from lipsrl.disturbances import Disturbance, InParts
 
 
 def holds_attack(disturbance: Disturbance | None) -> bool:
-    """Whether it is an attack, or a `Compose` with one in it."""
-    if isinstance(disturbance, Compose):
+    """Whether it is an attack, or a `Compose` or `Mixture` with one in it."""
+    if isinstance(disturbance, InParts):
         return any(map(holds_attack, disturbance.disturbances))
     return isinstance(disturbance, Attack)
 
@@ -22,13 +22,15 @@ def aimed(
     vec_normalize: NormalizeLike = None,
     frame_stack: int | None = None,
 ) -> Disturbance:
-    """The disturbance with its attacks aimed at ``model``, those inside a `Compose` too.
+    """The disturbance with its attacks aimed at ``model``, those inside a `Compose` or `Mixture` too.
 
     Raises:
         TypeError, ValueError: see `Attack.against`.
     """
     if isinstance(disturbance, Attack):
         return disturbance.against(model, vec_normalize, frame_stack)
-    if isinstance(disturbance, Compose) and holds_attack(disturbance):
-        return Compose([aimed(part, model, vec_normalize, frame_stack) for part in disturbance.disturbances])
+    if isinstance(disturbance, InParts) and holds_attack(disturbance):
+        return disturbance.with_parts(
+            [aimed(part, model, vec_normalize, frame_stack) for part in disturbance.disturbances]
+        )
     return disturbance

@@ -6,6 +6,7 @@ Gymnasium wrapper, the SB3 vec wrapper and the evaluator share it.
 
 from lipsrl.disturbances._base import Disturbance
 from lipsrl.disturbances._batch import DisturbanceBatch
+from lipsrl.disturbances._parts import InParts
 from lipsrl.disturbances._registry import (
     DISTURBANCES,
     disturbance_from_dict,
@@ -20,6 +21,7 @@ from lipsrl.disturbances.drift import Drift
 from lipsrl.disturbances.dropout import Dropout
 from lipsrl.disturbances.gaussian import GaussianNoise
 from lipsrl.disturbances.jitter import Jitter
+from lipsrl.disturbances.mixture import Mixture
 from lipsrl.disturbances.quantization import Quantization
 from lipsrl.disturbances.spikes import Spikes
 from lipsrl.disturbances.statistics import ObservationStatistics, sensor_std
@@ -36,7 +38,9 @@ __all__ = [
     "Drift",
     "Dropout",
     "GaussianNoise",
+    "InParts",
     "Jitter",
+    "Mixture",
     "ObservationStatistics",
     "Quantization",
     "Spikes",

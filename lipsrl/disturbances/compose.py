@@ -10,12 +10,13 @@ import numpy as np
 from lipsrl.disturbances._base import Disturbance
 from lipsrl.disturbances._batch import DisturbanceBatch
 from lipsrl.disturbances._draws import FloatArray, Rows
-from lipsrl.disturbances._registry import disturbance_from_dict, register
+from lipsrl.disturbances._parts import InParts, read_parts
+from lipsrl.disturbances._registry import register
 from lipsrl.disturbances._seeding import Seed, child, seed_sequence
 
 
 @register
-class Compose(Disturbance):
+class Compose(InParts):
     """The first disturbance acts on the true observation, each further one on what the one before it made.
 
     In the order of a signal chain, from the physical quantity to the policy: noise, then quantisation, then
@@ -42,39 +43,14 @@ class Compose(Disturbance):
     name = "compose"
 
     def __init__(self, disturbances: Sequence[Disturbance | Mapping[str, Any]]) -> None:
-        received: object = disturbances
-        given = list(received) if isinstance(received, Sequence) else []
-        parts = [disturbance_from_dict(part) if isinstance(part, Mapping) else part for part in given]
-        if not parts or not all(isinstance(part, Disturbance) for part in parts):
-            raise ValueError(
-                "disturbances must be a list of one or more Disturbance, such as [GaussianNoise(0.1), Delay(2)] "
-                f"(in text 'gaussian:0.1+delay:2'), received {disturbances!r}."
-            )
-        self.disturbances = tuple(part.scaled(1.0) for part in parts)
-        lengths = {part.dimension for part in self.disturbances} - {None}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"the disturbances are for observations of different lengths, {sorted(map(str, lengths))}: "
-                f"received {disturbances!r}."
-            )
+        self.disturbances = read_parts(disturbances)
 
     @property
     def parameters(self) -> dict[str, Any]:
         return {"disturbances": [part.to_dict() for part in self.disturbances]}
 
-    @property
-    def dimension(self) -> int | None:
-        return next((part.dimension for part in self.disturbances if part.dimension is not None), None)
-
-    def check_dimension(self, dim: int) -> None:
-        for part in self.disturbances:
-            part.check_dimension(dim)
-
-    def scaled(self, strength: float) -> Compose:
-        return Compose([part.scaled(strength) for part in self.disturbances])
-
-    def scale_by_std(self, statistics: Any) -> Compose:
-        return Compose([part.scale_by_std(statistics) for part in self.disturbances])
+    def with_parts(self, parts: Sequence[Disturbance]) -> Compose:
+        return Compose(parts)
 
     def batch(self, n: int) -> DisturbanceBatch:
         return _ComposeBatch(self, n)

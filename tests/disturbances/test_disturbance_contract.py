@@ -21,6 +21,7 @@ from lipsrl.disturbances import (
     Dropout,
     GaussianNoise,
     Jitter,
+    Mixture,
     Quantization,
     Spikes,
     UniformNoise,
@@ -50,7 +51,10 @@ EXAMPLES = {
         Case(AutoregressiveNoise(0.3, 0.9), additive=True),
         Case(AutoregressiveNoise([0.1, 0.0, 2.0], [0.5, 0.9, -0.2]), additive=True),
     ],
-    "bias": [Case(Bias([0.1, 0.0, 2.0]), additive=True)],
+    "bias": [
+        Case(Bias([0.1, 0.0, 2.0]), additive=True),
+        Case(Bias(0.3, signs=[1, 0, -1]), additive=True, random=False),
+    ],
     "drift": [Case(Drift([0.1, 0.0, 2.0]), additive=True)],
     "spikes": [Case(Spikes([0.5, 0.1, 0.9], [0.5, 1.0, 2.0]), additive=True)],
     "quantization": [Case(Quantization([0.1, 0.0, 2.0]), random=False)],
@@ -67,6 +71,10 @@ EXAMPLES = {
     "compose": [
         Case(Compose([GaussianNoise([0.1, 0.2, 0.3]), Delay(2), Drift(0.5), GaussianNoise(0.1)])),
         Case(Compose([Compose([Bias(0.1), Jitter(2)]), Dropout(0.2)])),
+    ],
+    "mixture": [
+        Case(Mixture([GaussianNoise([0.1, 0.2, 0.3]), Bias(0.5)], weights=[3, 1])),
+        Case(Mixture([Compose([Delay(1), Bias(0.1)]), Mixture([Drift(0.5), UniformNoise(0.1)])])),
     ],
 }
 CASES = [case for cases in EXAMPLES.values() for case in cases]
