@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lipsrl._commands._source import Source, open_source
 from lipsrl._files import write_text
+from lipsrl.actors import ActorParts, actor_parts
 from lipsrl.certificates import (
     ActionDivergence,
     Certificate,
@@ -96,6 +97,7 @@ class Certify:
         states = None if self.states is None else _read_states(self.states)
         source = self._opened()
         self.frame_stack = self.frame_stack or source.frame_stack
+        parts = actor_parts(source.model)  # read once for all that is said of it
         certificate = certify(
             source.model,
             norm=self.norm,
@@ -105,14 +107,15 @@ class Certify:
             frame_stack=self.frame_stack,
             states=states if self.radius is not None else None,
             radius=self.radius,
+            _parts=parts,
         )
         more: dict[str, Any] = {}
         if self.epsilon is not None and isinstance(source.model.action_space, spaces.Box):
-            more |= self._sampled(source, self.epsilon)
+            more |= self._sampled(source, self.epsilon, parts)
         elif self.epsilon is not None:
-            more["margin"] = self._margin(source, states)
+            more["margin"] = self._margin(source, states, parts)
         if self.equilibrium:
-            more["feasibility"] = self._feasibility(source, certificate)
+            more["feasibility"] = self._feasibility(source, certificate, parts)
         data = certificate.to_dict() | {name: found.to_dict() for name, found in more.items()}
         text = json.dumps(data, indent=2, sort_keys=True)
         if self.output is not None:
@@ -169,7 +172,7 @@ class Certify:
         return open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
 
     def _sampled(
-        self, source: Source, epsilon: float
+        self, source: Source, epsilon: float, parts: ActorParts
     ) -> dict[str, ActionDivergence | ReturnQuantileCertificate]:
         bound = product_bound if self.method == "product" else tightest_bound
         divergence = action_divergence(
@@ -179,6 +182,7 @@ class Certify:
             norm=self.norm,
             frame_stack=self.frame_stack,
             network_bound=bound,
+            _parts=parts,
         )
         found: dict[str, ActionDivergence | ReturnQuantileCertificate] = {"divergence": divergence}
         if self.env is not None:
@@ -193,10 +197,11 @@ class Certify:
                 norm=self.norm,
                 network_bound=bound,
                 seed=self.seed,
+                _parts=parts,
             )
         return found
 
-    def _margin(self, source: Source, states: NDArray[Any] | None) -> MarginCertificate:
+    def _margin(self, source: Source, states: NDArray[Any] | None, parts: ActorParts) -> MarginCertificate:
         if states is None:
             if self.env is None:
                 raise ValueError(
@@ -218,13 +223,14 @@ class Certify:
             vec_normalize=source.vec_normalize,
             frame_stack=self.frame_stack,
             network_bound=product_bound if self.method == "product" else tightest_bound,
+            _parts=parts,
         )
 
     def _share(self, margin: Any) -> str:
         share = float(margin.certified_fraction(self.epsilon))
         return f"  certified    {np.floor(1000 * share) / 10:.1f} % of them at epsilon = {self.epsilon:g}"
 
-    def _feasibility(self, source: Source, certificate: Certificate) -> _Feasibility:
+    def _feasibility(self, source: Source, certificate: Certificate, parts: ActorParts) -> _Feasibility:
         env_id = self.env or source.env_id
         if env_id is None:
             raise ValueError("equilibrium needs env: pass --env ID, whose state it is.")
@@ -238,7 +244,7 @@ class Certify:
             floor = feasibility_floor(env, self.equilibrium, action)
         finally:
             env.close()
-        units = policy_units(source.model, source.vec_normalize)
+        units = policy_units(source.model, source.vec_normalize, parts=parts)
         return _Feasibility(floor, feasibility_warnings(floor, certificate, units))
 
 

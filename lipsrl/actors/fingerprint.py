@@ -17,8 +17,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from lipsrl.actors.normalization import NormalizeLike, normalization_of
-from lipsrl.actors.observations import attached_frames
+from lipsrl.actors.normalization import NormalizeLike, attached_frames, normalization_of
 from lipsrl.policies._unwrapped import policy_of
 
 #: settings of a policy that no action depends on

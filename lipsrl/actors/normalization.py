@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -34,18 +35,24 @@ NONE = "none"
 _PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize, VecFrameStack)
 
 
-def frames_of(stack: VecFrameStack) -> int:
-    """Its depth.
+def attached_frames(model: Any) -> int:
+    """Depth of the frame stack around the model's own environment; 1 without one.
 
     Raises:
         ValueError: a frame stack of a Dict.
     """
-    if isinstance(stack.observation_space, gym.spaces.Dict):
-        raise ValueError(
-            "Frame stacks of Dict observations are not supported. Flatten the Dict before it is stacked "
-            "(gymnasium.wrappers.FlattenObservation)."
-        )
-    return int(stack.stacked_obs.n_stack)
+    frames = 1
+    layer = model.get_env() if isinstance(model, BaseAlgorithm) else None
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, VecFrameStack):
+            if isinstance(layer.observation_space, spaces.Dict):
+                raise ValueError(
+                    "Frame stacks of Dict observations are not supported. Flatten the Dict before it is stacked "
+                    "(gymnasium.wrappers.FlattenObservation)."
+                )
+            frames *= int(layer.stacked_obs.n_stack)
+        layer = layer.venv
+    return frames
 
 
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
@@ -120,6 +127,35 @@ class ObservationChain:
     notes: tuple[str, ...] = ()
     stated: bool = False
 
+    @property
+    def normalised(self) -> bool:
+        """Whether observations are normalised; a VecNormalize may do so with rewards only."""
+        return self.vec_normalize is not None and self.vec_normalize.norm_obs
+
+    def gains(self, dim: int, key: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """:func:`entry_gains` of what the policy receives, (dim,) in all its frames."""
+        return entry_gains(self.vec_normalize, key, dim, self.frames)
+
+    def one_by_one(self, shape: tuple[int, ...] | None, owner: str | None = None) -> bool:
+        """Whether frames of this shape are normalised before they are stacked; otherwise their stack is.
+
+        Args:
+            owner: of the normalisation, in words: refuse statistics that fit neither frames nor stack.
+
+        Raises:
+            ValueError: those of another task.
+        """
+        statistics = getattr(self.vec_normalize, "obs_rms", None) if self.normalised else None
+        before = normalizes_frames(self.vec_normalize, shape)
+        if owner is not None and shape and len(shape) == 1 and isinstance(statistics, RunningMeanStd):
+            expected = shape[0] * (1 if before else self.frames)
+            if statistics.mean.size != expected:
+                raise ValueError(
+                    f"vec_normalize of {owner} normalises observations of shape {statistics.mean.shape}, but the "
+                    f"environment's have {expected} values. It belongs to another task."
+                )
+        return before
+
 
 def observation_chain(
     model: BaseAlgorithm,
@@ -138,12 +174,7 @@ def observation_chain(
         ValueError: the environment normalises twice, changes observations in a way that is not known, or contradicts
             ``frame_stack``.
     """
-    frames = 1
-    layer = model.get_env()
-    while isinstance(layer, VecEnvWrapper):
-        if isinstance(layer, VecFrameStack):
-            frames *= frames_of(layer)
-        layer = layer.venv
+    frames = attached_frames(model)
     if frame_stack is not None:
         positive_int("frame_stack", frame_stack)
         if frames not in (1, frame_stack):
@@ -192,16 +223,6 @@ def normalizes_frames(vec_normalize: VecNormalize | None, shape: tuple[int, ...]
     """Whether its statistics are of single observations of this shape, so that frames are normalised, then stacked."""
     statistics = getattr(vec_normalize, "obs_rms", None)
     return isinstance(statistics, RunningMeanStd) and statistics.mean.shape == shape
-
-
-def check_dimension(vec_normalize: VecNormalize, dim: int, owner: str) -> None:
-    """``ValueError`` unless the statistics are those of observations ``(dim,)``."""
-    statistics = vec_normalize.obs_rms if vec_normalize.norm_obs else None
-    if isinstance(statistics, RunningMeanStd) and statistics.mean.size != dim:
-        raise ValueError(
-            f"vec_normalize of {owner} normalises observations of shape {statistics.mean.shape}, but the "
-            f"environment's have {dim} values. It belongs to another task."
-        )
 
 
 def observation_gains(vec_normalize: VecNormalize | None, dim: int) -> tuple[np.ndarray, np.ndarray, float]:

@@ -5,27 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack
-
-from lipsrl.actors.normalization import frames_of
 
 # the deepest stack that an error message looks for
 _DEEPEST = 64
-
-
-def attached_frames(model: Any) -> int:
-    """Depth of the VecFrameStack around the model's own environment; 1 without one.
-
-    Raises:
-        ValueError: a frame stack of a Dict.
-    """
-    layer = model.get_env() if isinstance(model, BaseAlgorithm) else None
-    while isinstance(layer, VecEnvWrapper):
-        if isinstance(layer, VecFrameStack):
-            return frames_of(layer)
-        layer = layer.venv
-    return 1
 
 
 def stack_axis(policy: spaces.Space[Any], env: spaces.Space[Any], frames: int, label: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from lipsrl.actors import ActorParts, actor_parts
 from lipsrl.actors._front import Front
 from lipsrl.actors._rounding import rounding_error
-from lipsrl.actors.normalization import ObservationChain, entry_gains
+from lipsrl.actors.acting import Acting
+from lipsrl.actors.normalization import ObservationChain
 from lipsrl.policies._front import entries
 
 
@@ -30,12 +30,11 @@ class Pipeline:
 
     Attributes:
         parts: the actor; its network is kept as it acts (float32).
-        network: the same network in float64.
+        acting: the same in float64.
         front: what of it stands before the first linear layer.
         mean, gain, limit: (obs,) of the observation normalisation ``clip((raw - mean)·gain, ±limit)``.
         input_scale: (obs,) scale inside the policy that the promise is stated in; ones if there is none.
         low, high: (obs,) Box of raw observations; infinite where the space is.
-        normalised: there is a VecNormalize.
         chain: the normalisation and the stack.
         sensors: (obs,) index of the raw sensor behind each coordinate.
         names: of the sensors.
@@ -43,7 +42,7 @@ class Pipeline:
     """
 
     parts: ActorParts
-    network: nn.Sequential
+    acting: Acting
     front: Front
     mean: np.ndarray
     gain: np.ndarray
@@ -51,15 +50,22 @@ class Pipeline:
     input_scale: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    normalised: bool
     chain: ObservationChain
     sensors: np.ndarray
     names: tuple[str, ...]
     spaces: tuple[spaces.Space[Any], ...]
 
     @classmethod
-    def of(cls, model: BaseAlgorithm, chain: ObservationChain | VecNormalize | None) -> Pipeline:
+    def of(
+        cls,
+        model: BaseAlgorithm,
+        chain: ObservationChain | VecNormalize | None,
+        parts: ActorParts | None = None,
+    ) -> Pipeline:
         """Read ``model``.
+
+        Args:
+            parts: of it, if they are at hand.
 
         Raises:
             ValueError: a part of the actor has no plain form, the weights are not finite, or the normalisation
@@ -67,30 +73,30 @@ class Pipeline:
         """
         if not isinstance(chain, ObservationChain):
             chain = ObservationChain(chain)
-        parts = actor_parts(model)
-        for name, parameter in parts.network.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise ValueError(
-                    f"The actor's weights {name} hold NaN or infinite values, so nothing can be certified. "
-                    "Load a checkpoint from before the training diverged."
-                )
+        parts = actor_parts(model) if parts is None else parts
+        acting = Acting.of(model, "nothing can be certified", parts)
         found = entries(model.observation_space)
-        gains = [
-            entry_gains(chain.vec_normalize, key, get_flattened_obs_dim(space), chain.frames)
-            for key, space in found.items()
-        ]
+        gains = [chain.gains(get_flattened_obs_dim(space), key) for key, space in found.items()]
         mean, gain, limit = (np.concatenate(arrays) for arrays in zip(*gains, strict=True))
         if chain.inner is not None:
             mean, gain = _compose(chain, mean, gain)
         scale = np.ones(len(gain)) if parts.constrained is None else parts.constrained.input_scale
-        network = nn.Sequential(*[_double(module) for module in parts.network])
         low, high = (np.concatenate(bounds) for bounds in zip(*map(_range, found.values()), strict=True))
         sensors, names = _sensors(found, chain.frames)
-        normalised = chain.vec_normalize is not None and chain.vec_normalize.norm_obs
         return cls(
-            parts, network, Front.of(network), mean, gain, limit, scale, low, high, normalised, chain, sensors, names,
+            parts, acting, Front.of(acting.network), mean, gain, limit, scale, low, high, chain, sensors, names,
             tuple(found.values()),
         )  # fmt: skip
+
+    @property
+    def network(self) -> nn.Sequential:
+        """The actor's network in float64."""
+        return self.acting.network
+
+    @property
+    def normalised(self) -> bool:
+        """Whether there is a normalisation of observations."""
+        return self.chain.normalised
 
     @property
     def frame_gain(self) -> dict[str, float]:
@@ -142,9 +148,7 @@ class Pipeline:
 
     def act(self, raw: Tensor) -> Tensor:
         """(n, obs) raw observations → (n, act) actions that the environment receives (logits if discrete)."""
-        out: Tensor = self.network(self.normalise(raw))
-        if self.parts.squash:
-            out = torch.tanh(out)
+        out = self.acting.mean(self.normalise(raw))
         if self.parts.half_range is not None and self.parts.centre is not None:
             out = out * torch.as_tensor(self.parts.half_range) + torch.as_tensor(self.parts.centre)
         if self.parts.clip is not None:
@@ -190,7 +194,3 @@ def _sensors(found: dict[str, spaces.Space[Any]], frames: int) -> tuple[np.ndarr
         index.append(len(names) + np.tile(np.arange(single), size // single))
         names += [f"{title}[{i}]" for i in range(single)]
     return np.concatenate(index), tuple(names)
-
-
-def _double(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module).double().requires_grad_(False)

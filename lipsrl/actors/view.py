@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipsrl.actors.frames import FrameStack
-from lipsrl.actors.normalization import ObservationChain, entry_gains, normalizes_frames
+from lipsrl.actors.normalization import ObservationChain
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -59,12 +59,12 @@ class View:
                 f"frame_stack={frames} frames of one length do not make the {size} values that the model receives. "
                 "Pass the number of frames that it was trained with."
             )
-        mean, gain, clip = entry_gains(chain.vec_normalize, "", size, frames)
+        mean, gain, clip = chain.gains(size)
         # copied: the statistics of a VecNormalize that trains on may change in place
         (older_mean, mean), (older_gain, gain) = (
             np.split(a.copy(), [size - size // frames]) for a in (mean, gain)
         )
-        one_by_one = normalizes_frames(chain.vec_normalize, mean.shape)
+        one_by_one = chain.one_by_one(mean.shape)
         return cls(mean, gain, float(clip[0]), units == "raw", frames, one_by_one, older_mean, older_gain)
 
     @property

@@ -13,7 +13,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
-from lipsrl.attacks._actor import Q_NETWORKS, check_finite
+from lipsrl.actors.acting import Q_NETWORKS, check_finite
+from lipsrl.attacks._actor import NO_GRADIENT
 from lipsrl.policies._unwrapped import policy_of
 
 
@@ -88,7 +89,7 @@ def _action_value(policy: Any) -> ActionValue:
 
 def _copy(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network).double().cpu().requires_grad_(False).eval()
-    check_finite("critic", copied.parameters())
+    check_finite("critic", copied, NO_GRADIENT)
     return copied
 
 

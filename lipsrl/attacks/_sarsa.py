@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lipsrl.actors.acting import Acting
 from lipsrl.actors.view import Shown, View
-from lipsrl.attacks._actor import Actor
 from lipsrl.attacks._critic import ActionValue
 
 FloatArray = NDArray[np.floating[Any]]
@@ -40,7 +40,12 @@ class Transitions:
 
 
 def collect(
-    actor: Actor, view: View, half_range: FloatArray, made: Sequence[gym.Env[Any, Any]], steps: int, seed: int
+    actor: Acting,
+    view: View,
+    half_range: FloatArray,
+    made: Sequence[gym.Env[Any, Any]],
+    steps: int,
+    seed: int,
 ) -> Transitions:
     """At least ``steps`` transitions of the policy as it explores, in environments that are stepped side by side.
 

@@ -54,7 +54,6 @@ class Target:
         # raw is what the environment returns, NormalizeObservation inside it included
         chain = observation_chain(model, vec_normalize, frame_stack, inside=False)
         view = View.of(chain, space.shape[0], units)
-        normalized = chain.vec_normalize is not None and chain.vec_normalize.norm_obs
         policy: Any = policy_of(model)
         policy.set_training_mode(False)  # as predict does: the weights that act
         return cls(
@@ -62,7 +61,7 @@ class Target:
             algorithm=type(model).__name__,
             policy=type(policy).__name__,
             weights_sha256=weights_sha256(policy),
-            normalization_sha256=_statistics_sha256(view) if normalized else None,
+            normalization_sha256=_statistics_sha256(view) if chain.normalised else None,
         )
 
     @property

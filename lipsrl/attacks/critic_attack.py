@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipsrl.attacks._actor import Actor
+from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._critic import ActionValue, StateValue, critic_of
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._target import Target
@@ -60,4 +60,4 @@ class CriticAttack(GradientAttack):
     def _aim(self, model: Any, target: Target) -> None:
         super()._aim(model, target)
         self._critic = critic_of(model)
-        self._actor = None if isinstance(self._critic, StateValue) else Actor.of(model)
+        self._actor = None if isinstance(self._critic, StateValue) else actor_of(model)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipsrl.attacks._actor import Actor
+from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._target import Target
 
@@ -63,7 +63,7 @@ class MADAttack(GradientAttack):
 
     def _aim(self, model: Any, target: Target) -> None:
         super()._aim(model, target)
-        self._actor = Actor.of(model)
+        self._actor = actor_of(model)
 
 
 def _divergence(clean: Tensor, seen: Tensor, sizes: list[int]) -> Tensor:

@@ -17,7 +17,7 @@ from lipsrl._validation import positive_int
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.actors.observations import stack_axis
 from lipsrl.actors.view import View
-from lipsrl.attacks._actor import Actor
+from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._critic import ActionValue
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._sarsa import collect, fit
@@ -134,7 +134,7 @@ class RobustSarsaAttack(GradientAttack):
 
     def _aim(self, model: Any, target: Target) -> None:
         super()._aim(model, target)
-        self._actor = Actor.of(model)
+        self._actor = actor_of(model)
         if self._actor.choices is not None:
             raise ValueError(
                 f"RobustSarsaAttack moves a continuous action, but {type(model).__name__} acts in "

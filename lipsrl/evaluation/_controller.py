@@ -16,8 +16,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._validation import positive_int
-from lipsrl.actors.normalization import check_dimension, normalizes_frames
-from lipsrl.actors.observations import attached_frames, stack_axis
+from lipsrl.actors.normalization import ObservationChain, attached_frames
+from lipsrl.actors.observations import stack_axis
 from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._functions import Predicting, as_function, overrides_predict
@@ -84,7 +84,8 @@ class Controller:
                 self._function = Predicting(policy)
         else:
             self._function = as_function(model, label)
-        self.normalizes_frames = self._check_normalization(env.observation_space)
+        chain = ObservationChain(vec_normalize, self.frames)
+        self.normalizes_frames = chain.one_by_one(env.observation_space.shape, label)
         self._controller: Any = None
         if isinstance(self._function, Predicting) and self._remembers_by_itself(env):
             self._controller = self._function.model
@@ -271,20 +272,6 @@ class Controller:
                     f"{self.label} has weights that are not finite ({broken[0]}): its training has diverged. "
                     "Load an earlier checkpoint."
                 )
-
-    def _check_normalization(self, space: spaces.Space[Any]) -> bool:
-        """Whether frames are normalised one by one, before they are stacked.
-
-        Raises:
-            ValueError: statistics of another task.
-        """
-        if self._vec_normalize is None or not isinstance(space, spaces.Box):
-            return False
-        one_by_one = normalizes_frames(self._vec_normalize, space.shape)
-        if len(space.shape) == 1:
-            frames = 1 if one_by_one else self.frames
-            check_dimension(self._vec_normalize, space.shape[0] * frames, self.label)
-        return one_by_one
 
     def __getstate__(self) -> dict[str, Any]:
         # for worker processes: a whole algorithm would bring its replay buffer and its environments along

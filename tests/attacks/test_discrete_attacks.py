@@ -9,7 +9,7 @@ from attack_models import DISCRETE_MAKERS
 from sb3_contrib import RecurrentPPO
 
 from lipsrl.attacks import CriticAttack, MADAttack, RandomAttack
-from lipsrl.attacks._actor import Actor
+from lipsrl.attacks._actor import actor_of
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
 
@@ -28,7 +28,7 @@ def scores(model, rows):
 
 @pytest.mark.parametrize("name", list(DISCRETE_MAKERS))
 def test_the_actor_is_the_models_own(models, observations, name):
-    ours = Actor.of(models[name]).mean(torch.as_tensor(observations).double())
+    ours = actor_of(models[name]).mean(torch.as_tensor(observations).double())
     np.testing.assert_allclose(ours, scores(models[name], observations), rtol=1e-4, atol=1e-5)
 
 

@@ -9,8 +9,9 @@ from attack_models import LIPSCHITZ_BOUND, MAKERS, Stub, make_ppo, scale
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from lipsrl.actors.acting import Acting
 from lipsrl.attacks import MADAttack, RandomAttack
-from lipsrl.attacks._actor import Actor
+from lipsrl.attacks._actor import actor_of
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
 
@@ -175,7 +176,7 @@ class TestActor:
         tensor = torch.as_tensor(observations)
         with torch.no_grad():
             gaussian = policy.get_distribution(tensor).distribution
-        actor = Actor.of(models[name])
+        actor = actor_of(models[name])
         mean, deviation = actor.mean(tensor.double()), actor.deviation(tensor.double())
         np.testing.assert_allclose(mean, gaussian.mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(deviation.expand_as(mean), gaussian.stddev, rtol=1e-4)
@@ -184,7 +185,7 @@ class TestActor:
 
     @pytest.mark.parametrize("name", ["sac", "td3", "lipschitz-sac"])
     def test_squashed_means_are_the_actions_in_half_ranges(self, models, observations, act, name):
-        mean = Actor.of(models[name]).mean(torch.as_tensor(observations).double())
+        mean = actor_of(models[name]).mean(torch.as_tensor(observations).double())
         np.testing.assert_allclose(2.0 * mean, act(models[name], observations), atol=1e-5)
 
 
@@ -192,16 +193,16 @@ class TestActor:
 def test_one_pass_per_step_serves_all_rows(ppo, observations, monkeypatch, n):
     """Clean mean once, then eleven passes, whatever the number of slots."""
     passes = []
-    forward = Actor.mean
-    monkeypatch.setattr(Actor, "mean", lambda self, seen: passes.append(len(seen)) or forward(self, seen))
+    forward = Acting.mean
+    monkeypatch.setattr(Acting, "mean", lambda self, seen: passes.append(len(seen)) or forward(self, seen))
     MADAttack(ppo, 0.1).batch(n)(np.resize(observations, (n, 3)))
     assert passes == [n] * 12
 
 
 def test_rows_at_rest_cost_nothing(ppo, observations, monkeypatch):
     passes = []
-    forward = Actor.mean
-    monkeypatch.setattr(Actor, "mean", lambda self, seen: passes.append(len(seen)) or forward(self, seen))
+    forward = Acting.mean
+    monkeypatch.setattr(Acting, "mean", lambda self, seen: passes.append(len(seen)) or forward(self, seen))
     batch = MADAttack(ppo, 0.1, steps=2).batch(4)
     for index in range(4):
         batch.reset(index, strength=float(index == 2))

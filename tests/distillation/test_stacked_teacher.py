@@ -12,7 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, unwrap_vec_wrapper
 
 import lipsrl
-from lipsrl.actors.observations import attached_frames
+from lipsrl.actors.normalization import attached_frames
 from lipsrl.attacks import MADAttack
 from lipsrl.cli import main
 from lipsrl.distillation import frontier, student_environments

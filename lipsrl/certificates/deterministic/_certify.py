@@ -8,6 +8,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from lipsrl._validation import unknown_name
+from lipsrl.actors import ActorParts
 from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike, observation_chain
 from lipsrl.actors.pipeline import Pipeline
@@ -37,6 +38,7 @@ def certify(
     frame_stack: int | None = None,
     seed: int = 0,
     n_starts: int = 8192,
+    _parts: ActorParts | None = None,
 ) -> Certificate:
     """Bound how far the deterministic action of ``model`` moves per unit of its raw observation.
 
@@ -72,10 +74,8 @@ def certify(
         raise unknown_name("method", method, METHODS)
     if not isinstance(model, BaseAlgorithm):
         raise TypeError(f"model must be a Stable-Baselines3 model, received {type(model).__name__}.")
-    reading = Reading.of(
-        Pipeline.of(model, observation_chain(model, vec_normalize, frame_stack)), norm, sensor_scale
-    )
-    pipeline = reading.pipeline
+    pipeline = Pipeline.of(model, observation_chain(model, vec_normalize, frame_stack), _parts)
+    reading = Reading.of(pipeline, norm, sensor_scale)
     around = balls(states, radius, pipeline)
     raw, own = upper_bounds(pipeline, method, norm, reading.units)
     upper = raw.value * reading.stacked * (1 + 1e-15 * (reading.stacked != 1))

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from lipsrl._digits import rounded_down
 from lipsrl._validation import unknown_name
+from lipsrl.actors import ActorParts
 from lipsrl.actors._rounding import rounding_error
+from lipsrl.actors.acting import choices_of
 from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.actors.pipeline import Pipeline
@@ -124,6 +126,7 @@ def margin_certificate(
     vec_normalize: NormalizeLike = None,
     frame_stack: int | None = None,
     network_bound: BoundFunction = tightest_bound,
+    _parts: ActorParts | None = None,
 ) -> MarginCertificate:
     """Certify the greedy action of ``model`` at each of ``observations``.
 
@@ -152,7 +155,7 @@ def margin_certificate(
         raise unknown_name("norm", norm, NORMS)
     chain = entry_chain(model, vec_normalize, frame_stack)
     branches, choices = _branches(model.action_space)
-    pipeline = Pipeline.of(model, chain)
+    pipeline = Pipeline.of(model, chain, _parts)
     raw = _raw_rows(observations, model.observation_space)
     scores, error = _scores(pipeline, raw, choices)
     greedy = [branch.start + scores[:, branch.start : branch.stop].argmax(dim=1) for branch in branches]
@@ -189,21 +192,16 @@ def _branches(space: spaces.Space[Any]) -> tuple[list[range], Tensor]:
 
     A bit is off or on: scores 0 and its logit.
     """
-    match space:
-        case spaces.Discrete():
-            sizes = [int(space.n)]
-        case spaces.MultiDiscrete():
-            sizes = [int(n) for n in space.nvec.reshape(-1)]
-        case spaces.MultiBinary():
-            sizes = [2] * int(np.prod(space.shape))
-        case _:
-            raise ValueError(
-                f"A margin certificate needs discrete actions, received {space}. For continuous actions lipsrl.certify "
-                "bounds how far they move."
-            )
+    bits = isinstance(space, spaces.MultiBinary)
+    sizes = (2,) * int(np.prod(space.shape or ())) if bits else choices_of(space)
+    if sizes is None:
+        raise ValueError(
+            f"A margin certificate needs discrete actions, received {space}. For continuous actions lipsrl.certify "
+            "bounds how far they move."
+        )
     ends = list(itertools.accumulate(sizes))
     choices = torch.eye(ends[-1], dtype=torch.float64)
-    if isinstance(space, spaces.MultiBinary):
+    if bits:
         choices = torch.eye(len(sizes), dtype=torch.float64).repeat_interleave(2, dim=0)
         choices[::2] = 0.0
     return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)], choices

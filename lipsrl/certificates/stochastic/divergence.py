@@ -12,19 +12,18 @@ from typing import Any, ClassVar, Self
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.distributions import DiagGaussianDistribution
-from stable_baselines3.common.policies import ActorCriticPolicy
-from torch import Tensor, nn
+from torch import Tensor
 
 from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_finite
+from lipsrl.actors import ActorParts
+from lipsrl.actors.acting import sampling_varies, std_of
 from lipsrl.actors.normalization import NormalizeLike, ObservationChain
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates._entry import entry_chain
 from lipsrl.certificates._saved import Saved
 from lipsrl.certificates.bounds._folding import BoundFunction, output_bound, tightest_bound
 from lipsrl.layers._linalg import EPS64
-from lipsrl.policies._unwrapped import policy_of
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,7 @@ def action_divergence(
     norm: str = "l2",
     frame_stack: int | None = None,
     network_bound: BoundFunction = tightest_bound,
+    _parts: ActorParts | None = None,
 ) -> ActionDivergence:
     """Bound KL, total variation and W₂ between the action distributions of two observations ``epsilon`` apart.
 
@@ -126,7 +126,7 @@ def action_divergence(
             that cannot be bounded.
     """
     size = positive_finite("epsilon", epsilon)
-    policy = GaussianPolicy.of(model, entry_chain(model, vec_normalize, frame_stack))
+    policy = GaussianPolicy.of(model, entry_chain(model, vec_normalize, frame_stack), _parts)
     mean = policy.mean_bound(norm, network_bound)
     whitened = policy.whitened_bound(norm, network_bound)
     return ActionDivergence(size, norm, whitened, mean, tuple(policy.sigma.tolist()))
@@ -140,14 +140,28 @@ class GaussianPolicy:
     sigma: Tensor
 
     @classmethod
-    def of(cls, model: BaseAlgorithm, chain: ObservationChain) -> GaussianPolicy:
+    def of(
+        cls, model: BaseAlgorithm, chain: ObservationChain, parts: ActorParts | None = None
+    ) -> GaussianPolicy:
         """Read ``model``.
+
+        Args:
+            parts: of it, if they are at hand.
 
         Raises:
             TypeError, ValueError: as :func:`action_divergence`.
         """
-        sigma = _state_independent_sigma(model)
-        return cls(Pipeline.of(model, chain), sigma)
+        why = sampling_varies(model)
+        if why:
+            raise ValueError(
+                f"{type(model).__name__} has no certificate for sampled actions: {why}. Supported: PPO and A2C with "
+                "continuous actions and use_sde=False, whose σ is one parameter per action dimension."
+            )
+        sigma, _ = std_of(model)
+        assert sigma is not None
+        if not bool((torch.isfinite(sigma) & (sigma > 0)).all()):
+            raise ValueError(f"σ of the policy must be finite and > 0, received {sigma.tolist()}.")
+        return cls(Pipeline.of(model, chain, parts), sigma)
 
     def mean_bound(self, norm: str, network_bound: BoundFunction) -> float:
         """Upper bound of the Lipschitz constant of μ (l2) per unit of the raw observation (``norm``)."""
@@ -156,40 +170,3 @@ class GaussianPolicy:
     def whitened_bound(self, norm: str, network_bound: BoundFunction) -> float:
         """The same for ``Σ^(-1/2) μ``."""
         return output_bound(self.pipeline, torch.diag(1.0 / self.sigma), norm, network_bound)
-
-
-def _state_independent_sigma(model: BaseAlgorithm) -> Tensor:
-    """(act,) float64 standard deviations of the sampled action, which no observation changes.
-
-    Raises:
-        TypeError, ValueError: as :func:`action_divergence`.
-    """
-    policy: Any = policy_of(model)
-    name = type(model).__name__
-    if not isinstance(policy, ActorCriticPolicy):
-        if hasattr(getattr(policy, "actor", None), "log_std"):
-            raise _refuse(name, "its σ is an output of the network and depends on the observation")
-        raise _refuse(name, "its policy is deterministic, and exploration noise is no part of it")
-    if policy.use_sde:
-        raise _refuse(
-            name, "gSDE's noise depends on the observation (σ scales with the features) and lasts for steps"
-        )
-    if type(policy.action_dist) is not DiagGaussianDistribution:
-        raise _refuse(
-            name,
-            f"its actions come from {type(policy.action_dist).__name__}; see margin_certificate if discrete",
-        )
-    log_std = getattr(policy, "log_std", None)
-    if not isinstance(log_std, nn.Parameter):
-        raise _refuse(name, "its log_std is no parameter, so σ may depend on the observation")
-    sigma = log_std.detach().exp().double().cpu()  # as SB3 does: exp in the dtype of the weights
-    if not bool((torch.isfinite(sigma) & (sigma > 0)).all()):
-        raise ValueError(f"σ of the policy must be finite and > 0, received {sigma.tolist()}.")
-    return sigma
-
-
-def _refuse(name: str, why: str) -> ValueError:
-    return ValueError(
-        f"{name} has no certificate for sampled actions: {why}. Supported: PPO and A2C with continuous actions and "
-        "use_sde=False, whose σ is one parameter per action dimension."
-    )

@@ -18,6 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._validation import positive_finite, positive_int
+from lipsrl.actors import ActorParts
 from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.actors.pipeline import Pipeline
@@ -186,6 +187,7 @@ def return_quantile_certificate(
     norm: str = "l2",
     network_bound: BoundFunction = tightest_bound,
     seed: int = 0,
+    _parts: ActorParts | None = None,
 ) -> ReturnQuantileCertificate:
     """Certify ``P_attack(R ≥ r) ≥ Φ(Φ⁻¹(P_clean(R ≥ r)) - √T·K·ε)`` for the *sampled* actions of ``model``.
 
@@ -219,7 +221,7 @@ def return_quantile_certificate(
         raise ValueError(f"confidence must be in [0.5, 1), received {confidence!r}.")
     episodes = positive_int("n_episodes", n_episodes)
     statistics = _frozen(normalization_of(model, vec_normalize), vec_normalize)
-    policy = GaussianPolicy.of(model, entry_chain(model, vec_normalize, frame_stack))
+    policy = GaussianPolicy.of(model, entry_chain(model, vec_normalize, frame_stack), _parts)
     if env is None:
         if returns is None:
             raise ValueError(
