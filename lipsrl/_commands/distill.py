@@ -1,30 +1,27 @@
-"""``lipsrl distill``, and what ``lipsrl frontier`` shares with it."""
+"""``lipsrl distill``."""
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from stable_baselines3.common.base_class import BaseAlgorithm
 
-from lipsrl._commands._source import Source, in_environment, open_source, statistics_file
-from lipsrl._files import atomic_path
+from lipsrl._commands._disturbances import read_mixture
+from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
+from lipsrl._commands._source import statistics_file
 from lipsrl._validation import positive_int
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation import TEACHER, certificate_or_none, distill
-from lipsrl.disturbances import parse_disturbance
-from lipsrl.evaluation import EndlessEpisodeError, Evaluation, NonFiniteError, evaluate
+from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.reporting.numbers import interval, number, percent
 
 STUDENT = "student"
@@ -35,76 +32,21 @@ SMALL_NOISE = "gaussian:0.05"
 
 
 @dataclass(kw_only=True)
-class Lesson:
-    """A teacher, and how its students learn."""
-
-    path: tyro.conf.Positional[Path]
-    """The teacher: a run folder, or any SB3 zip."""
-    env: str | None = None
-    """Gymnasium id; needed for a zip."""
-    env_kwargs: list[str] = field(default_factory=list)
-    """Arguments of the environment, KEY:VALUE, such as g:9.81."""
-    vec_normalize: str = "auto"
-    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
-    none."""
-    trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
-    frame_stack: int | None = None
-    """How many observations the teacher sees at once, if it was trained behind a VecFrameStack."""
-    layer: str = "sandwich"
-    """Constraint of the student's layers (key of lipsrl.layers.LAYERS)."""
-    net_arch: list[int] = field(default_factory=list)
-    """Widths of the student's actor; the teacher's if not given."""
-    budget: str = "output"
-    """How K is split over the layers (key of lipsrl.layers.BUDGETS)."""
-    rounds: int = 12
-    """Rounds of the student's own episodes (DAgger)."""
-    steps: int = 7200
-    """Gradient steps in all; twice as many help near the least K that the task allows."""
-    episodes: int = 100
-    """Episodes of the table, per agent and strength; none that the student learned from or was chosen by."""
-    seed: int = 0
-    """Of all draws."""
-    max_episode_steps: int | None = None
-    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
-
-    def teacher(self, console: Console) -> Source:
-        """The model, and where it is to be run.
-
-        Raises:
-            ValueError: no environment is known.
-        """
-        with said_at_the_end(console):
-            source = open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
-        source.frame_stack = self.frame_stack or source.frame_stack
-        return in_environment([source], self.env, self.env_kwargs)[0]
-
-    def options(self, source: Source) -> dict[str, Any]:
-        """Further arguments of `lipsrl.distill`."""
-        return {
-            "vec_normalize": source.vec_normalize,
-            "frame_stack": source.frame_stack,
-            "layer": self.layer,
-            "net_arch": self.net_arch or None,
-            "budget": self.budget,
-            "rounds": self.rounds,
-            "steps": self.steps,
-            "seed": self.seed,
-            "max_episode_steps": self.max_episode_steps,
-            "progress": sys.stderr.isatty(),
-        }
-
-
-@dataclass(kw_only=True)
 class Distill(Lesson):
     """Make a Lipschitz twin of a trained agent: it does what the agent does, within a bound."""
 
     lipschitz_bound: float
     """K: action units (logits, Q-values) per unit of what the policy receives, so after VecNormalize."""
-    disturbance: str | None = None
-    """NAME:PARAMETER... that the student is shown while it learns: it becomes the filter for that sensor."""
-    noise: str | None = None
-    """Disturbance of the table; --disturbance if not given, or gaussian:0.05 without one."""
+    history: int | None = None
+    """How many of its newest observations the student sees at once; as many as the teacher if not given. With
+    --disturbance it learns to filter with them."""
+    disturbance: list[str] = field(default_factory=list)
+    """NAME:PARAMETER... that the student is shown while it learns: it becomes the filter for that sensor. Of several,
+    one is drawn for every episode. mad:EPSILON, critic:EPSILON and random:EPSILON attack the student as it is then."""
+    strength: list[float] = field(default_factory=lambda: [1.0])
+    """Multiplies the disturbance that the student is shown: a number, or two to draw from between in every episode."""
+    noise: list[str] = field(default_factory=list)
+    """Disturbance of the table; if not given --disturbance at the greatest --strength, or gaussian:0.05."""
     output: Path = Path("student.zip")
     """The student, an SB3 zip; its VecNormalize, if any, is written beside it (.vecnormalize.pkl)."""
     overwrite: bool = False
@@ -113,9 +55,8 @@ class Distill(Lesson):
     def run(self, console: Console) -> None:
         self._check()
         source = self.teacher(console)
-        shown = None if self.disturbance is None else parse_disturbance(self.disturbance)
-        noise_text = self.noise or self.disturbance or SMALL_NOISE
-        noise = parse_disturbance(noise_text)
+        shown = read_mixture(self.disturbance)
+        noise, noise_text = self._noise()
         written: list[Path] = []
         with said_at_the_end(console), plain_errors(written):
             student = distill(
@@ -123,6 +64,8 @@ class Distill(Lesson):
                 source.env,
                 lipschitz_bound=self.lipschitz_bound,
                 disturbance=shown,
+                strength=self._range(),
+                history=self.history,
                 **self.options(source),
             )
             written += save_student(student, self.output)
@@ -134,7 +77,7 @@ class Distill(Lesson):
                 n_episodes=self.episodes,
                 seed=self.seed,
                 vec_normalize=source.vec_normalize,
-                frame_stack=source.frame_stack,
+                frame_stack={TEACHER: source.frame_stack, STUDENT: None},
                 max_episode_steps=self.max_episode_steps,
                 progress=sys.stderr.isatty(),
             )
@@ -145,6 +88,27 @@ class Distill(Lesson):
             self._doubt_bound(certificates[TEACHER])
         console.print(student_table(evaluation, certificates, noise_text))
         console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, highlight=False)
+
+    def _noise(self) -> tuple[Disturbance, str]:
+        """Of the table, and in words."""
+        texts = self.noise or self.disturbance or [SMALL_NOISE]
+        strongest = 1.0 if self.noise or not self.disturbance else max(self.strength)
+        disturbance = read_mixture(texts)
+        assert disturbance is not None
+        words = " or ".join(texts)
+        if strongest in (0.0, 1.0):
+            return disturbance, words
+        return disturbance.scaled(strongest), f"{strongest:g} × {words}"
+
+    def _range(self) -> float | tuple[float, float]:
+        match self.strength:
+            case [number]:
+                return number
+            case [low, high]:
+                return low, high
+        raise ValueError(
+            f"strength must be one number, or two to draw from between, received {list(self.strength)}."
+        )
 
     def _doubt_bound(self, teacher: Certificate | None) -> None:
         """Warn where K is so far above the teacher's slope that it limits nothing."""
@@ -164,41 +128,6 @@ class Distill(Lesson):
         if self.output.suffix != ".zip":
             raise ValueError(f"output must end in .zip, as SB3 models do, received {str(self.output)!r}.")
         check_output(self.output, [self.output, statistics_file(self.output)], self.overwrite)
-
-
-def check_output(file: Path, existing: Sequence[Path], overwrite: bool) -> None:
-    """Refuse before anything is learned what could not be written in the end.
-
-    Args:
-        file: will be written.
-        existing: what there must not be unless ``overwrite``.
-    """
-    there = next((path for path in existing if path.exists()), None)
-    if there is not None and not overwrite:
-        raise ValueError(
-            f"output would replace {str(there)!r}, which is there already. Give another name, or --overwrite."
-        )
-    if file.is_dir():
-        raise ValueError(f"output={str(file)!r} is a folder. Give another name.")
-    folder = next(path for path in file.absolute().parents if path.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"output: {str(file)!r} cannot be written, because {str(folder)!r} is not a folder that you may write to."
-        )
-
-
-def save_student(student: BaseAlgorithm, path: Path) -> list[Path]:
-    """Write ``path`` (.zip) and, where there is a VecNormalize, its file beside it; returns what was written."""
-    beside = statistics_file(path)
-    statistics = student.get_vec_normalize_env()
-    if statistics is None:
-        beside.unlink(missing_ok=True)  # of the student that is replaced
-    else:
-        with atomic_path(beside) as temporary:
-            statistics.save(str(temporary))
-    with atomic_path(path) as temporary:
-        student.save(temporary)
-    return [path] if statistics is None else [path, beside]
 
 
 def student_table(
@@ -252,42 +181,3 @@ def certificate_cells(certificate: Certificate | None) -> tuple[str, str, str]:
 
 def _cell(row: Any, column: str) -> str:
     return f"{number(row[column])}\n{interval(row[f'{column}_low'], row[f'{column}_high'])}"
-
-
-@contextmanager
-def said_at_the_end(console: Console) -> Iterator[None]:
-    """Print warnings after the bars, also where an error ends the command."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        finally:
-            for said in caught:
-                if issubclass(said.category, UserWarning):
-                    console.print(
-                        f"WARNING {said.message}",
-                        style="yellow",
-                        soft_wrap=True,
-                        highlight=False,
-                        markup=False,
-                    )
-
-
-@contextmanager
-def plain_errors(written: Sequence[Path]) -> Iterator[None]:
-    """Errors that a user can mend as ``ValueError``, which the command prints as one line.
-
-    Args:
-        written: the students' files so far, said where the command ends early.
-    """
-    try:
-        yield
-    except (NonFiniteError, EndlessEpisodeError, KeyboardInterrupt) as error:
-        if written:
-            text = str(error) or "interrupted before all was measured."
-            raise ValueError(f"{text} Written: {', '.join(map(str, written))}") from None
-        text = (
-            "interrupted before there was a student; nothing was written. A student exists after the first of the "
-            "rounds."
-        )
-        raise ValueError(str(error) or text) from None

@@ -14,26 +14,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lipsrl._commands.distill import (
-    Lesson,
-    certificate_cells,
-    check_output,
-    plain_errors,
-    said_at_the_end,
-    save_student,
-)
+from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
+from lipsrl._commands.distill import certificate_cells
 from lipsrl._files import atomic_path
 from lipsrl._validation import positive_int
 from lipsrl.distillation import TEACHER, Frontier, Student, frontier
 from lipsrl.reporting.numbers import interval, number
 from lipsrl.reporting.style import AgentStyle, agent_styles, axis, base_layout
 
-#: Of the lines, by noise level.
+#: Of the lines, by history and noise level.
 DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 
 RULE = (
     "Recommended: the smallest K whose return is not distinguishable, episode by episode, from the teacher's (clean) "
-    "or from the best agent's (under noise): the 95 % interval of the difference reaches 0."
+    "or from the best agent's (under noise): the 95 % interval of the difference reaches 0. Of several histories the "
+    "shortest that has one."
 )
 
 
@@ -47,8 +42,12 @@ class FrontierCommand(Lesson):
     """NAME:PARAMETER...; the strengths and the noise levels multiply it."""
     strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2])
     """At which all are measured; with gaussian the noise's standard deviation in raw sensor units."""
-    noise_levels: list[float] = field(default_factory=lambda: [0.0])
-    """Strengths that students are shown while they learn; each makes a student per K."""
+    noise_levels: list[str] = field(default_factory=lambda: ["0"])
+    """Strengths that students are shown while they learn: numbers, or LOW:HIGH to draw from between in every episode;
+    each makes a student per K."""
+    histories: list[int] = field(default_factory=list)
+    """How many of its newest observations a student sees at once; each makes a student per K. As many as the teacher
+    if not given."""
     workers: int = 2
     """Processes, a student each."""
     output: Path = Path("frontier")
@@ -69,7 +68,8 @@ class FrontierCommand(Lesson):
                 bounds=self.bounds,
                 disturbance=self.disturbance,
                 strengths=self.strengths,
-                noise_levels=self.noise_levels,
+                noise_levels=[_level(text) for text in self.noise_levels],
+                histories=self.histories or [None],
                 n_episodes=self.episodes,
                 n_workers=self.workers,
                 on_student=lambda student: written.extend(self._save(student)),
@@ -84,8 +84,23 @@ class FrontierCommand(Lesson):
         console.print(f"Written: {self.output}, with frontier.html", soft_wrap=True, highlight=False)
 
     def _save(self, student: Student) -> list[Path]:
-        shown = f"-shown{student.noise_level:g}" if student.noise_level else ""
-        return save_student(student.model, self.output / f"K{student.lipschitz_bound:g}{shown}.zip")
+        window = "" if student.history is None else f"-k{student.history}"
+        shown = f"-shown{student.shown.replace(':', '-')}" if student.strongest else ""
+        return save_student(student.model, self.output / f"K{student.lipschitz_bound:g}{window}{shown}.zip")
+
+
+def _level(text: str) -> float | tuple[float, float]:
+    """``0.2`` or ``0:0.2``."""
+    try:
+        numbers = [float(part) for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    match numbers:
+        case [number]:
+            return number
+        case [low, high]:
+            return low, high
+    raise ValueError(f"noise_levels are numbers or LOW:HIGH, such as 0 0.1 0:0.3, received {text!r}.")
 
 
 def _recommendation(found: Frontier, strength: float) -> str:
@@ -129,7 +144,7 @@ def _cell(row: pd.Series) -> str:
 
 
 def frontier_figure(found: Frontier, disturbance: str) -> go.Figure:
-    """Return and action fluctuation against K: a colour per strength, a dash per noise level, 95 % intervals.
+    """Return and action fluctuation against K: a colour per strength, a dash per window and noise level; 95 % bars.
 
     The teacher is a dotted horizontal line of the strength's colour.
 
@@ -138,30 +153,30 @@ def frontier_figure(found: Frontier, disturbance: str) -> go.Figure:
     """
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
     table = found.table()
-    levels = sorted(table.loc[table["agent"] != TEACHER, "noise_level"].unique())
+    kinds = list(dict.fromkeys(map(_kind, table.loc[table["agent"] != TEACHER, "agent"])))
     strengths = sorted(table["strength"].unique())
-    looks = agent_styles(_name(0.0, strength) for strength in strengths)
+    looks = agent_styles(_name("", strength) for strength in strengths)
     bounds = sorted({s.lipschitz_bound for s in found.students})
     reach = [0.9 * bounds[0], 1.1 * bounds[-1]]  # a line though there be one K
     for strength in strengths:
         here = table[table["strength"] == strength]
         teacher = here[here["agent"] == TEACHER].iloc[0]
-        look = looks[_name(0.0, strength)]
+        look = looks[_name("", strength)]
         for column, measured in enumerate(("return", "action_fluctuation"), start=1):
-            for level, dash in zip(levels, itertools.cycle(DASHES), strict=False):
-                curve = here[(here["noise_level"] == level) & (here["agent"] != TEACHER)]
+            for kind, dash in zip(kinds, itertools.cycle(DASHES), strict=False):
+                curve = here[(here["agent"] != TEACHER) & (here["agent"].map(_kind) == kind)]
                 _draw(
                     figure,
                     curve.sort_values("lipschitz_bound"),
                     measured,
-                    _name(level, strength),
+                    _name(kind, strength),
                     look,
                     dash,
                     column,
                 )
             figure.add_scatter(
                 x=reach, y=[teacher[measured]] * 2, mode="lines", line={"color": look.color, "width": 1, "dash": "dot"},
-                name=f"teacher, {_name(0.0, strength)}", legendgroup=_name(levels[0], strength), showlegend=False,
+                name=f"teacher, {_name('', strength)}", legendgroup=_name(kinds[0], strength), showlegend=False,
                 row=1, col=column,
             )  # fmt: skip
     metadata = found.evaluation.metadata
@@ -184,9 +199,14 @@ def frontier_figure(found: Frontier, disturbance: str) -> go.Figure:
     return figure
 
 
-def _name(level: float, strength: float) -> str:
+def _kind(agent: str) -> str:
+    """What tells a student from others of its K: its name without the K."""
+    return agent.partition(", ")[2]
+
+
+def _name(kind: str, strength: float) -> str:
     where = "clean" if strength == 0 else f"strength {strength:g}"
-    return where + (f", shown {level:g}" if level else "")
+    return where + (f", {kind}" if kind else "")
 
 
 def _draw(

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.actors._layouts import Found, find
 from lipsrl.actors.algorithms import is_address
+from lipsrl.actors.frames import kept_frames
 from lipsrl.actors.loading import load_model
 from lipsrl.actors.normalization import NONE, entry_gains
 from lipsrl.actors.statistics import load_statistics
@@ -113,6 +114,7 @@ def load_agent(
             f"received {type(vec_normalize).__name__}."
         )
     model = load_model(found.zip, env_spaces=None if env is None else partial(_spaces_of, env), trust=trust)
+    found = replace(found, frame_stack=found.frame_stack or kept_frames(model))
     if statistics is not None:
         _check_fit(statistics, file, model, found)
         statistics.training = False

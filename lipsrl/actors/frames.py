@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 _ALL = slice(None)
 
 
+def kept_frames(model: Any) -> int | None:
+    """How many frames a model says that it sees: `lipsrl.distill` notes it on its students, and SB3 saves the note."""
+    frames = getattr(model, "frame_stack", None)
+    return frames if isinstance(frames, int) and not isinstance(frames, bool) and frames > 0 else None
+
+
 class FrameStack:
     """The last frames of ``n`` streams, the newest last, zeros before the first of an episode.
 

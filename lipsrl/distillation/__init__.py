@@ -1,8 +1,9 @@
 """A Lipschitz twin of an agent that exists already, and what each K costs it."""
 
-from lipsrl.distillation._distill import InterruptedWarning, distill
+from lipsrl.distillation._distill import distill
 from lipsrl.distillation._frontier import TEACHER, Frontier, certificate_or_none, frontier
 from lipsrl.distillation._parallel import Student
+from lipsrl.distillation._rounds import InterruptedWarning
 from lipsrl.distillation._student import student_environments
 
 __all__ = [

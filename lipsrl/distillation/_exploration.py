@@ -27,7 +27,7 @@ def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observation
     mean variance over ``observations`` equal.
 
     Args:
-        observations: ``(n, dim)``, what the policies receive.
+        observations: ``(n, dim)``, what the student receives; the teacher receives the newest of it, or all.
         seed: of gSDE's first exploration matrix; no global generator moves.
     """
     squashed = hasattr(getattr(student.policy, "actor", None), "get_action_dist_params")
@@ -35,7 +35,8 @@ def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observation
         return
     observations = observations[:: -(-len(observations) // STATES)]
     if student.use_sde:
-        ratio = _std(teacher, observations).square().mean(0) / _std(student, observations).square().mean(0)
+        theirs, own = _std(teacher, _newest(teacher, observations)), _std(student, observations)
+        ratio = theirs.square().mean(0) / own.square().mean(0)
         policy: Any = student.policy
         holder = policy if isinstance(policy, ActorCriticPolicy) else policy.actor
         shift = 0.5 * ratio.log()
@@ -46,6 +47,12 @@ def keep_exploration(teacher: BaseAlgorithm, student: BaseAlgorithm, observation
             policy.reset_noise()
     else:
         _fit_log_std_head(teacher, student, observations)
+
+
+def _newest(teacher: BaseAlgorithm, observations: Tensor) -> Tensor:
+    """What the teacher would receive: a student's window ends with it, in the same units."""
+    assert teacher.observation_space.shape is not None
+    return observations[:, -teacher.observation_space.shape[0] :]
 
 
 def _std(model: BaseAlgorithm, observations: Tensor) -> Tensor:
@@ -61,7 +68,8 @@ def _std(model: BaseAlgorithm, observations: Tensor) -> Tensor:
 
 
 def _fit_log_std_head(teacher: Any, student: Any, observations: Tensor) -> None:
-    target = policy_of(teacher).actor.get_action_dist_params(observations)[1].double()
+    seen = _newest(teacher, observations)
+    target = policy_of(teacher).actor.get_action_dist_params(seen)[1].double()
     actor = student.policy.actor
     features = actor.latent_pi(actor.extract_features(observations, actor.features_extractor)).double()
     mean, target_mean = features.mean(0), target.mean(0)

@@ -1,4 +1,4 @@
-"""One student per K: what each K costs in return, and buys in smoothness."""
+"""One student per K and window: what each costs in return, and buys in smoothness."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.evaluation._environments import EnvLike
 from lipsrl.evaluation._request import read_strengths
 from lipsrl.evaluation._workers import one_thread
+from lipsrl.wrappers._strength import Level, level
 
 #: The agent's name of the teacher in the table.
 TEACHER = "teacher"
@@ -32,7 +33,7 @@ class Frontier:
 
     Attributes:
         evaluation: of the agent ``"teacher"`` and the students, under one disturbance.
-        students: by K, then by noise level.
+        students: by K, then by history, then by noise level.
         teacher_certificate: None where the teacher's network cannot be bounded.
     """
 
@@ -42,6 +43,8 @@ class Frontier:
 
     def recommended(self, strength: float = 0.0) -> Student | None:
         """The student of the smallest K whose return is as good as can be had at this strength; None: there is none.
+
+        Of several histories the shortest that has one.
 
         The rule: at strength 0 students are compared with the teacher, else with whoever (teacher or student) has the
         best mean return there. A student is as good if its return is not distinguishable from that, or better: the
@@ -58,7 +61,9 @@ class Frontier:
         here = means.loc[strength]
         best = TEACHER if strength == 0 else str(here.idxmax())
         fitting = [s for s in self.students if s.name == best or self._reaches(s.name, best, strength)]
-        return min(fitting, key=lambda s: (s.lipschitz_bound, -float(here[s.name])), default=None)
+        return min(
+            fitting, key=lambda s: (s.history or 0, s.lipschitz_bound, -float(here[s.name])), default=None
+        )
 
     def _reaches(self, name: str, reference: str, strength: float) -> bool:
         table = self.evaluation.compare(name, reference, "return")
@@ -67,14 +72,18 @@ class Frontier:
     def table(self) -> pd.DataFrame:
         """One row per agent and strength.
 
-        That of :meth:`lipsrl.evaluation.Evaluation.summary`, and beside it ``lipschitz_bound``, ``noise_level``, and of
-        the certificate ``upper_bound`` (raw units), ``network_lower_bound`` (the steepest slope found, in the units of
-        ``lipschitz_bound``; the teacher's own "K") and ``network_tightness``.
+        That of :meth:`lipsrl.evaluation.Evaluation.summary`, and beside it ``lipschitz_bound``, ``noise_level`` (the
+        greatest that was shown), ``history`` (0: as many as the teacher), and of the certificate ``upper_bound`` (raw
+        units), ``network_lower_bound`` (the steepest slope found, in the units of ``lipschitz_bound``; the teacher's
+        own "K") and ``network_tightness``.
         """
-        lines = [(s.name, s.lipschitz_bound, s.noise_level, *_numbers(s.certificate)) for s in self.students]
+        lines = [
+            (s.name, s.lipschitz_bound, s.strongest, s.history or 0, *_numbers(s.certificate))
+            for s in self.students
+        ]
         if self.teacher_certificate is not None:
-            lines.append((TEACHER, float("nan"), 0.0, *_numbers(self.teacher_certificate)))
-        columns = ["agent", "lipschitz_bound", "noise_level", "upper_bound", "network_lower_bound",
+            lines.append((TEACHER, float("nan"), 0.0, 0, *_numbers(self.teacher_certificate)))
+        columns = ["agent", "lipschitz_bound", "noise_level", "history", "upper_bound", "network_lower_bound",
                    "network_tightness"]  # fmt: skip
         return self.evaluation.summary().merge(pd.DataFrame(lines, columns=columns), on="agent", how="left")
 
@@ -91,7 +100,8 @@ def frontier(
     bounds: Sequence[float],
     disturbance: Disturbance | str = "gaussian:1.0",
     strengths: Iterable[float] = (0.0, 0.05, 0.1, 0.2),
-    noise_levels: Sequence[float] = (0.0,),
+    noise_levels: Sequence[Level] = (0.0,),
+    histories: Sequence[int | None] = (None,),
     n_episodes: int = 100,
     vec_normalize: NormalizeLike = None,
     frame_stack: int | None = None,
@@ -109,8 +119,9 @@ def frontier(
         bounds: the Ks, in units of what the policy receives.
         disturbance: of the raw observations, or its text; multiplied by the strengths and by the noise levels.
         strengths: at which all are measured; 0, clean, is added where it is missing.
-        noise_levels: strengths of the disturbance that students are shown while they learn; 0: none. Each makes a
-            student per K.
+        noise_levels: strengths of the disturbance that students are shown while they learn: numbers, or ranges (low,
+            high) to draw from in every episode; 0: none. Each makes a student per K and history.
+        histories: how many observations students see at once, see :func:`lipsrl.distill`. Each makes a student per K.
         n_episodes: per agent and strength.
         seed: of the distillations and of the evaluation, whose episodes differ from theirs.
         n_workers: processes, a student each. With more than one, scripts need ``if __name__ == "__main__":``.
@@ -142,7 +153,7 @@ def frontier(
         ['K=4']
     """
     check_teacher(model)
-    orders = _orders(bounds, noise_levels)
+    orders = _orders(bounds, noise_levels, histories)
     noise = parse_disturbance(disturbance) if isinstance(disturbance, str) else disturbance
     grid = list(dict.fromkeys([0.0, *read_strengths(strengths, noise)]))
     positive_int("n_episodes", n_episodes)
@@ -166,7 +177,8 @@ def frontier(
                 strengths=grid,
                 n_episodes=n_episodes,
                 seed=seed,
-                **read,
+                vec_normalize=normalization,
+                frame_stack={TEACHER: frames},
                 n_workers=n_workers,
                 max_episode_steps=limit,
                 progress=progress,
@@ -187,18 +199,28 @@ def certificate_or_none(
         return None
 
 
-def _orders(bounds: Sequence[float], noise_levels: Sequence[float]) -> list[Order]:
-    """By K, then by noise level.
+def _orders(
+    bounds: Sequence[float], noise_levels: Sequence[Level], histories: Sequence[int | None]
+) -> list[Order]:
+    """By K, then by history, then by noise level.
 
     Raises:
         ValueError: none, one out of range, or one that is given twice.
     """
     ks = [positive_finite("each of bounds", k) for k in bounds]
-    levels = [0.0 if level == 0 else positive_finite("each of noise_levels", level) for level in noise_levels]
-    for argument, values in (("bounds", ks), ("noise_levels", levels)):
-        if not values or len({f"{value:g}" for value in values}) < len(values):
-            raise ValueError(
-                f"{argument} must be at least one number, all different, received {list(values)}. Students are named "
-                "by six digits."
-            )
-    return [Order(k, level) for k in sorted(ks) for level in sorted(levels)]
+    levels = [level(given, 1.0) for given in noise_levels]
+    windows = [given if given is None else positive_int("each of histories", given) for given in histories]
+    orders = [
+        Order(k, shown, window)
+        for k in sorted(ks)
+        for window in sorted(windows, key=lambda window: window or 0)
+        for shown in sorted(levels, key=lambda shown: shown if isinstance(shown, tuple) else (shown, shown))
+    ]
+    names = [order.name for order in orders]
+    if not names or len(set(names)) < len(names):
+        given = {"bounds": ks, "noise_levels": levels, "histories": windows}
+        raise ValueError(
+            f"bounds, noise_levels and histories must each be at least one, all different, received {given}. Students "
+            "are named by six digits."
+        )
+    return orders

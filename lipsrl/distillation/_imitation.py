@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
+from lipsrl.distillation._critics import actor_parameters
 from lipsrl.distillation._losses import ValueLoss, loss_of, values_of
 from lipsrl.layers import project_after_step
 from lipsrl.networks import LipschitzMLP
@@ -22,7 +23,7 @@ class Imitation:
     """Adam on the student's actor, over a set of states that grows.
 
     Args:
-        policy: the student's; its ``lipschitz_network`` is trained and nothing else.
+        policy: the student's; its actor is trained and nothing else.
         total_steps: over which the learning rate falls linearly to 0.
         seed: of the order of the batches.
 
@@ -34,11 +35,11 @@ class Imitation:
     def __init__(self, policy: BasePolicy, total_steps: int, seed: int) -> None:
         self.loss = loss_of(policy)
         actor: Any = policy
-        network: LipschitzMLP = actor.lipschitz_network
+        network: LipschitzMLP | None = actor.lipschitz_network  # None: without a bound
         self._policy, self._network = actor, network
-        self._optimizer = project_after_step(
-            torch.optim.Adam(network.parameters(), lr=LEARNING_RATE), network
-        )
+        parameters = actor_parameters(policy) if network is None else list(network.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+        self._optimizer = optimizer if network is None else project_after_step(optimizer, network)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: 1.0 - step / total_steps
         )
@@ -51,7 +52,7 @@ class Imitation:
         new, answers = self._tensor(observations), self._tensor(targets)
         if not len(self.observations):
             self.observations, self._targets = new, answers
-            if isinstance(self.loss, ValueLoss):
+            if isinstance(self.loss, ValueLoss) and self._network is not None:
                 self._start_at_the_level()
             return
         self.observations = torch.cat([self.observations, new])
@@ -75,6 +76,7 @@ class Imitation:
         """Give the Q-values their mean by the bias, which costs no slope: Adam would take thousands of steps to it."""
         self._policy.set_training_mode(True)
         missing = self._targets.mean(0) - values_of(self._policy, self.observations).mean(0)
+        assert self._network is not None
         scale = self._network.output_scale
         bias: Tensor = self._network.head.bias
         bias += missing.flatten() * (1.0 if scale is None else scale)

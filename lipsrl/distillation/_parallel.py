@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -20,11 +20,13 @@ from tqdm import tqdm
 
 from lipsrl._episodes import EndlessEpisodeError
 from lipsrl.certificates import Certificate, certify
-from lipsrl.distillation._distill import InterruptedWarning, distill
+from lipsrl.distillation._distill import distill
+from lipsrl.distillation._rounds import InterruptedWarning
 from lipsrl.distillation._student import frozen_normalization, student_environments
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._environments import Env, EnvLike, environment_factory
 from lipsrl.evaluation._workers import start_method
+from lipsrl.wrappers._strength import Level
 
 
 @dataclass(frozen=True)
@@ -32,36 +34,44 @@ class Order:
     """A student that is asked for."""
 
     lipschitz_bound: float
-    noise_level: float
+    noise_level: Level = 0.0
+    history: int | None = None
 
     @property
     def name(self) -> str:
         """Of its agent in a table."""
-        return f"K={self.lipschitz_bound:g}" + (f", shown {self.noise_level:g}" if self.noise_level else "")
+        window = "" if self.history is None else f", {self.history} frame{'s' * (self.history > 1)}"
+        return f"K={self.lipschitz_bound:g}{window}" + (f", shown {self.shown}" if self.strongest else "")
+
+    @property
+    def strongest(self) -> float:
+        """The greatest strength that it is shown."""
+        return self.noise_level[1] if isinstance(self.noise_level, tuple) else self.noise_level
+
+    @property
+    def shown(self) -> str:
+        """The strengths that it is shown, in words."""
+        level = self.noise_level
+        return f"{level[0]:g}:{level[1]:g}" if isinstance(level, tuple) else f"{level:g}"
 
 
 @dataclass(frozen=True, eq=False)
-class Student:
+class Student(Order):
     """A student, and how it came about.
 
     Attributes:
         lipschitz_bound: its K, in units of what the policy receives.
-        noise_level: strength of the disturbance that it was shown while it learned; 0: none.
+        noise_level: strength of the disturbance that it was shown while it learned, or (low, high) between which it was
+            drawn; 0: none.
+        history: how many observations it sees at once; None: as many as its teacher.
         model: the SB3 model.
         certificate: of the model.
         warnings: what its distillation had to say, such as that its return collapses.
     """
 
-    lipschitz_bound: float
-    noise_level: float
-    model: BaseAlgorithm
-    certificate: Certificate
+    model: BaseAlgorithm = field(kw_only=True)
+    certificate: Certificate = field(kw_only=True)
     warnings: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Of its agent in a table."""
-        return Order(self.lipschitz_bound, self.noise_level).name
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class _Lesson:
 
     def distil(self, order: Order) -> tuple[Student, bool]:
         """The student, and whether it was interrupted."""
-        shown = self.noise.scaled(order.noise_level) if order.noise_level else None
+        shown = self.noise if order.strongest else None
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             model = distill(
@@ -83,13 +93,15 @@ class _Lesson:
                 self.make_env,
                 lipschitz_bound=order.lipschitz_bound,
                 disturbance=shown,
+                strength=order.noise_level,
+                history=order.history,
                 **self.options,
             )
         texts = tuple(str(warning.message) for warning in said)
         interrupted = any(issubclass(warning.category, InterruptedWarning) for warning in said)
-        vec_normalize, frame_stack = self.options["vec_normalize"], self.options["frame_stack"]
-        certificate = certify(model, vec_normalize=vec_normalize, frame_stack=frame_stack)
-        return Student(order.lipschitz_bound, order.noise_level, model, certificate, texts), interrupted
+        certificate = certify(model, vec_normalize=self.options["vec_normalize"])
+        asked = dataclasses.asdict(order)
+        return Student(**asked, model=model, certificate=certificate, warnings=texts), interrupted
 
     def packed(self) -> bytes:
         """For another process: SB3 models travel as their zips, and a normalisation around an environment."""
@@ -120,7 +132,10 @@ class _Lesson:
         """A student from another process, in environments of its own."""
         teacher = self.model
         venv = student_environments(
-            self.make_env, teacher.n_envs, self.options["vec_normalize"], self.options["frame_stack"]
+            self.make_env,
+            teacher.n_envs,
+            self.options["vec_normalize"],
+            student.history or self.options["frame_stack"],
         )
         model = type(teacher).load(io.BytesIO(content), env=venv, device=teacher.device)
         return dataclasses.replace(student, model=model), interrupted

@@ -17,12 +17,13 @@ from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
 from lipsrl.evaluation._rollout import Episode, Task, run_episodes
 from lipsrl.policies._unwrapped import policy_of
+from lipsrl.wrappers._strength import Level, draw
 
 #: Episodes that the teacher shows, that the student adds per round, and by which students are compared.
 SHOWN, PER_ROUND, HELD_OUT = 20, 15, 30
 
 # the kinds of draws of a distillation; 64-bit seeds, so that no evaluation meets the same episodes
-_COLLECTION, _HELD_OUT, WEIGHTS, BATCHES, EXPLORATION = range(5)
+_COLLECTION, _HELD_OUT, WEIGHTS, BATCHES, EXPLORATION, _STRENGTHS = range(6)
 
 
 def derived_seed(seed: int, kind: int) -> int:
@@ -35,10 +36,17 @@ class Rollouts:
     """Batched episodes of the teacher and the student, under the disturbance if there is one.
 
     Args:
-        frame_stack: of teacher and students; None: as in the teacher's own environment.
+        strength: of the disturbance: a number, or a range (low, high) to draw from in every episode.
+        frame_stack: what the teacher sees at once; None: as in its own environment.
+        history: what students see at once; None: as the teacher.
+
+    Attributes:
+        teacher: as these environments meet it.
+        history: what students see at once.
 
     Raises:
-        ValueError: the teacher's spaces, normalisation or frame stack do not fit the environments.
+        ValueError: the teacher's spaces, normalisation or frame stack do not fit the environments, or its students
+            cannot have this history.
     """
 
     def __init__(
@@ -49,47 +57,84 @@ class Rollouts:
         disturbance: Disturbance | None,
         seed: int,
         frame_stack: int | None = None,
+        *,
+        strength: Level = 1.0,
+        history: int | None = None,
     ) -> None:
         self._environments = environments
         self._vec_normalize = vec_normalize
         self._disturbance = disturbance
+        self._strength = strength
         self._seed = seed
         self._collected = 0
-        self._frame_stack = frame_stack
-        self.teacher = self.controller(teacher, "the teacher")
+        self.teacher = self._controller(teacher, "the teacher", frame_stack)
+        self.history = self.teacher.frames if history is None else history
+        self._check_history()
         self._loss = loss_of(policy_of(teacher))
 
-    def controller(self, model: BaseAlgorithm, label: str) -> Controller:
-        """``model`` as these environments meet it."""
-        return Controller(model, self._environments[0], self._vec_normalize, label, self._frame_stack)
+    def student(self, model: BaseAlgorithm) -> Controller:
+        """``model`` as it is now: an attack among the disturbances is aimed at these weights."""
+        return self._controller(model, "the student", self.history)
+
+    def _controller(self, model: BaseAlgorithm, label: str, frames: int | None) -> Controller:
+        return Controller(model, self._environments[0], self._vec_normalize, label, frames)
+
+    def _check_history(self) -> None:
+        frames, history = self.teacher.frames, self.history
+        if history < frames:
+            raise ValueError(
+                f"history={history} is shorter than what the teacher sees, {frames} observations at once. Give "
+                "at least as many, or None."
+            )
+        if history > frames > 1 and self._vec_normalize is not None and not self.teacher.normalizes_frames:
+            raise ValueError(
+                f"history={history}: the teacher's VecNormalize is of its stacks of {frames} observations, and a "
+                "longer window needs statistics of single ones. Distil a teacher whose frames are normalised before "
+                "they are stacked (VecFrameStack around VecNormalize), or leave history out."
+            )
 
     def collect(self, actor: Controller, episodes: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """New states of ``actor``: what the policy received ``(n, dim)``, and what the loss asks the teacher there.
+        """New states of ``actor``: what a student receives ``(n, history·dim)``, and what the loss asks the teacher.
 
         The policy is shown disturbed observations, the teacher is asked on the clean ones.
         """
-        numbers = range(self._collected, self._collected + episodes)
+        first = self._collected
         self._collected += episodes
-        results = list(self._run(actor, numbers, _COLLECTION))
-        shown, clean = (
-            np.concatenate([self._received(getattr(episode, name)) for episode in results])
-            for name in ("disturbed", "observations")
-        )
-        return shown, self._loss.targets(self.teacher, clean)
+        tasks = [Task(self._drawn(number), number) for number in range(first, self._collected)]
+        results = list(self._run(actor, tasks, _COLLECTION))
+        shown = [self._received(episode.disturbed, self.history) for episode in results]
+        clean = [self._received(episode.observations, self.teacher.frames) for episode in results]
+        return np.concatenate(shown), self._loss.targets(self.teacher, np.concatenate(clean))
 
-    def _received(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """What the policies receive in an episode of these raw observations (T, dim): (T, frames·dim)."""
+    def _drawn(self, number: int) -> float:
+        """The strength of an episode to learn from."""
+        generator = np.random.default_rng([derived_seed(self._seed, _STRENGTHS), number])
+        return draw(self._strength, 1.0, generator)
+
+    def _received(self, observations: NDArray[Any], frames: int) -> NDArray[Any]:
+        """What a policy receives in an episode of these raw observations (T, dim): (T, frames·dim)."""
         teacher = self.teacher
-        if teacher.normalizes_frames:
-            return stacked_episode(np.asarray(teacher.normalized(observations)), teacher.frames)
-        return np.asarray(teacher.normalized(stacked_episode(observations, teacher.frames)))
+        if frames > 1 and teacher.frames == frames and not teacher.normalizes_frames:
+            return np.asarray(teacher.normalized(stacked_episode(observations, frames)))
+        return stacked_episode(np.asarray(teacher.normalized(observations)), frames)
 
     def returns(self, actor: Controller) -> NDArray[np.float64]:
-        """``(HELD_OUT,)``: the same episodes for every actor, none of them learned from."""
-        by_episode = {e.task.episode: e.rewards.sum() for e in self._run(actor, range(HELD_OUT), _HELD_OUT)}
-        return np.array([by_episode[number] for number in range(HELD_OUT)])
+        """The same episodes for every actor, none of them learned from.
 
-    def _run(self, actor: Controller, numbers: range, kind: int) -> Iterator[Episode]:
-        tasks = [Task(1.0, number) for number in numbers]
+        Returns:
+            ``(HELD_OUT,)`` without a disturbance; with one ``(2·HELD_OUT,)``: clean episodes, then disturbed ones,
+            whose strengths are spread evenly over the range.
+        """
+        if self._disturbance is None:
+            strengths = np.zeros(HELD_OUT)
+        else:
+            low, high = self._strength if isinstance(self._strength, tuple) else (self._strength,) * 2
+            spread = low + (high - low) * (np.arange(HELD_OUT) + 0.5) / HELD_OUT
+            strengths = np.concatenate([np.zeros(HELD_OUT), spread])
+        tasks = [Task(float(strength), number) for number, strength in enumerate(strengths)]
+        by_episode = {e.task.episode: e.rewards.sum() for e in self._run(actor, tasks, _HELD_OUT)}
+        return np.array([by_episode[task.episode] for task in tasks])
+
+    def _run(self, actor: Controller, tasks: list[Task], kind: int) -> Iterator[Episode]:
         seed = derived_seed(self._seed, kind)
         return run_episodes(actor, self._environments, tasks, self._disturbance, seed)

@@ -6,35 +6,24 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from lipsrl.actors.normalization import normalizes_frames
+from lipsrl.distillation._critics import check_longer_window, copy_critics
 from lipsrl.layers import LAYERS
 from lipsrl.policies import ALIAS, UnsupportedPolicy
 from lipsrl.policies._unwrapped import policy_of
 
-#: Where a policy's state dict holds the actor, which the student learns; all else is copied.
-_ACTOR = (
-    "actor.",
-    "actor_target.",
-    "mlp_extractor.policy_net.",
-    "action_net.",
-    "q_net.",
-    "q_net_target.",
-    "quantile_net.",
-    "quantile_net_target.",
-)
 #: What a policy has whose actor is found there.
 _OWNERS = ("mlp_extractor", "actor", "q_net", "quantile_net")
 #: The algorithms whose agents can be distilled, in words.
 ACCEPTED = "PPO, A2C, SAC, TD3, DDPG, DQN, and TRPO, TQC, QRDQN, CrossQ, MaskablePPO of sb3-contrib"
-#: Optimizers whose moments belong to the actor's weights.
-_ACTOR_OPTIMIZERS = ("policy.optimizer", "actor.optimizer")
 #: What the teacher saw last in its own environments means nothing in the student's.
 _OF_THE_ENVIRONMENT = ("_last_obs", "_last_original_obs", "_last_episode_starts")
 
@@ -93,19 +82,23 @@ def build_student(
 
     Args:
         make_env: makes one environment.
-        frames: what the teacher sees at once.
+        frames: what the student sees at once: as much as the teacher, or more.
         lipschitz_bound, layer, budget: of the policy, see :class:`lipsrl.policies.ppo.MlpPolicy`.
         net_arch: widths of the actor; None: the teacher's.
         seed: of the actor's initial weights. The model keeps the teacher's ``seed``; no global generator moves.
     """
     cls = type(teacher)
     venv = student_environments(make_env, teacher.n_envs, vec_normalize, frames)
+    if venv.observation_space.shape != teacher.observation_space.shape:
+        check_longer_window(teacher)
     policy_class: Any = cls.policy_aliases[ALIAS]
     student = cls(policy_class, venv, device=teacher.device, _init_setup_model=False)  # type: ignore[call-arg]
     student.__dict__.update(_hyperparameters(teacher))
+    student.observation_space = venv.observation_space  # a longer window than the teacher's, perhaps
     student.policy_class = policy_class
     student.policy_kwargs = {
         **_policy_kwargs(teacher, policy_class.critic_key, net_arch),
+        **_window_units(teacher, venv.observation_space),
         "lipschitz_bound": lipschitz_bound,
         "layer": layer,
         "norm": LAYERS[layer].norm,
@@ -116,8 +109,20 @@ def build_student(
         torch.default_generator.manual_seed(seed)
         student._setup_model()
     student.seed = teacher.seed
-    _copy_parameters(teacher, student)
+    if frames > 1:
+        student.frame_stack = frames  # type: ignore[attr-defined]  # for whoever opens its zip: see kept_frames
+    copy_critics(teacher, student)
     return student
+
+
+def _window_units(teacher: BaseAlgorithm, window: spaces.Space[Any]) -> dict[str, Any]:
+    """The teacher's ``observation_scale`` for each observation of a longer window."""
+    scale = np.asarray((teacher.policy_kwargs or {}).get("observation_scale"), dtype=object)
+    if scale.ndim != 1 or scale.size == 1:
+        return {}
+    size, wider = (int(np.prod(space.shape or ())) for space in (teacher.observation_space, window))
+    # one observation, or as many as the teacher sees, which are all in the same units
+    return {} if wider == size else {"observation_scale": np.tile(scale, -(-wider // size))[-wider:].tolist()}
 
 
 def student_environments(
@@ -189,19 +194,3 @@ def _policy_kwargs(teacher: BaseAlgorithm, critic: str, net_arch: Sequence[int] 
     else:
         kwargs["activation"] = own.activation
     return {**kwargs, "net_arch": arch}
-
-
-def _copy_parameters(teacher: BaseAlgorithm, student: BaseAlgorithm) -> None:
-    def taken_over(name: str) -> bool:
-        # gSDE's log_std is a matrix over the actor's own features
-        return not name.startswith(_ACTOR) and not (name == "log_std" and teacher.use_sde)
-
-    for name, state in teacher.get_parameters().items():
-        if name == "policy":
-            shared = {key: value for key, value in state.items() if taken_over(key)}
-            student.policy.load_state_dict({**student.policy.state_dict(), **shared})
-        elif name not in _ACTOR_OPTIMIZERS:
-            recursive_getattr(student, name).load_state_dict(copy.deepcopy(state))
-    for name in teacher._get_torch_save_params()[1]:
-        with torch.no_grad():
-            recursive_getattr(student, name).copy_(recursive_getattr(teacher, name))
