@@ -4,6 +4,9 @@
 
 A PPO actor 17 → h → h → 6 on normalised observations, exported to both formats and both forms. Every competitor but
 "predict alone" takes the raw observation and gives the action of the environment, normalisation and clip included.
+
+Then one with memory: Pendulum's 3 sensors, 8 frames, each normalised before it is stacked, 24 → 64 → 64 → 1. Every
+competitor takes the newest raw observation and keeps the window; "NumPy, window given" is handed it.
 """
 
 from __future__ import annotations
@@ -24,13 +27,14 @@ from gymnasium import spaces
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 import lipsrl
 from benchmarks._timing import as_time, calls_within, interleave, machine, paired_ratio
 from lipsrl._files import write_text
 
 BASELINE = "predict"
+FRAMES = 8
 
 
 @dataclass
@@ -107,6 +111,58 @@ def competitors(
     return raw, functions, sizes
 
 
+def trained_with_memory() -> PPO:
+    """A stock model on Pendulum behind a frame stack, its normalisation inside."""
+    venv = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]), norm_reward=False)
+    venv.seed(0)
+    model = PPO(
+        "MlpPolicy", VecFrameStack(venv, FRAMES), seed=0, device="cpu", n_steps=256, batch_size=64, learning_rate=3e-3
+    )  # fmt: skip
+    return model.learn(512)
+
+
+class Stacking:
+    """A function of the whole window as one of the newest observation."""
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray], before: np.ndarray) -> None:
+        self._function = function
+        self._window = np.tile(before, FRAMES)
+        self._dim = len(before)
+
+    def __call__(self, newest: np.ndarray) -> np.ndarray:
+        self._window = np.concatenate([self._window[self._dim :], newest])
+        return self._function(self._window)
+
+
+def competitors_with_memory(
+    model: PPO, folder: Path
+) -> tuple[np.ndarray, dict[str, Callable[[np.ndarray], np.ndarray]], dict[str, int]]:
+    """As :func:`competitors`; the raw observations are of one episode."""
+    statistics = model.get_vec_normalize_env()
+    assert statistics is not None
+    behind = Stacking(lambda x: model.predict(x, deterministic=True)[0], np.zeros(3, np.float32))
+    functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        BASELINE: lambda raw: behind(statistics.normalize_obs(raw)),
+    }
+    sizes = {}
+    for folded in (False, True):
+        form = ", folded" if folded else ""
+        path = lipsrl.export(model, folder / f"{folded}.safetensors", folded=folded)
+        policy = lipsrl.load_policy(path)
+        functions[f"NumPy{form}"] = policy
+        sizes[f"NumPy{form}"] = path.stat().st_size
+    before = np.array(policy.description["observation"]["window"]["before"])
+    functions["NumPy, window given"] = Stacking(policy.stateless, before)
+    path = lipsrl.export(model, folder / "p.onnx")
+    session = runtime(path)
+    functions["ONNX"] = Stacking(lambda x: session.run(None, {"observation": x[None]})[0][0], before)
+    sizes |= {"NumPy, window given": sizes["NumPy, folded"], "ONNX": path.stat().st_size}
+    rng = np.random.default_rng(0)
+    angle, speed = rng.uniform(-np.pi, np.pi, 10_000), rng.uniform(-8, 8, 10_000)
+    raw = np.stack([np.cos(angle), np.sin(angle), speed], axis=1).astype(np.float32)
+    return raw, functions, sizes
+
+
 def largest_difference(
     function: Callable[[np.ndarray], np.ndarray], raw: np.ndarray, expected: np.ndarray
 ) -> float:
@@ -114,11 +170,13 @@ def largest_difference(
     return float(np.abs(np.stack([function(row) for row in raw]) - expected).max())
 
 
-def measure(width: int, args: Args) -> dict[str, dict[str, Any]]:
-    """All numbers of one width by name of the competitor."""
-    model = trained(width)
+def measure(width: int | None, args: Args) -> dict[str, dict[str, Any]]:
+    """All numbers of one width by name of the competitor; None: those of the model with memory."""
     with tempfile.TemporaryDirectory() as folder:
-        raw, functions, sizes = competitors(model, Path(folder))
+        if width is None:
+            raw, functions, sizes = competitors_with_memory(trained_with_memory(), Path(folder))
+        else:
+            raw, functions, sizes = competitors(trained(width), Path(folder))
         expected = np.stack([functions[BASELINE](row) for row in raw])
         differences = {name: largest_difference(functions[name], raw, expected) for name in sizes}
     timed = {name: (lambda f=function: f(raw[0])) for name, function in functions.items()}
@@ -137,9 +195,12 @@ def measure(width: int, args: Args) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def table(width: int, rows: dict[str, dict[str, Any]]) -> Table:
+def table(width: int | None, rows: dict[str, dict[str, Any]]) -> Table:
     """As printed."""
-    result = Table(title=f"17 → {width} → {width} → 6, one observation, VecNormalize and clip included")
+    sizes = f"17 → {width} → {width} → 6"
+    if width is None:
+        sizes = f"memory: 3 sensors × {FRAMES} frames → 64 → 64 → 1"
+    result = Table(title=f"{sizes}, one observation, VecNormalize and clip included")
     for name in ("", "median", "faster than predict", "[95 %]", "largest difference", "file"):
         result.add_column(name, justify="right")
     for name, row in rows.items():
@@ -160,12 +221,14 @@ def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     torch.set_num_threads(1)
     console = Console(width=130)
-    measured = {}
-    for width in args.widths:
+    measured: dict[int | None, dict[str, dict[str, Any]]] = {}
+    for width in (*args.widths, None):
         measured[width] = measure(width, args)
         console.print(table(width, measured[width]))
     if args.output is not None:
-        write_text(args.output, json.dumps({"machine": machine(), "widths": measured}, indent=2) + "\n")
+        memory = measured.pop(None)
+        numbers = {"machine": machine(), "widths": measured, "memory": memory}
+        write_text(args.output, json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

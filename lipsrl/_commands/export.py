@@ -15,6 +15,7 @@ from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.deployment import export, load_policy
 from lipsrl.deployment._export import check_onnx, check_suffix
 from lipsrl.deployment._observations import shape_of
+from lipsrl.deployment._window import has_window, holds_mean
 
 
 @dataclass
@@ -74,14 +75,32 @@ def _summary(path: Path, content: bytes, description: dict[str, Any]) -> str:
     normalisation = "not normalised"
     if observation["normalised"]:
         normalisation = f"normalisation {'in the first layer' if observation['folded'] else 'included'}"
+    frames = f", {observation['frames']} frames" if has_window(description) else ""
     promise = certificate["promise"]
     lines = [
         f"{path}: {len(content):,} bytes",
         f"  SHA-256      {hashlib.sha256(content).hexdigest()}",
-        f"  observation  {shape_of(observation)} {observation['kind']}, {normalisation}",
+        f"  observation  {shape_of(observation)} {observation['kind']}{frames}, {normalisation}",
         f"  action       {tuple(action['shape'])} {action['kind']}, {description['algorithm']} policy, deterministic",
         f"  certificate  ‖Δaction‖ ≤ {rounded_up(certificate['upper_bound'])}·‖Δobservation‖ ({certificate['norm']}, "
         f"steepest pair found {rounded_down(certificate['lower_bound'])})"
         + ("" if promise is None else f"; promised lipschitz_bound={promise:g} in the policy's units"),
     ]
+    if has_window(description):
+        lines.append(f"  use          {_use(path, observation)}")
     return "\n".join([*lines, *(f"  WARNING      {text}" for text in certificate["warnings"])])
+
+
+def _use(path: Path, observation: dict[str, Any]) -> str:
+    """How a policy with memory is called."""
+    frames, before = observation["frames"], observation["window"]["before"]
+    if path.suffix == ".onnx":
+        dtype = "float64" if holds_mean(observation) else observation["dtype"]
+        return (
+            f"the graph has no state: give it the {frames} newest observations as (n, {frames * len(before)}) {dtype}, "
+            f"oldest first; for those before an episode's first, {before}"
+        )
+    return (
+        f"policy(observation), one at a time: it keeps the {frames} newest itself; policy.reset() at every episode's "
+        "start"
+    )

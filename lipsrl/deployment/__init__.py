@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from lipsrl.deployment._load import load_policy
 from lipsrl.deployment.numpy_policy import NumpyPolicy
+from lipsrl.deployment.window_policy import WindowPolicy
 
 if TYPE_CHECKING:
     from lipsrl.deployment._export import export
     from lipsrl.deployment._onnx import verify_onnx
 
-__all__ = ["NumpyPolicy", "export", "load_policy", "verify_onnx"]
+__all__ = ["NumpyPolicy", "WindowPolicy", "export", "load_policy", "verify_onnx"]
 
 _LAZY = {"export": "_export", "verify_onnx": "_onnx"}
 

@@ -8,12 +8,16 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack
 from torch import Tensor, nn
 
 from lipsrl.actors import ActorParts
+from lipsrl.actors.normalization import normalizes_frames
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.deployment._activations import ACTIVATIONS
+from lipsrl.deployment._window import AROUND, BOTH, INSIDE, LAYOUT, NONE
 from lipsrl.layers import _activation_modules
 from lipsrl.layers._activation_modules import Householder
 from lipsrl.layers._plain import Parallel, Residual, Scale
@@ -130,6 +134,47 @@ def describe_observation(space: spaces.Space[Any], pipeline: Pipeline | None) ->
         "observation.gain": pipeline.gain,
         "observation.clip": pipeline.limit,
     }
+
+
+def describe_window(model: BaseAlgorithm, pipeline: Pipeline) -> Description:
+    """``shape`` of one observation and ``window``, where the policy sees stacked vectors; nothing for anything else.
+
+    What stands before an episode's first observation is zeros, in the units in which frames are stacked: raw ones are
+    what a normalisation inside the stack makes zeros of, its mean.
+    """
+    chain, space = pipeline.chain, model.observation_space
+    if (
+        chain.frames == 1
+        or not isinstance(space, spaces.Box)
+        or len(space.shape) != 1
+        or space.shape[0] % chain.frames
+        or _stacks(model) > 1  # of stacks
+    ):
+        return {}
+    dim = space.shape[0] // chain.frames
+    inside = pipeline.normalised and normalizes_frames(chain.vec_normalize, (dim,))
+    around = pipeline.normalised and not inside
+    before = np.zeros(dim) if chain.inner is None else chain.inner[0]
+    if inside:
+        before = pipeline.mean[:dim]
+    words = {(True, True): BOTH, (True, False): INSIDE, (False, True): AROUND, (False, False): NONE}
+    return {
+        "shape": [dim],
+        "window": {
+            "layout": LAYOUT,
+            "normalisation": words[inside or chain.inner is not None, around],
+            "before": before.tolist(),
+        },
+    }
+
+
+def _stacks(model: BaseAlgorithm) -> int:
+    """How many frame stacks there are around the model's own environment."""
+    found, layer = 0, model.get_env()
+    while isinstance(layer, VecEnvWrapper):
+        found += isinstance(layer, VecFrameStack)
+        layer = layer.venv
+    return found
 
 
 def _describe_entry(space: spaces.Space[Any]) -> Description:

@@ -14,10 +14,15 @@ from lipsrl._version import __version__
 from lipsrl.actors.normalization import NormalizeLike, observation_chain
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import certify
-from lipsrl.deployment._describe import describe_action, describe_network, describe_observation
+from lipsrl.deployment._describe import (
+    describe_action,
+    describe_network,
+    describe_observation,
+    describe_window,
+)
 from lipsrl.deployment._folding import fold
 from lipsrl.deployment._safetensors import Tensors
-from lipsrl.deployment._schema import write_policy_file
+from lipsrl.deployment._schema import WINDOW_VERSION, write_policy_file
 
 
 def _write_onnx(path: Path, description: dict[str, Any], tensors: Tensors) -> None:
@@ -77,7 +82,9 @@ def export(
         path: the file to write, ``….safetensors`` or ``….onnx``. A file that is there is replaced.
         vec_normalize: the ``VecNormalize`` the model was trained with, or its file. A model whose environment
             carries one is exported with it, and so is a gymnasium NormalizeObservation inside that environment.
-        frame_stack: number of stacked frames, for a model without its environment. The policy takes them stacked.
+        frame_stack: number of stacked frames, for a model without its environment. Where the frames are vectors, the
+            policy keeps them itself and takes one observation at a time (:class:`~lipsrl.deployment.WindowPolicy`;
+            ONNX graphs take the window); images, stacks of stacks and Dicts are taken stacked.
         folded: merge the normalisation into the first layer: raw readings are clipped, and no other step is left.
 
     Returns:
@@ -101,16 +108,19 @@ def export(
     certificate = certify(model, vec_normalize=vec_normalize, frame_stack=frame_stack)
     layers, tensors = describe_network(pipeline.parts.network)
     observation, normalisation = describe_observation(model.observation_space, pipeline)
+    window = describe_window(model, pipeline)
     action, limits = describe_action(model.action_space, pipeline.parts)
     description: dict[str, Any] = {
         "algorithm": certificate.algorithm,
         "policy": certificate.policy,
-        "observation": observation,
+        "observation": {**observation, **window},
         "layers": layers,
         "action": action,
         "certificate": json.loads(json.dumps(certificate.to_dict())),
         "versions": {**certificate.versions, "lipsrl": __version__},
     }
+    if window:
+        description = {"schema_version": WINDOW_VERSION, **description}
     arrays: Tensors = tensors | normalisation | limits
     if folded:
         description, arrays = fold(description, arrays)

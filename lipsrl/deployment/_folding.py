@@ -15,7 +15,8 @@ def fold(description: dict[str, Any], tensors: Tensors) -> tuple[dict[str, Any],
     ``clip((x - mean)·gain, ±c)`` is not affine, but ``clip(x, mean - c/gain, mean + c/gain)`` followed by
     ``(x - mean)·gain`` is the same map, since gain > 0. Its affine part goes into the first layer:
     ``W' = W·diag(gain)``, ``b' = b - W'·mean``. Both are float64: raw readings may lie far from zero compared with
-    their spread, and in float32 ``W'x`` and ``W'·mean`` would cancel to noise.
+    their spread, and in float32 ``W'x`` and ``W'·mean`` would cancel to noise. What stands before a window's first
+    observation is raw, too: the mean where zeros stand there after the normalisation; ``W'x + b'`` takes it to ``b``.
 
     Raises:
         ValueError: nothing to fold, or a first layer that is not linear.

@@ -6,11 +6,16 @@ import re
 from pathlib import Path
 
 from lipsrl.deployment._schema import read_policy_file
+from lipsrl.deployment._window import has_window
 from lipsrl.deployment.numpy_policy import NumpyPolicy
+from lipsrl.deployment.window_policy import WindowPolicy
 
 
 def load_policy(path: str | Path) -> NumpyPolicy:
     """The policy that :func:`lipsrl.export` wrote to ``path``. NumPy only; nothing in the file is executed.
+
+    One that sees several observations is a :class:`~lipsrl.deployment.WindowPolicy` at an episode's start; files from
+    before there were such policies take the stack.
 
     Raises:
         FileNotFoundError: no such file.
@@ -34,7 +39,7 @@ def load_policy(path: str | Path) -> NumpyPolicy:
         )
     description, tensors = read_policy_file(Path(path))
     try:
-        return NumpyPolicy(description, tensors)
+        return (WindowPolicy if has_window(description) else NumpyPolicy)(description, tensors)
     except (
         KeyError,
         IndexError,

@@ -19,6 +19,7 @@ from lipsrl.deployment._observations import width_of
 from lipsrl.deployment._onnx_graph import Graph, activation, householder
 from lipsrl.deployment._safetensors import Tensors
 from lipsrl.deployment._schema import DIGEST, POLICY, describe
+from lipsrl.deployment._window import holds_mean, stacked
 
 Shape: TypeAlias = tuple[int, ...]
 Description: TypeAlias = Mapping[str, Any]
@@ -36,14 +37,16 @@ def write_onnx(path: Path, description: dict[str, Any], tensors: Tensors) -> Non
     """Write the policy as one ONNX file, whole or not at all. Equal content, equal bytes.
 
     Input ``observation`` (batch, *shape), raw, in the space's dtype, images channels first; for a Dict one input
-    ``observation.key`` per entry. Output ``action`` (batch, *shape), clipped and scaled. The metadata has the
-    description (certificate included) and the SHA-256 of everything before it.
+    ``observation.key`` per entry. A window is one input (batch, frames·dim), oldest first, newest last, with its
+    ``before`` in place of each frame that the episode has not shown yet; float64 where that is a mean, which in float32
+    would be no zero after the normalisation. Output ``action`` (batch, *shape), clipped
+    and scaled. The metadata has the description (certificate included) and the SHA-256 of everything before it.
 
     Raises:
         ValueError: a part has no ONNX form.
     """
     graph = Graph()
-    observation, action = description["observation"], description["action"]
+    observation, action = stacked(description["observation"]), description["action"]
     x = _receive(graph, observation, tensors)
     x, (width,) = _layers(graph, description["layers"], tensors, x, (width_of(observation),))
     x, dtype = _act(graph, x, action, tensors, width)
@@ -57,7 +60,7 @@ def write_onnx(path: Path, description: dict[str, Any], tensors: Tensors) -> Non
         helper.make_graph(
             graph.nodes,
             "policy",
-            [value(name, entry, entry["dtype"]) for name, entry in _inputs(observation).items()],
+            [value(name, entry, _dtype(entry)) for name, entry in _inputs(observation).items()],
             [value("action", action, dtype)],
             list(graph.constants.values()),
         ),
@@ -110,6 +113,10 @@ def _inputs(observation: Description, name: str = "observation") -> dict[str, De
         for key, entry in observation["entries"].items()
         for inner, described in _inputs(entry, f"{name}.{key}").items()
     }
+
+
+def _dtype(entry: Description) -> Any:
+    return np.float64 if holds_mean(entry) else entry["dtype"]
 
 
 def _receive(g: Graph, observation: Description, tensors: Tensors) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from lipsrl.deployment._safetensors import Tensors, read_safetensors, write_safetensors
 
-SCHEMA_VERSION = 2
+#: Written where nothing else is said; policies with a window are 3, so that who knows no windows refuses them.
+SCHEMA_VERSION, WINDOW_VERSION = 2, 3
 #: Keys of the safetensors metadata: the JSON, and the digest of the JSON and all tensors.
 POLICY, DIGEST = "lipsrl.policy", "sha256"
 
@@ -56,10 +57,10 @@ def read_policy_file(path: Path) -> tuple[dict[str, Any], Tensors]:
         version = description["schema_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is damaged: its description cannot be read ({error!r}).") from error
-    if version != SCHEMA_VERSION:
+    if version not in (SCHEMA_VERSION, WINDOW_VERSION):
         raise ValueError(
-            f"{str(path)!r} has schema_version={version!r}, this lipsrl reads {SCHEMA_VERSION}. Use the lipsrl "
-            "that wrote it, or export the model again with this one."
+            f"{str(path)!r} has schema_version={version!r}, this lipsrl reads {SCHEMA_VERSION} and "
+            f"{WINDOW_VERSION}. Use the lipsrl that wrote it, or export the model again with this one."
         )
     if metadata.get(DIGEST) != digest(text, tensors):
         raise ValueError(

@@ -14,6 +14,7 @@ from lipsrl.deployment._heads import HEADS
 from lipsrl.deployment._network import chain, run, vector
 from lipsrl.deployment._observations import flattener, shape_of, width_of, zeros_of
 from lipsrl.deployment._safetensors import Tensors
+from lipsrl.deployment._window import stacked
 
 Array: TypeAlias = NDArray[Any]
 
@@ -36,6 +37,7 @@ class NumpyPolicy:
     Attributes:
         observation_shape, action_shape: of one observation and one action; ``()`` for a discrete one, a dict of shapes
             for a Dict observation.
+        frames: 1; how many observations a :class:`WindowPolicy` sees.
         certificate: what ``lipsrl.certify(model).to_dict()`` said of these very weights.
         description: the file's JSON: layers, algorithm, versions.
 
@@ -47,6 +49,8 @@ class NumpyPolicy:
         policy = lipsrl.load_policy("policy.safetensors")
         action = policy(observation)
     """
+
+    frames: int = 1
 
     def __init__(self, description: dict[str, Any], tensors: Tensors) -> None:
         self.description = description
@@ -62,7 +66,7 @@ class NumpyPolicy:
         self.action_shape: tuple[int, ...] = tuple(description["action"]["shape"])
         self.certificate: dict[str, Any] = description["certificate"]
 
-        width = width_of(observation)
+        width = width_of(stacked(observation))
         self._flatten = flattener(observation)
         self._normalise = _normalisation(observation, tensors, width)
         self._layers, (width,) = chain(description["layers"], tensors, (width,))
@@ -87,11 +91,22 @@ class NumpyPolicy:
             ValueError: another shape, no numbers, or NaN or infinite values that would reach the action.
         """
         raw, single = self._flatten(observation)
-        x = run(self._layers, self._normalise(raw))
+        return self._act(self._normalise(raw), single, raw)
+
+    def _act(self, seen: Array, single: bool, raw: Array, name: str = "observation") -> Array:
+        """The action for what the first layer takes; errors speak of ``raw`` as ``name``."""
+        x = run(self._layers, seen)
         if not (all(map(math.isfinite, x.tolist())) if single else np.isfinite(x).all()):
-            raise _not_finite(raw, x)
+            raise not_finite(raw, x, name)
         action = self._head(x)
         return action.reshape(self.action_shape if single else (len(action), *self.action_shape))
+
+    def reset(self) -> None:
+        """Nothing to forget; :class:`WindowPolicy` starts an episode."""
+
+    def stateless(self, window: Any) -> Array:
+        """As a call: without memory, the observation is all there is."""
+        return self(window)
 
     def predict(
         self,
@@ -99,38 +114,45 @@ class NumpyPolicy:
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = True,
-    ) -> tuple[Array, None]:
+    ) -> tuple[Array, Any]:
         """``(action, None)``, in the form of SB3's ``predict``; ``state`` and ``episode_start`` are not needed.
 
         Raises:
             ValueError: ``deterministic=False``, or see :meth:`__call__`.
         """
-        if not deterministic:
-            raise ValueError(
-                "deterministic=False: an exported policy holds no action noise, received a request to sample. "
-                "Expected deterministic=True; sample with the SB3 model."
-            )
+        refuse_sampling(deterministic)
         return self(observation), None
 
     def __repr__(self) -> str:
         sizes = [str(len(weight)) for weight, _, _ in self._layers if weight is not None]
         widths = " → ".join([*sizes, str(self._outputs)])
+        frames = f" × {self.frames} frames" if self.frames > 1 else ""
         return (
-            f"NumpyPolicy({self.description['algorithm']}, observation {self.observation_shape}, action "
-            f"{self.action_shape}, {widths}, at most {self.certificate['upper_bound']:.4g}-Lipschitz)"
+            f"{type(self).__name__}({self.description['algorithm']}, observation {self.observation_shape}{frames}, "
+            f"action {self.action_shape}, {widths}, at most {self.certificate['upper_bound']:.4g}-Lipschitz)"
         )
 
     def __reduce__(self) -> tuple[type[NumpyPolicy], tuple[dict[str, Any], Tensors]]:
-        return NumpyPolicy, (self.description, self._tensors)
+        return type(self), (self.description, self._tensors)
 
 
-def _not_finite(raw: Array, outputs: Array) -> ValueError:
+def refuse_sampling(deterministic: bool) -> None:
+    """``ValueError`` where an action is to be sampled."""
+    if not deterministic:
+        raise ValueError(
+            "deterministic=False: an exported policy holds no action noise, received a request to sample. "
+            "Expected deterministic=True; sample with the SB3 model."
+        )
+
+
+def not_finite(raw: Array, outputs: Array, name: str = "observation") -> ValueError:
+    """What to say of ``raw``, one or a batch, that became ``outputs``, a vector or a batch of them."""
     bad = np.argwhere(~np.isfinite(raw)).tolist()
     if bad:
-        what = f"observation{bad[0]} is {raw[tuple(bad[0])]}"
+        what = f"{name}{bad[0]} is {raw[tuple(bad[0])]}"
     else:
         row = raw if outputs.ndim == 1 else raw[~np.isfinite(outputs).all(axis=1)][0]
-        what = f"observation {row.tolist()} overflows float32"
+        what = f"{name} {row.tolist()} overflows float32"
     return ValueError(f"{what}, so there is no action. Check the sensor and decide what to do without it.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ def as_function(model: Any, label: str) -> Callable[[Observations], Any]:
     """From a batch of observations to one of actions.
 
     Args:
-        model: a torch module, a callable, or anything with SB3's ``predict``.
+        model: a torch module, a callable, or anything with SB3's ``predict``. What is both is asked by ``predict`` if
+            that takes a state: called, it might remember across the rows of a batch.
         label: its name for errors.
 
     Raises:
@@ -25,6 +27,8 @@ def as_function(model: Any, label: str) -> Callable[[Observations], Any]:
     """
     if isinstance(model, nn.Module):
         return Module(model)
+    if _hands_out_states(model):
+        return Predicting(model)
     if callable(model):
         function: Callable[[Observations], Any] = model
         return function
@@ -34,6 +38,13 @@ def as_function(model: Any, label: str) -> Callable[[Observations], Any]:
         f"{label} must be a Stable-Baselines3 model, or a callable from observations (n, dim) to "
         f"actions (n, act), received {type(model).__name__}."
     )
+
+
+def _hands_out_states(model: Any) -> bool:
+    try:
+        return "state" in inspect.signature(model.predict).parameters
+    except (AttributeError, TypeError, ValueError):  # no predict, or one that says nothing of itself
+        return False
 
 
 class Module:

@@ -32,15 +32,17 @@ def ppo(policy, venv):
 
 
 def both(model, tmp_path, raw, **options):
-    """The actions of both formats on a batch, and those of NumPy one by one."""
+    """The actions of both formats on a batch, and those of NumPy one by one; of windows where the policy keeps one."""
     policy = lipsrl.load_policy(lipsrl.export(model, tmp_path / "p.safetensors", **options))
     write_onnx(tmp_path / "p.onnx", policy.description, policy._tensors)
     session = onnxruntime.InferenceSession(tmp_path / "p.onnx", providers=["CPUExecutionProvider"])
     inputs = (
         {f"observation.{k}": v for k, v in raw.items()} if isinstance(raw, dict) else {"observation": raw}
     )
-    alone = np.stack([policy(row_of(raw, i)) for i in range(len(next(iter(inputs.values()))))])
-    return policy, (policy(raw), alone, session.run(None, inputs)[0])
+    alone = np.stack([policy.stateless(row_of(raw, i)) for i in range(len(next(iter(inputs.values()))))])
+    if session.get_inputs()[0].type == "tensor(double)":
+        inputs["observation"] = raw.astype(np.float64)
+    return policy, (policy.stateless(raw), alone, session.run(None, inputs)[0])
 
 
 def assert_alike(actions, expected):

@@ -182,7 +182,7 @@ def test_endless_nesting_is_refused(small_file, tmp_path):
         (lambda d, t: t["network.0.weight"].__setitem__((0, 0), np.nan), "'network.0.weight' holds NaN or infinite"),
         (lambda d, t: t["network.2.bias"].__setitem__(0, np.inf), "'network.2.bias' holds NaN or infinite"),
         (lambda d, t: t["action.low"].__setitem__(0, np.nan), "'action.low' holds NaN"),
-        (lambda d, t: d.update(schema_version=1), "schema_version=1, this lipsrl reads 2"),
+        (lambda d, t: d.update(schema_version=1), "schema_version=1, this lipsrl reads 2 and 3"),
         (lambda d, t: d.pop("certificate"), "no 'certificate'"),
         (lambda d, t: t.pop("network.2.weight"), "no 'network.2.weight'"),
         (lambda d, t: d["layers"][1].update(kind="Tan"), "Did you mean 'Tanh'"),

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.deployment.window_models import trained
+
 ABSENT = ("torch", "stable_baselines3", "gymnasium", "pandas", "scipy", "safetensors", "wandb", "onnx")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,3 +72,35 @@ def test_a_robot_needs_numpy_only(exported, tmp_path, setting, prelude):
     assert bound == policy.certificate["upper_bound"]
     expected = [policy(observations), [policy(o) for o in observations]]
     np.testing.assert_array_equal(np.array(actions).reshape(2, 50, 1), np.array(expected, np.float64))
+
+
+DRIVE_WITH_MEMORY = f"""
+import sys
+import lipsrl
+policy = lipsrl.load_policy(sys.argv[1])
+import numpy as np
+observations = np.random.default_rng(0).standard_normal((6, 3))
+actions = [policy(observation) for observation in observations]
+policy.reset()
+actions += [policy(observations[0]), policy.stateless(observations[-policy.frames:])]
+loaded = {{name.partition(".")[0] for name in sys.modules}} & set({ABSENT})
+assert not loaded, loaded
+print(*np.ravel(actions).tolist())
+"""
+
+
+def test_a_policy_with_memory_needs_no_more(tmp_path):
+    import lipsrl
+
+    path = lipsrl.export(trained("inside"), tmp_path / "policy.safetensors")
+    policy = lipsrl.load_policy(path)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORBID + DRIVE_WITH_MEMORY, str(path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    observations = np.random.default_rng(0).standard_normal((6, 3))
+    actions = [policy(observation) for observation in observations]
+    expected = np.ravel([*actions, actions[0], policy.stateless(observations[-policy.frames :])])
+    np.testing.assert_array_equal(np.array(result.stdout.split(), np.float64), expected.astype(np.float64))
