@@ -56,12 +56,12 @@ def distill(
 ) -> BaseAlgorithm:
     """A Lipschitz twin of a trained agent: an SB3 model of its class that does what it does, within a bound.
 
-    The student learns from 20 episodes of the teacher, then ``rounds`` times from 15 more of its own, asking
-    the teacher what it would have done in each state (DAgger). With ``disturbance`` it is shown disturbed
-    observations, while the teacher is asked on the clean ones: it becomes the filter for that sensor, and with
-    ``history`` it has something to filter with. After each round it plays 30 held-out episodes, with a disturbance 30
-    clean and 30 disturbed ones, and the student with the best mean return over all of them is kept (early stopping); it
-    is not asked to beat the teacher, only to be the best student.
+    The student learns from 20 episodes of the teacher, then ``rounds`` times from 15 more of its own (40 where its
+    window is longer than the teacher's), asking the teacher what it would have done in each state (DAgger). With
+    ``disturbance`` it is shown disturbed observations, while the teacher is asked on the clean ones: it becomes the
+    filter for that sensor, and with ``history`` it has something to filter with. After each round it plays 30 held-out
+    episodes, with a disturbance 30 clean and 30 disturbed ones, and the student with the best mean return over all of
+    them is kept (early stopping); it is not asked to beat the teacher, only to be the best student.
 
     Continuous actions are matched by the mean squared difference of what the environment receives, weighted by
     what it would cost where the teacher has a critic of actions; categorical policies by KL divergence, Q-values by

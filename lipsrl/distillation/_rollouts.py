@@ -21,6 +21,8 @@ from lipsrl.wrappers._strength import Level, draw
 
 #: Episodes that the teacher shows, that the student adds per round, and by which students are compared.
 SHOWN, PER_ROUND, HELD_OUT = 20, 15, 30
+#: A window has more to tell apart: with 40 chatter and return under much noise were better than with 15.
+PER_ROUND_OF_WINDOWS = 40
 
 # the kinds of draws of a distillation; 64-bit seeds, so that no evaluation meets the same episodes
 _COLLECTION, _HELD_OUT, WEIGHTS, BATCHES, EXPLORATION, _STRENGTHS = range(6)
@@ -71,6 +73,11 @@ class Rollouts:
         self.history = self.teacher.frames if history is None else history
         self._check_history()
         self._loss = loss_of(policy_of(teacher))
+
+    @property
+    def per_round(self) -> int:
+        """Episodes that a student adds in every round."""
+        return PER_ROUND if self.history == self.teacher.frames else PER_ROUND_OF_WINDOWS
 
     def student(self, model: BaseAlgorithm) -> Controller:
         """``model`` as it is now: an attack among the disturbances is aimed at these weights."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lipsrl._episodes import EndlessEpisodeError
 from lipsrl.distillation._critics import copy_to_targets
 from lipsrl.distillation._imitation import Imitation
-from lipsrl.distillation._rollouts import PER_ROUND, SHOWN, Rollouts
+from lipsrl.distillation._rollouts import SHOWN, Rollouts
 
 
 class InterruptedWarning(UserWarning):
@@ -38,7 +38,7 @@ def learn(
             bar.set_description(f"round {number} of {rounds}")
             imitation.add(
                 *(
-                    rollouts.collect(rollouts.student(student), PER_ROUND)
+                    rollouts.collect(rollouts.student(student), rollouts.per_round)
                     if number
                     else rollouts.collect(rollouts.teacher, SHOWN)
                 )
