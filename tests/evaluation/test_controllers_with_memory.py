@@ -150,3 +150,33 @@ def test_a_factory_of_new_ones_gives_whole_episodes(ppo):
         ppo, lambda: gym.make("Pendulum-v1"), n_episodes=4, strengths=[0], disturbances=["gaussian"]
     )
     assert (found.frame["length"] == 200).all()
+
+
+class Both(LowPass):
+    """Called, it remembers across rows, as one robot's controller does; asked by ``predict``, each slot has a state."""
+
+    def __call__(self, observation):
+        raise AssertionError("its rows are not one robot's")
+
+
+def test_what_can_be_called_and_hands_out_states_is_asked_by_predict():
+    asked = {"n_episodes": 3, "n_envs": 3, "max_episode_steps": 30}
+    found, expected = (
+        lipsrl.evaluate({"x": c()}, "Pendulum-v1", **asked).frame["return"] for c in (Both, LowPass)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+class Keras:
+    """Callable, with a ``predict`` of another kind."""
+
+    def __call__(self, observations):
+        return -observations[:, 2:]
+
+    def predict(self, x, batch_size=None):
+        raise AssertionError("not SB3's")
+
+
+def test_a_predict_of_another_kind_is_left_alone():
+    frame = lipsrl.evaluate(Keras(), "Pendulum-v1", n_episodes=1, max_episode_steps=5).frame
+    assert np.isfinite(frame["return"]).all()
