@@ -21,6 +21,7 @@ from lipsrl._validation import lookup
 from lipsrl.attacks import (
     ATTACKS,
     Attack,
+    ConstantBiasAttack,
     GradientAttack,
     MinimumOverAttacks,
     RandomAttack,
@@ -53,8 +54,8 @@ class AttackCommand:
     """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
     frame_stack: int | None = None
     """How many observations the policies see at once, if they were trained behind a VecFrameStack."""
-    attack: list[str] = field(default_factory=lambda: ["mad", "critic"])
-    """mad, critic, robust-sarsa; random is always there."""
+    attack: list[str] = field(default_factory=lambda: ["mad", "critic", "bias"])
+    """mad, critic, bias (the worst constant displacement), robust-sarsa; random is always there."""
     epsilon: list[float] = field(default_factory=lambda: [0.05, 0.1])
     """Radii of the ball."""
     norm: str = "linf"
@@ -116,6 +117,10 @@ class AttackCommand:
             if kind is RobustSarsaAttack:
                 make = robust_sarsa_scan if self.scan else RobustSarsaAttack
                 chosen.append(make(None, 1.0, env=env, max_episode_steps=self.max_episode_steps, **walk))
+            elif kind is ConstantBiasAttack:
+                chosen.append(
+                    ConstantBiasAttack(None, 1.0, env=env, max_episode_steps=self.max_episode_steps, **budget)
+                )
             elif issubclass(kind, GradientAttack):
                 chosen.append(kind(None, 1.0, **walk))
         return MinimumOverAttacks(chosen)

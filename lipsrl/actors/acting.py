@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -27,7 +28,7 @@ class Acting:
     Attributes:
         network: (n, obs) that the policy receives → (n, act) mean before any squashing; or (n, Σ choices) logits or
             Q-values.
-        squash: tanh follows.
+        squash, half_range, centre, clip: what follows, as in :class:`~lipsrl.actors.ActorParts`.
         std: (act,) standard deviations of the policy's Gaussian; (latent, act) those of gSDE's noise weights; None
             where the Gaussian lives before the tanh (SAC) or there is none (TD3).
         std_floor: what gSDE adds to its variance.
@@ -37,6 +38,9 @@ class Acting:
 
     network: nn.Sequential
     squash: bool
+    half_range: np.ndarray | None
+    centre: np.ndarray | None
+    clip: tuple[np.ndarray, np.ndarray] | None
     std: Tensor | None
     std_floor: float
     choices: tuple[int, ...] | None
@@ -58,7 +62,8 @@ class Acting:
         network = copy.deepcopy(parts.network).double().cpu()
         std, floor = (None, 0.0) if parts.squash else std_of(model)
         logits = parts.discrete and not any(hasattr(policy_of(model), name) for name in Q_NETWORKS)
-        return cls(network, parts.squash, std, floor, choices_of(model.action_space), logits)
+        head = (parts.squash, parts.half_range, parts.centre, parts.clip)
+        return cls(network, *head, std, floor, choices_of(model.action_space), logits)
 
     def mean(self, seen: Tensor) -> Tensor:
         """(n, act) deterministic actions before the clip; squashed ones in units of half their range.
@@ -67,6 +72,16 @@ class Acting:
         """
         mean: Tensor = self.network(seen)
         return torch.tanh(mean) if self.squash else mean
+
+    def act(self, seen: Tensor) -> Tensor:
+        """(n, act) actions that the environment receives; logits or Q-values if discrete."""
+        out = self.mean(seen)
+        if self.half_range is not None and self.centre is not None:
+            out = out * torch.as_tensor(self.half_range) + torch.as_tensor(self.centre)
+        if self.clip is not None:
+            low, high = self.clip
+            out = out.clamp(torch.as_tensor(low), torch.as_tensor(high))
+        return out
 
     def deviation(self, seen: Tensor) -> Tensor:
         """The policy's standard deviation in the units of :meth:`mean`, (act,) or (n, act); 1 for squashed ones."""

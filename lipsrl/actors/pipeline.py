@@ -148,13 +148,7 @@ class Pipeline:
 
     def act(self, raw: Tensor) -> Tensor:
         """(n, obs) raw observations → (n, act) actions that the environment receives (logits if discrete)."""
-        out = self.acting.mean(self.normalise(raw))
-        if self.parts.half_range is not None and self.parts.centre is not None:
-            out = out * torch.as_tensor(self.parts.half_range) + torch.as_tensor(self.parts.centre)
-        if self.parts.clip is not None:
-            low, high = self.parts.clip
-            out = out.clamp(torch.as_tensor(low), torch.as_tensor(high))
-        return out
+        return self.acting.act(self.normalise(raw))
 
 
 def _compose(chain: ObservationChain, mean: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

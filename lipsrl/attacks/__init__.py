@@ -2,6 +2,7 @@
 
 from lipsrl.attacks._base import Attack
 from lipsrl.attacks._gradient_attack import GradientAttack
+from lipsrl.attacks.constant_bias_attack import ConstantBiasAttack
 from lipsrl.attacks.critic_attack import CriticAttack
 from lipsrl.attacks.mad_attack import MADAttack
 from lipsrl.attacks.minimum import MinimumOverAttacks, minimum_rows, robust_sarsa_scan, worst_attacks
@@ -10,12 +11,13 @@ from lipsrl.attacks.robust_sarsa_attack import RobustSarsaAttack
 
 #: name -> class of every attack
 ATTACKS: dict[str, type[Attack]] = {
-    cls.name: cls for cls in (RandomAttack, MADAttack, CriticAttack, RobustSarsaAttack)
+    cls.name: cls for cls in (RandomAttack, MADAttack, CriticAttack, ConstantBiasAttack, RobustSarsaAttack)
 }
 
 __all__ = [
     "ATTACKS",
     "Attack",
+    "ConstantBiasAttack",
     "CriticAttack",
     "GradientAttack",
     "MADAttack",

@@ -51,6 +51,8 @@ class Attack(Disturbance):
     """
 
     target: Target | None = None
+    #: unattacked behind a frame stack is: the newest frame clean, the others as ``"shown"``; or all ``"clean"``
+    reference: str = "shown"
 
     def __init__(
         self,
@@ -144,7 +146,12 @@ class Attack(Disturbance):
 
     @abstractmethod
     def displacements(
-        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+        self,
+        observations: FloatArray,
+        epsilon: FloatArray,
+        noise: FloatArray,
+        past: FloatArray,
+        unmoved: FloatArray | None = None,
     ) -> FloatArray:
         """Where to move these observations, in the budget's unit.
 
@@ -153,6 +160,8 @@ class Attack(Disturbance):
             epsilon: (n, 1), > 0.
             noise: (blocks, n, numbers), standard normal; see :meth:`noise_shape`.
             past: (n, (frames - 1)·dim), finite: what the policy receives of the frames before, as they were shown.
+            unmoved: the same had they been shown as they are, where :attr:`reference` is ``"clean"`` and frames are
+                stacked; else None.
 
         Returns:
             (n, dim), float64, of norm <= ``epsilon``.

@@ -20,12 +20,18 @@ class Attacking(Process, Protocol):
 
     target: Target | None
     epsilon: float
+    reference: str
 
     def noise_shape(self, dim: int) -> tuple[int, int]:
         """How many standard normals a step consumes."""
 
     def displacements(
-        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+        self,
+        observations: FloatArray,
+        epsilon: FloatArray,
+        noise: FloatArray,
+        past: FloatArray,
+        unmoved: FloatArray | None = None,
     ) -> FloatArray:
         """Where to move."""
 
@@ -47,6 +53,8 @@ class AttackBatch(DisturbanceBatch):
         super().__init__(attack, n)
         self._view: View = attack.target.view
         self._shown = Shown(self._view, self.n)
+        keeps = attack.reference == "clean" and self._view.frames > 1
+        self._unmoved = Shown(self._view, self.n) if keeps else None
         self._normals = Draws(self.n, "standard_normal")
         self._epsilon = np.full((self.n, 1), attack.epsilon)
 
@@ -58,6 +66,8 @@ class AttackBatch(DisturbanceBatch):
 
     def _begin(self, indices: NDArray[np.intp], observations: FloatArray) -> None:
         self._shown.begin(indices)
+        if self._unmoved is not None:
+            self._unmoved.begin(indices)
 
     def _apply(self, observations: FloatArray, rows: Rows) -> FloatArray:
         # drawn at radius 0 too: a stream consumes the same draws at every strength
@@ -70,7 +80,12 @@ class AttackBatch(DisturbanceBatch):
         moving = (epsilon[:, 0] > 0) & np.isfinite(observations).all(axis=1) & np.isfinite(past).all(axis=1)
         if moving.any():
             clean = observations[moving]
-            moves = self.disturbance.displacements(clean, epsilon[moving], noise[:, moving], past[moving])
+            more = {} if self._unmoved is None else {"unmoved": self._unmoved.past(rows)[moving]}
+            moves = self.disturbance.displacements(
+                clean, epsilon[moving], noise[:, moving], past[moving], **more
+            )
             attacked[moving] = self._view.displaced(clean, moves)
         self._shown.show(attacked, rows)
+        if self._unmoved is not None:
+            self._unmoved.show(observations, rows)
         return attacked

@@ -69,7 +69,8 @@ class GradientAttack(Attack):
         """What to raise.
 
         Args:
-            clean: (n, frames·dim) float64, what the policy receives where the newest frame is not attacked.
+            clean: (n, frames·dim) float64, what the policy receives where the newest frame is not attacked, and the
+                others not either where :attr:`reference` is ``"clean"``.
 
         Returns:
             A differentiable function from attacked rows (n, frames·dim) to one number per row (n,); rows are
@@ -80,23 +81,31 @@ class GradientAttack(Attack):
         return self.restarts * (self.steps + 1), dim + 2
 
     def displacements(
-        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+        self,
+        observations: FloatArray,
+        epsilon: FloatArray,
+        noise: FloatArray,
+        past: FloatArray,
+        unmoved: FloatArray | None = None,
     ) -> FloatArray:
         assert self.target is not None
         view = self.target.view
         centre = view.centre(observations)
         origin, slope, before = (torch.from_numpy(a) for a in (centre, view.slope, past))
+        reference = before if unmoved is None else torch.from_numpy(unmoved)
         length = epsilon * (1 / self.steps if self.step_size is None else self.step_size)
 
+        def newest(displacement: Tensor) -> Tensor:
+            return (origin + slope * displacement).clamp(-view.clip, view.clip)
+
         def shown(displacement: Tensor) -> Tensor:
-            newest = (origin + slope * displacement).clamp(-view.clip, view.clip)
-            return torch.cat([before, newest], dim=1)
+            return torch.cat([before, newest(displacement)], dim=1)
 
         def inside(walk: FloatArray) -> FloatArray:
             return view.visible(centre, self.ball.project(walk, epsilon))
 
         with torch.no_grad():
-            objective = self.objective(shown(torch.zeros_like(origin)))
+            objective = self.objective(torch.cat([reference, newest(torch.zeros_like(origin))], dim=1))
         best, highest = np.zeros_like(centre), np.full((len(centre), 1), -np.inf)
         for restart, draws in enumerate(noise.reshape(self.restarts, self.steps + 1, *noise.shape[1:])):
             directions = draws[:, :, :-2]

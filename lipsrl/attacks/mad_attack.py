@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lipsrl._validation import lookup
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._target import Target
@@ -31,10 +33,16 @@ class MADAttack(GradientAttack):
 
     White box, but greedy: it does not look ahead, so it is a lower bound of the harm that is possible.
 
+    Behind a frame stack s is the window as it would be had nothing been displaced in the episode, so that what was
+    shown before goes on counting. Measured from the window as it was shown, each step begins with the harm forgotten:
+    a student of 8 frames on Pendulum lost 90 points at ε = .2, and 497 measured from the clean window.
+
     Args:
         model, epsilon, norm, vec_normalize, units, frame_stack: as in :class:`~lipsrl.attacks.Attack`; the model's
             actor must be a plain feed-forward network.
         steps, step_size, restarts: as in :class:`~lipsrl.attacks.GradientAttack`.
+        reference: behind a frame stack, s is ``"clean"`` in all its frames, or in the newest one only, the others as
+            ``"shown"``.
 
     Example:
         >>> import numpy as np
@@ -48,6 +56,31 @@ class MADAttack(GradientAttack):
     """
 
     name = "mad"
+
+    def __init__(
+        self,
+        model: Any,
+        epsilon: float,
+        norm: str = "linf",
+        vec_normalize: NormalizeLike = None,
+        units: str = "normalized",
+        *,
+        steps: int = 10,
+        step_size: float | None = None,
+        restarts: int = 1,
+        frame_stack: int | None = None,
+        reference: str = "clean",
+    ) -> None:
+        self.reference = lookup("reference", reference, {name: name for name in ("clean", "shown")})
+        super().__init__(
+            model, epsilon, norm, vec_normalize, units, steps=steps, step_size=step_size, restarts=restarts,
+            frame_stack=frame_stack,
+        )  # fmt: skip
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        # named only where it was chosen, so that episodes that were stored before it existed are still recognised
+        return {**super().parameters, **({} if self.reference == "clean" else {"reference": self.reference})}
 
     def objective(self, clean: Tensor) -> Objective:
         actor = self._actor

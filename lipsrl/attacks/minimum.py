@@ -10,6 +10,11 @@ import pandas as pd
 
 from lipsrl._validation import unknown_name
 from lipsrl.attacks._base import Attack
+from lipsrl.attacks._environment import EnvLike
+from lipsrl.attacks.constant_bias_attack import ConstantBiasAttack
+from lipsrl.attacks.critic_attack import CriticAttack
+from lipsrl.attacks.mad_attack import MADAttack
+from lipsrl.attacks.random_attack import RandomAttack
 from lipsrl.attacks.robust_sarsa_attack import RobustSarsaAttack
 
 #: ε_train and λ of the scan of robust Sarsa: the upper ends of the literature's, where it was strongest on Pendulum
@@ -29,7 +34,9 @@ class MinimumOverAttacks(Mapping[str, Attack]):
 
     Args:
         attacks: attacks, or other instances of this class, whose members join; or a mapping from names to attacks.
-            In a list an attack goes by the name of its family.
+            In a list an attack goes by the name of its family. None: random, MAD, critic and constant bias, of radius
+            1 at no model.
+        env: of the constant bias where ``attacks`` is None; None: the model's own.
 
     Raises:
         TypeError: something that is no attack.
@@ -45,7 +52,19 @@ class MinimumOverAttacks(Mapping[str, Attack]):
         ``attacks.worst(evaluation.frame)``.
     """
 
-    def __init__(self, attacks: Mapping[str, Attack] | Iterable[Attack | MinimumOverAttacks]) -> None:
+    def __init__(
+        self,
+        attacks: Mapping[str, Attack] | Iterable[Attack | MinimumOverAttacks] | None = None,
+        *,
+        env: EnvLike | None = None,
+    ) -> None:
+        if attacks is None:
+            members = [kind(None, 1.0) for kind in (RandomAttack, MADAttack, CriticAttack)]
+            attacks = [*members, ConstantBiasAttack(None, 1.0, env=env)]
+        elif env is not None:
+            raise ValueError(
+                "env belongs to the constant bias of attacks=None. Give it to the attacks themselves."
+            )
         named: list[tuple[str, Any]] = []
         for member in [attacks] if isinstance(attacks, Mapping) else attacks:
             named += (

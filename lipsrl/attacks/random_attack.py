@@ -28,6 +28,11 @@ class RandomAttack(Attack):
         return 1, dim + 2
 
     def displacements(
-        self, observations: FloatArray, epsilon: FloatArray, noise: FloatArray, past: FloatArray
+        self,
+        observations: FloatArray,
+        epsilon: FloatArray,
+        noise: FloatArray,
+        past: FloatArray,
+        unmoved: FloatArray | None = None,
     ) -> FloatArray:
         return self.ball.project(epsilon * self.ball.uniform(noise[0]), epsilon)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,17 +13,15 @@ from torch import Tensor
 from lipsrl._episodes import check_limit
 from lipsrl._validation import positive_int
 from lipsrl.actors.normalization import NormalizeLike
-from lipsrl.actors.observations import stack_axis
 from lipsrl.actors.view import View
 from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._critic import ActionValue
+from lipsrl.attacks._environment import EnvLike, check_env, check_stacked, env_name, env_of
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._sarsa import collect, fit
 from lipsrl.attacks._target import Target
 from lipsrl.certificates._clean_episodes import environments
 from lipsrl.disturbances._parameters import nonnegative_number
-
-EnvLike: TypeAlias = str | Callable[[], gym.Env[Any, Any]]
 
 # environments that are stepped side by side for the rollouts
 _SLOTS = 20
@@ -94,11 +90,7 @@ class RobustSarsaAttack(GradientAttack):
         train_seed: int = 0,
         max_episode_steps: int | None = None,
     ) -> None:
-        if not (env is None or isinstance(env, str) or callable(env)):
-            raise TypeError(
-                f"env must be a Gymnasium id, a zero-argument factory or None, received {type(env).__name__}."
-            )
-        self.env = env
+        self.env = check_env(env)
         self.train_epsilon = nonnegative_number("train_epsilon", train_epsilon)
         self.weight = nonnegative_number("weight", weight)
         self.rollout_steps = positive_int("rollout_steps", rollout_steps)
@@ -123,10 +115,7 @@ class RobustSarsaAttack(GradientAttack):
 
     def to_dict(self) -> dict[str, Any]:
         """As of every attack; an environment factory goes by its name."""
-        data = super().to_dict()
-        if callable(self.env):
-            data["env"] = getattr(self.env, "__qualname__", type(self.env).__name__)
-        return data
+        return super().to_dict() | {"env": env_name(self.env)}
 
     def objective(self, clean: Tensor) -> Objective:
         actor, q, unit = self._actor, self._q, self._unit
@@ -148,9 +137,10 @@ class RobustSarsaAttack(GradientAttack):
 
     def _learn(self, model: BaseAlgorithm, view: View, half_range: np.ndarray) -> ActionValue:
         alike = model if view.frames == 1 else None
-        with environments(self._environment(model), _SLOTS, alike, self.max_episode_steps) as made:
+        env = env_of(model, self.env, "RobustSarsaAttack learns from rollouts")
+        with environments(env, _SLOTS, alike, self.max_episode_steps) as made:
             if alike is None:
-                _check_stacked(model, made[0], view.frames)
+                check_stacked(model, made[0], view.frames)
             data = collect(self._actor, view, half_range, made, self.rollout_steps, self.train_seed)
         gamma = float(getattr(model, "gamma", 0.99))
         return fit(
@@ -160,30 +150,6 @@ class RobustSarsaAttack(GradientAttack):
             weight=self.weight,
             updates=self.updates,
             seed=self.train_seed,
-        )
-
-    def _environment(self, model: BaseAlgorithm) -> EnvLike:
-        if self.env is not None:
-            return self.env
-        own = model.get_env()
-        spec = None if own is None else copy.deepcopy(own.get_attr("spec")[0])
-        if spec is not None:
-            # SB3's Monitor changes nothing that matters here, and cannot be rebuilt from a spec
-            spec.additional_wrappers = tuple(w for w in spec.additional_wrappers if w.name != "Monitor")
-        if spec is None or any(wrapper.kwargs is None for wrapper in spec.additional_wrappers):
-            raise ValueError(
-                f"RobustSarsaAttack learns from rollouts, and this {type(model).__name__} has no environment from "
-                "whose spec one could be made. Pass env=, a Gymnasium id or a zero-argument factory."
-            )
-        return lambda: gym.make(spec)
-
-
-def _check_stacked(model: BaseAlgorithm, env: gym.Env[Any, Any], frames: int) -> None:
-    """``ValueError`` unless ``frames`` observations of ``env`` are one of ``model``'s, and the actions are the same."""
-    stack_axis(model.observation_space, env.observation_space, frames, "the attacked model")
-    if env.action_space != model.action_space:
-        raise ValueError(
-            f"action_space of env is {env.action_space}, but the model was made for {model.action_space}."
         )
 
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from lipsrl.actors.normalization import observation_gains
-from lipsrl.attacks import CriticAttack, MADAttack, RandomAttack, RobustSarsaAttack
+from lipsrl.attacks import ConstantBiasAttack, CriticAttack, MADAttack, RandomAttack, RobustSarsaAttack
 from lipsrl.attacks._norms import NORMS
 
 #: name -> what makes the attack, quickly
@@ -23,6 +23,9 @@ ATTACKS = {
     "mad": MADAttack,
     "mad-restarted": lambda *args, **kw: MADAttack(*args, **kw, steps=2, step_size=0.9, restarts=2),
     "critic": CriticAttack,
+    "bias": lambda *args, **kw: ConstantBiasAttack(
+        *args, **kw, env="Pendulum-v1", episodes=1, candidates=8, max_episode_steps=2
+    ),
     "robust-sarsa": lambda *args, **kw: RobustSarsaAttack(
         *args, **kw, steps=3, env="Pendulum-v1", rollout_steps=60, updates=5
     ),

@@ -36,14 +36,14 @@ def wide(monkeypatch):
 
 def test_the_table(saved, capsys, tmp_path):
     output = tmp_path / "attacks.parquet"
-    arguments = ["--attack", "mad", "critic", "--epsilon", "0.05", "0.2", "--output", str(output)]
+    arguments = ["--epsilon", "0.05", "0.2", "--output", str(output)]
     assert main(["attack", *saved, *arguments]) == 0
     text = capsys.readouterr().out
     assert "model: return under attack, ε in linf, normalized units" in " ".join(text.split())
-    for name in ("no attack", "random", "mad", "critic", "minimum"):
+    for name in ("no attack", "random", "mad", "critic", "bias", "minimum"):
         assert re.search(rf"^ *{name} +−?[\d,]+\.\d \[−?[\d,]+\.\d, −?[\d,]+\.\d\]", text, re.MULTILINE)
     evaluation = Evaluation.load(output)
-    assert evaluation.frame["disturbance"].unique().tolist() == ["random", "mad", "critic"]
+    assert evaluation.frame["disturbance"].unique().tolist() == ["random", "mad", "critic", "bias"]
     assert sorted(evaluation.frame["strength"].unique()) == [0.0, 0.05, 0.2]
     described = evaluation.metadata["disturbances"]["mad"]
     assert (described["norm"], described["units"], described["epsilon"]) == ("linf", "normalized", 1.0)

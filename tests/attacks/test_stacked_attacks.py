@@ -134,7 +134,9 @@ class TestAgainstSB3:
         model = models[f"ppo-stack-{kind}"]
         epsilon = 0.2 if units == "normalized" else 0.1
         reference = OneStep(model, epsilon, units)
-        rows = shown_and_clean(model, kind, MADAttack(model, epsilon, units=units, steps=1), 30)
+        rows = shown_and_clean(
+            model, kind, MADAttack(model, epsilon, units=units, steps=1, reference="shown"), 30
+        )
         moved = []
         for step, (seen, clean, begins) in enumerate(rows):
             if step and begins[0]:
@@ -144,6 +146,31 @@ class TestAgainstSB3:
             moved.append(np.abs(expected - np.clip(reference.centre, -reference.clip, reference.clip)).max())
         assert np.mean(moved) > epsilon / 4
 
+    def test_mad_moves_away_from_the_action_on_the_clean_window(self, models, observations):
+        """Of what was never displaced: zeros, then the true frames; and again from the next reset on."""
+        references = []
+
+        class Watched(MADAttack):
+            def objective(self, clean):
+                references.append(clean.numpy().copy())
+                return super().objective(clean)
+
+        model, rows = models["ppo-stack-plain"], observations[:8].astype(np.float64)
+        padded = np.concatenate([np.zeros((2, DIM)), rows])
+        for reference in ("clean", "shown"):
+            batch = Watched(model, 0.3, reference=reference).batch(1)
+            for _ in range(2):
+                references.clear()
+                batch.reset(0, seed=0)
+                shown = np.concatenate([np.zeros((2, DIM)), *(batch(row[None]) for row in rows)])
+                for step, seen in enumerate(references):
+                    before = (padded if reference == "clean" else shown)[step : step + 2]
+                    np.testing.assert_array_equal(seen[0], np.concatenate([*before, rows[step]]))
+        assert MADAttack(None, 0.1, reference="shown").parameters["reference"] == "shown"
+        assert "reference" not in MADAttack(None, 0.1).parameters
+        with pytest.raises(ValueError, match=r"reference='cleen' is not known\. Did you mean 'clean'"):
+            MADAttack(None, 0.1, reference="cleen")
+
     @EACH
     @pytest.mark.parametrize("attack_class", [RandomAttack, MADAttack, CriticAttack])
     def test_what_the_attack_believes_to_be_shown_is_what_sb3_shows(self, models, kind, attack_class):
@@ -151,9 +178,9 @@ class TestAgainstSB3:
         model, believed = models[f"ppo-stack-{kind}"], []
 
         class Watched(attack_class):
-            def displacements(self, observations, epsilon, noise, past):
+            def displacements(self, observations, epsilon, noise, past, **more):
                 believed.append(past)
-                return super().displacements(observations, epsilon, noise, past)
+                return super().displacements(observations, epsilon, noise, past, **more)
 
         rows = shown_and_clean(model, kind, Watched(model, 0.3), 20, n=2)
         steps = [past for past in believed if len(past) == 2]
