@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from lipsrl._validation import positive_int
+from lipsrl.actors.frames import kept_frames
 from lipsrl.actors.statistics import load_statistics
 
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
@@ -36,13 +37,13 @@ _PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, Vec
 
 
 def attached_frames(model: Any) -> int:
-    """Depth of the frame stack around the model's own environment; 1 without one.
+    """Depth of the frame stack around the model's own environment; without one what the model says itself, or 1.
 
     Raises:
         ValueError: a frame stack of a Dict.
     """
-    frames = 1
     layer = model.get_env() if isinstance(model, BaseAlgorithm) else None
+    frames = 1 if layer is not None else kept_frames(model) or 1
     while isinstance(layer, VecEnvWrapper):
         if isinstance(layer, VecFrameStack):
             if isinstance(layer.observation_space, spaces.Dict):
@@ -179,7 +180,7 @@ def observation_chain(
         positive_int("frame_stack", frame_stack)
         if frames not in (1, frame_stack):
             raise ValueError(
-                f"frame_stack={frame_stack}, but the model's environment stacks {frames} frames."
+                f"frame_stack={frame_stack}, but the model was made for, or stands behind, {frames} stacked frames."
             )
         frames = frame_stack
     inner, notes = _inner_normalisation(model) if inside else (None, ())

@@ -100,7 +100,7 @@ def test_the_frames_of_a_zip_are_named_by_hand(tmp_path):
         certify(alone, vec_normalize=tmp_path / "vecnormalize.pkl", **FEW)
     named = certify(alone, vec_normalize=tmp_path / "vecnormalize.pkl", frame_stack=3, **FEW)
     assert named.upper_bound == pytest.approx(certify(model, **FEW).upper_bound, rel=1e-9)
-    with pytest.raises(ValueError, match="stacks 3 frames"):
+    with pytest.raises(ValueError, match="3 stacked frames"):
         certify(model, frame_stack=2, **FEW)
 
 
