@@ -7,7 +7,14 @@ from lipsrl.certificates._clean_episodes import visited_observations
 from lipsrl.certificates.bounds._folding import tightest_bound
 from lipsrl.certificates.bounds._search import jacobians, steepest_pair
 from lipsrl.certificates.deterministic._certify import certify
-from lipsrl.certificates.deterministic.certificate import Certificate, Factor, LocalBounds, NetworkBound
+from lipsrl.certificates.deterministic.certificate import (
+    Certificate,
+    Factor,
+    LocalBounds,
+    NetworkBound,
+    SensorWindow,
+    WindowBounds,
+)
 from lipsrl.certificates.deterministic.margins import MarginCertificate, margin_certificate
 from lipsrl.certificates.stochastic import ActionDivergence, action_divergence
 from lipsrl.certificates.stochastic.return_quantile import (
@@ -28,7 +35,9 @@ __all__ = [
     "MarginCertificate",
     "NetworkBound",
     "ReturnQuantileCertificate",
+    "SensorWindow",
     "SuggestedBound",
+    "WindowBounds",
     "action_divergence",
     "certify",
     "feasibility_floor",

@@ -116,6 +116,7 @@ def record() -> dict[str, Any]:
                 "tightness",
                 "upper_bound",
                 "weights_sha256",
+                "window",
             )
         }
         for key in ("per_sensor", "witness"):
@@ -125,7 +126,8 @@ def record() -> dict[str, Any]:
             lipsrl.export(model, path)
             policy = lipsrl.load_policy(path)
             rows = sample(model.observation_space, 16)
-            said["export"] = _digest(policy.predict(rows)[0])
+            whole = getattr(policy, "stateless", None)  # an export that keeps a window itself
+            said["export"] = _digest(policy.predict(rows)[0] if whole is None else whole(rows))
         plain = lipsrl.actor_network(model)
         said["network"] = _digest(torch.cat([p.detach().flatten() for p in plain.parameters()]).numpy())
         vector = isinstance(model.observation_space, gym.spaces.Box) and model.observation_space.shape in (

@@ -65,18 +65,19 @@ def lipsdp_bound(chain: Chain, *, gap: float = GAP) -> EllipsoidBound | None:
         gram = weight.mT @ weight
         gram.diagonal().add_(4 * EPS64 * (len(weight) + 2) * float(weight.square().sum()))
         return EllipsoidBound(gram)
-    unit, scale = _normalised(chain)
+    unit, scale = normalised(chain)
     problem = Problem(unit)
     try:
-        found = verified(problem, minimise(problem, gap))
+        multipliers = minimise(problem, gap)
+        found = verified(problem, multipliers)
     except RuntimeError:
         return None
     if found is None or not 1e-140 < scale < 1e140:
         return None
-    return EllipsoidBound(found.matrix * scale**2)
+    return EllipsoidBound(found.matrix * scale**2, multipliers)
 
 
-def _normalised(chain: Chain) -> tuple[Chain, float]:
+def normalised(chain: Chain) -> tuple[Chain, float]:
     """Weights of norm about one, by powers of two (exact), and the factor that the constant is smaller by."""
     weights, scale = [], 1.0
     for weight in chain.weights:

@@ -18,9 +18,11 @@ class EllipsoidBound:
 
     Attributes:
         matrix: S (n, n), positive semidefinite, float64.
+        multipliers: (units,) of LipSDP-Neuron, of the :func:`~._lipsdp.normalised` chain, or ``None``.
     """
 
     matrix: Tensor
+    multipliers: Tensor | None = None
 
     @property
     def lipschitz(self) -> float:

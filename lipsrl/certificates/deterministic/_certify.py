@@ -16,9 +16,11 @@ from lipsrl.certificates.bounds._local import local_bounds
 from lipsrl.certificates.bounds._search import NORMS
 from lipsrl.certificates.bounds._upper import Bound, promising, upper_bounds
 from lipsrl.certificates.deterministic._gains import factors, per_sensor
+from lipsrl.certificates.deterministic._over_time import window_bounds
 from lipsrl.certificates.deterministic._pairs import steepest_pairs
 from lipsrl.certificates.deterministic._reading import Reading, balls
 from lipsrl.certificates.deterministic._statement import LocalBounds, NetworkBound
+from lipsrl.certificates.deterministic._window import Asked
 from lipsrl.certificates.deterministic._words import assumptions, left_out, versions, warnings
 from lipsrl.certificates.deterministic.certificate import Certificate
 from lipsrl.policies._unwrapped import policy_of
@@ -45,8 +47,9 @@ def certify(
     Works on stock SB3 models (PPO, A2C, SAC, TD3, DDPG, DQN; TRPO, TQC, QRDQN, MaskablePPO, ARS of sb3-contrib) as on
     Lipschitz ones, on vectors, images (per grey level), discrete values (per unit of the one-hot vector) and Dicts of
     those. VecNormalize, gymnasium's NormalizeObservation and VecFrameStack around the model's environment are followed:
-    with k stacked frames the bound is per unit that *each* of them may be off by. The policy is put in evaluation
-    mode, as ``predict`` does.
+    with k stacked frames the bound is per unit that *each* of them may be off by, and :attr:`Certificate.window` has
+    those of the newest frame alone, of signals over time and of constant errors. The policy is put in evaluation mode,
+    as ``predict`` does.
 
     Args:
         model: an SB3 model.
@@ -85,6 +88,8 @@ def certify(
             f"lipsrl found a pair of slope {found.slope:.9g} (network {found.network_slope:.9g}) above its own "
             f"bound {upper:.9g} (network {own.value:.9g}): a bug in lipsrl, please report it with the model."
         )
+    sensors = per_sensor(reading, raw, own)
+    window, untold = window_bounds(Asked(reading, raw, own, method), model, upper, sensors)
     constrained = promising(pipeline, norm)
     policy = type(policy_of(model))
     return Certificate(
@@ -94,7 +99,7 @@ def certify(
         method=raw.method,
         factors=tuple(factors(reading, raw, own)),
         network=NetworkBound(own.value, found.network_slope),
-        per_sensor=tuple(per_sensor(reading, raw, own)),
+        per_sensor=tuple(sensors),
         sensors=pipeline.names,
         promise=None if constrained is None else constrained.bound,
         algorithm=type(model).__name__,
@@ -106,11 +111,12 @@ def certify(
             "action_prime": found.pair.y_prime.tolist(),
         },
         assumptions=assumptions(pipeline),
-        warnings=warnings(pipeline) + left_out(raw, method),
+        warnings=warnings(pipeline) + left_out(raw, method) + untold,
         weights_sha256=weights_sha256(pipeline.parts.network),
         versions=versions(),
         sensor_scale=None if sensor_scale is None else reading.by_sensor(),
         local=None if around is None else _local(reading, *around, raw),
+        window=window,
     )
 
 

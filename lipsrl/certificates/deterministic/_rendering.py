@@ -12,6 +12,7 @@ from rich.text import Text
 
 from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.certificates.deterministic._statement import Statement
+from lipsrl.certificates.deterministic._window_bounds import WindowBounds
 
 #: Columns of the longest bar.
 BAR = 24
@@ -27,6 +28,8 @@ def rendered(certificate: Statement) -> Group:
     if certificate.warnings:
         parts.append(_warnings(certificate))
     parts += [_factors(certificate), _sensors(certificate)]
+    if certificate.window is not None:
+        parts.append(_window(certificate.window))
     if certificate.local is not None:
         parts.append(_local(certificate))
     parts.append(_assumptions(certificate))
@@ -105,6 +108,16 @@ def _sensors(certificate: Statement) -> Group:
         table.add_row(*cells, "█" * round(BAR * value / largest) if largest > 0 else "")
     which = f", the steepest {len(shown)} of {count}" if len(shown) < count else ""
     return _titled(f"One sensor alone: ‖Δaction‖ per unit of it{which}", table)
+
+
+def _window(window: WindowBounds) -> Group:
+    table = _table()
+    table.add_column("Bound", no_wrap=True)
+    table.add_column("At most", no_wrap=True, justify="right")
+    table.add_column("What is off", overflow="fold")
+    for name, value, text in window.rows():
+        table.add_row(name, rounded_up(value), text)
+    return _titled(f"The policy sees {window.frames} observations: ‖Δaction‖ per unit", table)
 
 
 def _local(certificate: Statement) -> Group:

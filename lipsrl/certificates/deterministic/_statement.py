@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from lipsrl.certificates._saved import Saved
+from lipsrl.certificates.deterministic._window_bounds import WindowBounds
 
 #: With more sensors than this (images, stacked frames) only the steepest few are printed.
 MOST_SENSORS_SHOWN, STEEPEST_SHOWN = 40, 10
@@ -88,6 +89,7 @@ class Statement(Saved):
     sensor_scale: tuple[float, ...] | None = None
     local: LocalBounds | None = None
     sensors: tuple[str, ...] = ()
+    window: WindowBounds | None = None
 
     @property
     def tightness(self) -> float:
@@ -130,17 +132,21 @@ class Statement(Saved):
             data["sensor_scale"] = list(self.sensor_scale)
         if self.local is not None:
             data["local"]["upper_bounds"] = list(self.local.upper_bounds)
+        data["window"] = None if self.window is None else self.window.to_dict()
         return data
 
     @classmethod
     def _from_checked(cls, data: Mapping[str, Any]) -> Self:
-        values = {item.name: data[item.name] for item in fields(cls) if item.name != "sensors"}
+        later = ("sensors", "window")  # than the first certificates
+        values = {item.name: data[item.name] for item in fields(cls) if item.name not in later}
         values["factors"] = tuple(Factor(**factor) for factor in data["factors"])
         network = data["network"]
         values["network"] = NetworkBound(network["upper_bound"], network["lower_bound"])
         for key in ("per_sensor", "assumptions", "warnings"):
             values[key] = tuple(data[key])
-        values["sensors"] = tuple(data.get("sensors", ()))  # had no names once
+        values["sensors"] = tuple(data.get("sensors", ()))
+        window = data.get("window")
+        values["window"] = None if window is None else WindowBounds.from_dict(window)
         if data["sensor_scale"] is not None:
             values["sensor_scale"] = tuple(data["sensor_scale"])
         if data["local"] is not None:

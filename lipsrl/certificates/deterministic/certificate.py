@@ -9,8 +9,9 @@ from rich.console import Group
 from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.certificates.deterministic._rendering import rendered
 from lipsrl.certificates.deterministic._statement import Factor, LocalBounds, NetworkBound, Statement
+from lipsrl.certificates.deterministic._window_bounds import SensorWindow, WindowBounds
 
-__all__ = ["Certificate", "Factor", "LocalBounds", "NetworkBound"]
+__all__ = ["Certificate", "Factor", "LocalBounds", "NetworkBound", "SensorWindow", "WindowBounds"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Certificate(Statement):
         warnings: what a user should look at, in words.
         sensor_scale: unit of each sensor that the numbers are per, or ``None`` for the raw units.
         local: bounds near given states, or ``None``.
+        window: of a policy that sees several observations: one of them off, all, a signal, a constant; else ``None``.
     """
 
     def __rich__(self) -> Group:
@@ -49,6 +51,8 @@ class Certificate(Statement):
         lines.append("  factors      " + " × ".join(f"{f.name} {rounded_up(f.gain)}" for f in self.factors))
         lines += [f"    {f.name}: {f.detail}" for f in self.factors]
         lines.append("  per sensor   " + self._sensors_in_a_line())
+        if self.window is not None:
+            lines.append(f"  window       {self.window}")
         if self.local is not None:
             lines.append(
                 f"  locally      ≤ {rounded_up(self.local.largest)} within {self.local.radius:g} of each of "
