@@ -422,7 +422,9 @@ class TestErrors:
             MADAttack(zipped, 0.1, frame_stack=4)
         with pytest.raises(ValueError, match="frame_stack must be an integer > 0"):
             MADAttack(zipped, 0.1, frame_stack=0)
-        with pytest.raises(ValueError, match="frame_stack=2, but the model was made for, or stands behind, 3"):
+        with pytest.raises(
+            ValueError, match="frame_stack=2, but the model was made for, or stands behind, 3"
+        ):
             MADAttack(models["ppo-stack-plain"], 0.1, frame_stack=2)
         with pytest.raises(ValueError, match="frame_stack belongs to a model, but model is None"):
             MADAttack(None, 0.1, frame_stack=3)
