@@ -82,6 +82,8 @@ class _BiasBatch(AdditiveBatch):
 
 def _signs(value: Any) -> tuple[float, ...]:
     pattern = np.atleast_1d(np.asarray(value, dtype=object)).tolist()
-    if not pattern or not all(isinstance(sign, int | float | np.number) and sign in (-1, 0, 1) for sign in pattern):
+    if not pattern or not all(
+        isinstance(sign, int | float | np.number) and sign in (-1, 0, 1) for sign in pattern
+    ):
         raise ValueError(f"signs must be -1, 0 or 1, one per observation dimension, received {value!r}.")
     return tuple(map(float, pattern))

@@ -1,0 +1,72 @@
+"""What a user would put beside a stock policy: an action smoother, a filter of the observations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+#: raw observations (n, dim) → actions (n, act)
+Policy = Callable[[Array], Array]
+
+
+class Smoothed:
+    """``a = (1 - share)·π(o) + share·a_before``: an exponential moving average of the actions.
+
+    As `ActionSmoothingWrapper` of rl-baselines3-zoo does it, whose first action of an episode is smoothed with 0.
+
+    Args:
+        policy: of raw observations.
+        share: of the action before, in [0, 1).
+    """
+
+    def __init__(self, policy: Policy, share: float) -> None:
+        self._policy = policy
+        self._share = share
+
+    def predict(
+        self, observation: Array, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[Array, tuple[Array]]:
+        """As SB3's recurrent policies: the state is handed back at the next step."""
+        action = np.asarray(self._policy(observation), dtype=np.float32)
+        before = np.zeros_like(action) if state is None else np.array(state[0])
+        if episode_start is not None:
+            before[np.asarray(episode_start, dtype=bool)] = 0.0
+        smooth = (1 - self._share) * action + self._share * before
+        return smooth, (smooth,)
+
+
+class ConstantVelocity:
+    """π of an α-β filter's estimate: the steady state of a Kalman filter for sensors that move at constant velocity.
+
+    Each sensor by itself. With the measurement's share α the filter takes ``β = α² / (2 - α)`` (Benedict & Bordner
+    1962, "Synthesis of an optimal set of radar track-while-scan smoothing equations"). An episode starts at its first
+    measurement, at velocity 0.
+
+    Args:
+        policy: of raw observations.
+        share: α in (0, 1]; 1 trusts the sensor.
+    """
+
+    def __init__(self, policy: Policy, share: float) -> None:
+        self._policy = policy
+        self._alpha, self._beta = share, share**2 / (2 - share)
+
+    def predict(
+        self, observation: Array, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """As SB3's recurrent policies: the state (estimate, velocity) is handed back at the next step."""
+        measured = np.asarray(observation, dtype=np.float64)
+        if state is None:
+            estimate, velocity = measured, np.zeros_like(measured)
+        else:
+            predicted = state[0] + state[1]
+            innovation = measured - predicted
+            estimate, velocity = predicted + self._alpha * innovation, state[1] + self._beta * innovation
+            if episode_start is not None:
+                fresh = np.asarray(episode_start, dtype=bool)
+                estimate[fresh], velocity[fresh] = measured[fresh], 0.0
+        return np.asarray(self._policy(estimate.astype(np.float32))), (estimate, velocity)

@@ -1,0 +1,137 @@
+"""`experiments.memory`: the agents it makes, what it does not make again, and the filters beside a stock policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import lipsrl
+from envs import get_task
+from experiments import memory
+from experiments._filters import ConstantVelocity, Smoothed
+from experiments._memory_tables import Measured
+from experiments.memory import Args, Study
+
+
+def identity(observations):
+    return np.asarray(observations)
+
+
+def test_the_smoother_averages_actions_and_starts_anew_with_an_episode():
+    smoother = Smoothed(identity, 0.5)
+    action, state = smoother.predict(np.array([[4.0], [2.0]]))
+    assert action.tolist() == [[2.0], [1.0]]
+    action, state = smoother.predict(np.array([[4.0], [2.0]]), state, np.array([False, True]))
+    assert action.tolist() == [[3.0], [1.0]]
+
+
+def test_the_filter_follows_a_ramp_without_lag_and_starts_anew_with_an_episode():
+    filtered, state = ConstantVelocity(identity, 0.5), None
+    for step in range(60):
+        estimate, state = filtered.predict(np.array([[0.1 * step]]), state)
+    assert estimate[0, 0] == pytest.approx(5.9, abs=1e-3)
+    again, _ = filtered.predict(np.array([[-3.0]]), state, np.array([True]))
+    assert again[0, 0] == -3.0
+
+
+def test_the_filter_removes_noise():
+    rng = np.random.default_rng(0)
+    filtered, state, errors = ConstantVelocity(identity, 0.3), None, []
+    for _ in range(500):
+        estimate, state = filtered.predict(rng.normal(size=(1, 1)), state)
+        errors.append(estimate[0, 0])
+    assert np.std(errors[50:]) < 0.7
+
+
+@pytest.fixture
+def args(tmp_path, monkeypatch):
+    """One seed with a teacher that was hardly trained, and a study of seconds."""
+    monkeypatch.setitem(
+        memory.STUDIES, "pendulum", Study(8.0, 6.0, 0.3, 0.2, (0.1,), rounds=1, steps=40, episodes=2)
+    )
+    monkeypatch.setattr(memory.RobustSarsaAttack, "_aim", memory.RandomAttack._aim)
+    monkeypatch.setattr(
+        memory.RobustSarsaAttack,
+        "displacements",
+        lambda self, o, e, n, p: e * np.ones_like(o, dtype=np.float64),
+    )
+    args = Args(
+        seeds=[3], output=tmp_path, jobs=1, agents=["teacher", "smoothed", "filtered", "memoryless", "window"]
+    )
+    venv = VecNormalize(DummyVecEnv([get_task("pendulum").make]))
+    model = PPO("MlpPolicy", venv, n_steps=64, policy_kwargs={"net_arch": [8]}, device="cpu", seed=3)
+    model.learn(64)
+    folder = memory.place(args, 3, "teacher")
+    folder.path.mkdir(parents=True)
+    folder.save_model(model)
+    folder.write_config({"task": "pendulum", "agent": "ppo", "seed": 3, "vec_normalize": True})
+    return args
+
+
+@pytest.mark.filterwarnings("ignore:The student's mean return")
+def test_a_study_is_made_measured_and_not_made_again(args, capsys, monkeypatch):
+    memory.study(args)
+    said = capsys.readouterr().out
+    for words in (
+        "| window | 1 |",
+        "| filtered | 1 |",
+        "σ = 0.4",
+        "worst attack, ε = 0.1",
+        "agent / teacher",
+    ):
+        assert words in said
+    student = memory.place(args, 3, "window")
+    assert json.loads(student.config_file.read_text())["frame_stack"] == 8
+    model, statistics = student.load()
+    assert lipsrl.certify(model, vec_normalize=statistics).network.upper_bound <= 8.0
+    assert statistics.obs_rms.mean.shape == (3,)
+    found = Measured.of(student, get_task("pendulum"))
+    assert set(found.frames) == {"noise", "faults", "attacks"}
+    assert found.auc("white") <= 1.0 - get_task("pendulum").floor
+    assert "attacks" not in Measured.of(memory.place(args, 3, "filtered"), get_task("pendulum")).frames
+
+    for name in ("distilled", "stacked", "run_all"):
+        monkeypatch.setattr(memory, name, lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(lipsrl, "evaluate", lambda *_, **__: pytest.fail("measured again"))
+    memory.study(args)
+    assert capsys.readouterr().out.splitlines()[-1] == said.splitlines()[-1]
+
+
+def test_each_seed_is_a_command_of_its_own(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(memory, "run_all", lambda given, jobs: commands.extend(given))
+    monkeypatch.setattr(memory, "tables", lambda *_: "")
+    memory.study(Args(seeds=[0, 1], output=tmp_path, agents=["window"]))
+    assert [command[-3:] for command in commands] == [["--seeds", "0", "--only"], ["--seeds", "1", "--only"]]
+
+
+def test_stacked_ppo_is_trained_behind_a_stack(args, monkeypatch):
+    recipe = memory.get_agent("ppo")
+    settings = recipe.settings["pendulum"]
+    short = type(settings)(64, 1, {**settings.algorithm, "n_steps": 64}, settings.policy)
+    monkeypatch.setitem(recipe.settings, "pendulum", short)
+    memory.make(args, 3, "stacked")
+    model, statistics = memory.place(args, 3, "stacked").load()
+    assert model.observation_space.shape == (24,)
+    assert statistics.obs_rms.mean.shape == (3,)
+    assert len(lipsrl.evaluate(model, "Pendulum-v1", n_episodes=1, vec_normalize=statistics).frame) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"), [({"task": "pendulun"}, "pendulum"), ({"agents": ["windows"]}, "window")]
+)
+def test_what_is_not_known_is_refused(tmp_path, wrong, text):
+    with pytest.raises(ValueError, match=text):
+        memory.study(Args(output=tmp_path, **wrong))
+
+
+def test_a_failed_training_is_said(tmp_path, monkeypatch):
+    failure = memory.run_all.__globals__["Failure"]("python -m experiments.train", 1)
+    monkeypatch.setattr(memory, "run_all", lambda *_: [failure])
+    with pytest.raises(ValueError, match="training failed"):
+        memory.make(Args(output=tmp_path), 0, "teacher")
