@@ -17,6 +17,9 @@ from lipsrl.certificates.bounds._search import ROUNDING, jacobians, lengths
 #: Constants of a window; with "_unclipped" where no clip acts.
 QUESTIONS = ("newest", "each", "whole", "signal", "bias", "bias_unclipped")
 
+#: Windows to choose each steep start from.
+CANDIDATES = 32
+
 #: Of a displacement, in deviations of the sensors.
 SMALLEST, LARGEST = 1e-3, 10.0
 
@@ -119,13 +122,20 @@ def steepest_window(
     observed = draw(n, 1, size) + 2 * calm * draw(n, time, size)
     if policy.pipeline.normalised:
         observed = observed + torch.as_tensor(policy.pipeline.mean[-size:]) / policy.spread
+    steep = torch.arange(n) % 4 == 3
+    many = 2 * draw(CANDIDATES * int(steep.sum()), time if single else 1, size)
+    if policy.pipeline.normalised:
+        many = many + torch.as_tensor(policy.pipeline.mean[-size:]) / policy.spread
     mask = torch.ones(time, size, dtype=torch.float64)
     if sensor is not None:
         mask[:, [i for i in range(size) if i != sensor]] = 0.0
     if question == "newest":
         mask[:-1] = 0.0
+    gains = _linear_gains(policy, question, many, mask)
+    observed[steep] = many[gains.argsort(descending=True)[: int(steep.sum())]].expand(-1, time, -1)
     move = _first_moves(policy, question, observed, mask, draw, generator)
     exponent = torch.rand(n, 1, 1, generator=generator, dtype=torch.float64)
+    exponent[steep] *= 0.5
     move = move * mask
     move = move / move.flatten(1).norm(dim=1).clamp_min(1e-30).reshape(n, 1, 1)
     move = move * (SMALLEST * (LARGEST / SMALLEST) ** exponent)
@@ -156,6 +166,10 @@ def _first_moves(
     move = draw(n, 1, size).expand(n, time, size) if question == "bias" else draw(n, time, size)
     move = torch.where((kind % 2 == 0).reshape(n, 1, 1), move, move * policy.unit / policy.spread)
     if question == "bias":
+        summed = _blocks(policy, observed[kind == 3], mask).sum(dim=2)
+        direction = torch.linalg.svd(summed, full_matrices=False)[2][:, :1] * policy.unit / policy.spread
+        move = move.clone()
+        move[kind == 3] = direction.expand(-1, time, -1)
         return move
     impulse = torch.zeros_like(move)
     impulse[torch.arange(n), torch.randint(time, (n,), generator=generator)] = draw(n, size)
@@ -165,22 +179,44 @@ def _first_moves(
     direction = torch.complex(draw(n, 1, size), draw(n, 1, size))
     move[kind == 2] = (direction * torch.exp(1j * omega * steps)).real[kind == 2]
     steep = kind == 3
-    window = observed[steep][:, -1:].expand(-1, policy.frames, -1) * policy.spread
-    jacobian = jacobians(policy.pipeline.act, window.reshape(len(window), -1))
-    blocks = jacobian.unflatten(2, (policy.frames, size)) * (policy.unit * mask[-1])
+    blocks = _blocks(policy, observed[steep], mask)
     deviations = policy.unit / policy.spread
     if question != "signal":
         directions = torch.linalg.svd((blocks * mask).flatten(2), full_matrices=False)[2][:, 0]
         move[steep] = directions.unflatten(1, (time, size)) * deviations
         return move
-    grid = torch.linspace(0.0, math.pi, 33, dtype=torch.float64)
-    waves = torch.exp(1j * grid.unsqueeze(1) * torch.arange(policy.frames))
-    responses = torch.einsum("gk,nakd->ngad", waves, blocks.to(waves.dtype))
+    grid, responses = _responses(blocks)
     _, values, vectors = torch.linalg.svd(responses, full_matrices=False)
     worst = values[:, :, 0].argmax(dim=1)
     chosen = vectors[torch.arange(len(worst)), worst, 0].conj().unsqueeze(1) * deviations
     move[steep] = (chosen * torch.exp(1j * grid[worst].reshape(-1, 1, 1) * steps)).real
     return move
+
+
+def _blocks(policy: Windows, observed: Tensor, mask: Tensor) -> Tensor:
+    """(n, act, k, d) Jacobian per unit, of windows or of the same observation k times, where sensors may be off."""
+    window = (
+        observed if observed.shape[1] == policy.frames else observed[:, -1:].expand(-1, policy.frames, -1)
+    )
+    jacobian = jacobians(policy.pipeline.act, (window * policy.spread).reshape(len(window), -1))
+    return jacobian.unflatten(2, (policy.frames, observed.shape[2])) * (policy.unit * mask[-1])
+
+
+def _responses(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Frequencies (g,) and what the linearised policies make of them (n, g, act, d)."""
+    grid = torch.linspace(0.0, math.pi, 33, dtype=torch.float64)
+    waves = torch.exp(1j * grid.unsqueeze(1) * torch.arange(blocks.shape[2]))
+    return grid, torch.einsum("gk,nakd->ngad", waves, blocks.to(waves.dtype))
+
+
+def _linear_gains(policy: Windows, question: str, observed: Tensor, mask: Tensor) -> Tensor:
+    """(n,) gain that ``question`` names, of the policy linearised at each window."""
+    blocks = _blocks(policy, observed, mask)
+    if question == "signal":
+        return torch.linalg.svdvals(_responses(blocks)[1])[:, :, 0].amax(dim=1)
+    if question == "bias":
+        return torch.linalg.svdvals(blocks.sum(dim=2))[:, 0]
+    return torch.linalg.svdvals((blocks * mask).flatten(2))[:, 0]
 
 
 def _ratio(

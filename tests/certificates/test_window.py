@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import math
 
 import gymnasium as gym
@@ -11,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from rich.console import Console
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
@@ -19,7 +16,7 @@ from benchmarks._window_search import QUESTIONS, Windows, steepest_window
 from lipsrl import certify
 from lipsrl.actors.normalization import observation_chain
 from lipsrl.actors.pipeline import Pipeline
-from lipsrl.certificates import Certificate, SensorWindow, WindowBounds
+from lipsrl.certificates import SensorWindow, WindowBounds
 
 FEW = {"n_starts": 32}
 
@@ -276,31 +273,3 @@ def test_methods_are_kept_apart():
         assert getattr(found["auto"], name) <= min(getattr(w, name) for w in found.values()) * (1 + 1e-3)
     assert found["construction"].signal == pytest.approx(2 * found["construction"].whole)
     assert found["lipsdp"].signal < found["construction"].signal
-
-
-@pytest.fixture(scope="module")
-def certificate():
-    return certify(shaken(model_of(3, place="inside", clip=1.0)), **FEW)
-
-
-def test_survives_a_file(certificate, tmp_path):
-    assert Certificate.load(certificate.save(tmp_path / "certificate.json")) == certificate
-
-
-def test_older_files_have_none(certificate):
-    data = certificate.to_dict()
-    del data["window"]
-    assert Certificate.from_dict(data) == dataclasses.replace(certificate, window=None)
-
-
-def test_is_shown_rounded_up(certificate):
-    window = dataclasses.replace(certificate.window, signal=1.2345671, bias=2.0, bias_unclipped=1.5)
-    text = str(dataclasses.replace(certificate, window=window))
-    assert "3 observations: newest" in text
-    assert "signal 1.23457," in text
-    assert "bias 2, bias, unclipped 1.5" in text
-    assert "window" not in str(dataclasses.replace(certificate, window=None))
-    table = io.StringIO()
-    Console(file=table, width=80).print(dataclasses.replace(certificate, window=window))
-    assert "The policy sees 3 observations" in table.getvalue()
-    assert "1.23457" in table.getvalue()
