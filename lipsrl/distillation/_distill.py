@@ -26,6 +26,7 @@ from lipsrl.distillation._rounds import learn
 from lipsrl.distillation._student import build_student, check_teacher
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
+from lipsrl.evaluation._history import refuse_history
 from lipsrl.evaluation._request import check_disturbances
 from lipsrl.evaluation._seeding import check_seed
 from lipsrl.layers import BUDGETS, LAYERS
@@ -166,6 +167,8 @@ def distill(
             strength=strength,
             history=history,
         )
+        if disturbance is not None:
+            refuse_history(environments[0], "a disturbance that the teacher does not see")
         check_disturbances([disturbance], environments[0], [rollouts.teacher])
         student = build_student(
             model,

@@ -17,9 +17,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 from lipsrl._episodes import check_limit
 from lipsrl._validation import lookup, positive_int
 from lipsrl.actors.normalization import normalization_of
+from lipsrl.attacks._aim import holds_attack
 from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
+from lipsrl.evaluation._history import refuse_history, sensors
 from lipsrl.evaluation._normalization import by_model
 from lipsrl.evaluation._observations import is_vector
 from lipsrl.evaluation._seeding import check_seed
@@ -261,7 +263,9 @@ def check_disturbances(
                     "that stacks or renders), or flatten them."
                 )
             assert isinstance(space, spaces.Box)
-            disturbance.check_dimension(space.shape[0])
+            disturbance.check_dimension(sensors(env))
+            if holds_attack(disturbance):
+                refuse_history(env, "an attack")
             if not np.issubdtype(space.dtype, np.floating):
                 raise ValueError(
                     f"disturbances need floating-point observations, those of {env} are {space.dtype}. "

@@ -13,6 +13,7 @@ from lipsrl import _episodes
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
+from lipsrl.evaluation._history import tap_of
 from lipsrl.evaluation._observations import (
     Observations,
     allocate,
@@ -117,8 +118,11 @@ def run_episodes(
         EndlessEpisodeError: an episode without a time limit is longer than `lipsrl._episodes.ENDLESS` steps.
     """
     rollout = _Rollout(controller, environments, tasks, disturbance, seed, recorded)
-    while rollout.active.size:
-        yield from rollout.step()
+    try:
+        while rollout.active.size:
+            yield from rollout.step()
+    finally:
+        rollout.disconnect()
 
 
 class _Rollout:
@@ -139,6 +143,10 @@ class _Rollout:
         self._queue = iter(tasks)
         self._disturbance = disturbance
         self._streams = None if disturbance is None else controller.faces(disturbance).batch(slots)
+        self._taps = [tap_of(env) for env in environments]
+        for slot, tap in enumerate(self._taps):
+            if tap is not None:
+                tap.connect(self._streams, slot)
         self._seed = seed
         self._recorded = recorded
         self._session = Session(controller, environments)
@@ -156,14 +164,20 @@ class _Rollout:
         task = self._running[slot] = next(self._queue, None)
         if task is None:
             return False
+        if self._streams is not None and self._disturbance is not None:
+            # before the environment's reset: one that remembers shows its first observation there
+            seed = disturbance_seed(self._seed, self._disturbance.name, task.episode)
+            self._streams.reset(slot, seed, task.strength)
         observation, _ = self._environments[slot].reset(seed=environment_seed(self._seed, task.episode))
         put(self._observations, slot, observation)
         self._lengths[slot] = 0
         self._session.begin(slot)
-        if self._streams is not None and self._disturbance is not None:
-            seed = disturbance_seed(self._seed, self._disturbance.name, task.episode)
-            self._streams.reset(slot, seed, task.strength)
         return True
+
+    def disconnect(self) -> None:
+        """Leave environments that were given as they came."""
+        for tap in filter(None, self._taps):
+            tap.connect(None)
 
     def step(self) -> Iterator[Episode]:
         """One step of every active slot; yields the episodes that it ended."""
@@ -171,7 +185,7 @@ class _Rollout:
         clean = copied(self._observations)
         active = self._screen("observation", clean, self.active, ended)
         disturbed = clean
-        if self._streams is not None and active.size:
+        if self._streams is not None and self._taps[0] is None and active.size:
             disturbed = self._disturbed(clean, active)
             active = self._screen("disturbed_observation", disturbed, active, ended)
         if active.size:
