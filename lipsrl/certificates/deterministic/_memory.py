@@ -37,7 +37,7 @@ class Memory:
 def memory_of(model: BaseAlgorithm, pipeline: Pipeline) -> Memory | None:
     """Of ``model``, or ``None`` where its observation is a single one, an image or a Dict."""
     frames, size = pipeline.chain.frames, len(pipeline.gain)
-    if len(pipeline.spaces) != 1 or not _is_vector(pipeline.spaces[0]):
+    if len(pipeline.spaces) != 1 or not _is_vector(pipeline.spaces[0]) or size % frames:
         return None
     everything, nothing = np.arange(size), np.arange(0)
     stacks, history, outside = _wrappers(model)
