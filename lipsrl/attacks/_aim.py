@@ -34,3 +34,16 @@ def aimed(
             [aimed(part, model, vec_normalize, frame_stack) for part in disturbance.disturbances]
         )
     return disturbance
+
+
+def refresh(disturbance: Disturbance, model: Any) -> None:
+    """Let the attacks in it, which are aimed at ``model``, follow its weights; see :meth:`Attack.refresh`.
+
+    Raises:
+        ValueError: one that cannot.
+    """
+    if isinstance(disturbance, Attack):
+        disturbance.refresh(model)
+    elif isinstance(disturbance, InParts):
+        for part in disturbance.disturbances:
+            refresh(part, model)

@@ -171,6 +171,17 @@ class Attack(Disturbance):
         """Take aim at ``model``; attacks that need more of it than its observations add to this."""
         self.target = target
 
+    def refresh(self, model: Any) -> None:
+        """Follow ``model``, which it is aimed at, to the weights of this moment; batches that are running do so too.
+
+        Raises:
+            ValueError: this attack cannot follow a model that learns.
+        """
+        raise ValueError(
+            f"{self.name!r} is aimed at the weights that a model had, and cannot follow one that learns. Use "
+            "RandomAttack or MADAttack."
+        )
+
     def _twin(self) -> Self:
         twin = copy.copy(self)
         twin.__dict__.pop("_stream", None)

@@ -98,6 +98,13 @@ class MADAttack(GradientAttack):
         super()._aim(model, target)
         self._actor = actor_of(model)
 
+    def refresh(self, model: Any) -> None:
+        # in place: scaled copies, and the batches that are made of them, share the object
+        now = actor_of(model)
+        self._actor.network.load_state_dict(now.network.state_dict())
+        if self._actor.std is not None and now.std is not None:
+            self._actor.std.copy_(now.std)
+
 
 def _divergence(clean: Tensor, seen: Tensor, sizes: list[int]) -> Tensor:
     """(n,) Σ KL(softmax(clean) ‖ softmax(seen)) over components of these sizes; both (n, Σ sizes)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lipsrl.attacks._base import Attack
 from lipsrl.attacks._norms import FloatArray
 
@@ -36,3 +38,6 @@ class RandomAttack(Attack):
         unmoved: FloatArray | None = None,
     ) -> FloatArray:
         return self.ball.project(epsilon * self.ball.uniform(noise[0]), epsilon)
+
+    def refresh(self, model: Any) -> None:
+        """Nothing to do: it does not look at the weights."""

@@ -1,6 +1,7 @@
 """A Lipschitz twin of an agent that exists already, and what each K costs it."""
 
 from lipsrl.distillation._distill import distill
+from lipsrl.distillation._fine_tune import fine_tune
 from lipsrl.distillation._frontier import TEACHER, Frontier, certificate_or_none, frontier
 from lipsrl.distillation._parallel import Student
 from lipsrl.distillation._rounds import InterruptedWarning
@@ -13,6 +14,7 @@ __all__ = [
     "Student",
     "certificate_or_none",
     "distill",
+    "fine_tune",
     "frontier",
     "student_environments",
 ]

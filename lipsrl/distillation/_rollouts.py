@@ -25,7 +25,7 @@ SHOWN, PER_ROUND, HELD_OUT = 20, 15, 30
 PER_ROUND_OF_WINDOWS = 40
 
 # the kinds of draws of a distillation; 64-bit seeds, so that no evaluation meets the same episodes
-_COLLECTION, _HELD_OUT, WEIGHTS, BATCHES, EXPLORATION, _STRENGTHS = range(6)
+_COLLECTION, _HELD_OUT, WEIGHTS, BATCHES, EXPLORATION, _STRENGTHS, FINE_TUNING = range(7)
 
 
 def derived_seed(seed: int, kind: int) -> int:

@@ -93,7 +93,7 @@ def build_student(
         check_longer_window(teacher)
     policy_class: Any = cls.policy_aliases[ALIAS]
     student = cls(policy_class, venv, device=teacher.device, _init_setup_model=False)  # type: ignore[call-arg]
-    student.__dict__.update(_hyperparameters(teacher))
+    student.__dict__.update(hyperparameters(teacher))
     student.observation_space = venv.observation_space  # a longer window than the teacher's, perhaps
     student.policy_class = policy_class
     student.policy_kwargs = {
@@ -160,7 +160,7 @@ def frozen_normalization(venv: VecEnv, vec_normalize: VecNormalize) -> VecNormal
     return twin
 
 
-def _hyperparameters(teacher: BaseAlgorithm) -> dict[str, Any]:
+def hyperparameters(teacher: BaseAlgorithm) -> dict[str, Any]:
     """What ``teacher.save`` would write beside the networks."""
     modules, tensors = teacher._get_torch_save_params()
     left_out = {*teacher._excluded_save_params(), *(name.split(".")[0] for name in modules + tensors)}

@@ -1,0 +1,187 @@
+"""Reinforcement learning from a student on, under its bound, in disturbed episodes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from lipsrl._episodes import check_limit, limited
+from lipsrl._validation import positive_finite, positive_int
+from lipsrl.actors.normalization import NormalizeLike, attached_frames, normalization_of
+from lipsrl.attacks._aim import aimed, refresh
+from lipsrl.distillation._asymmetric import BothViews, asymmetric, same_weights
+from lipsrl.distillation._rollouts import FINE_TUNING, HELD_OUT, Rollouts, derived_seed
+from lipsrl.distillation._student import hyperparameters
+from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
+from lipsrl.evaluation._seeding import check_seed
+from lipsrl.wrappers._strength import Level, draw, level
+
+#: Times that the policy is compared with the best so far.
+COMPARISONS = 5
+#: Share of the training over which strengths rise to their range.
+RAMP = 0.75
+
+
+def fine_tune(
+    model: BaseAlgorithm,
+    env: EnvLike,
+    *,
+    timesteps: int,
+    disturbance: Disturbance,
+    strength: Level = (0.0, 1.0),
+    clean_share: float = 0.25,
+    learning_rate: float = 1e-4,
+    vec_normalize: NormalizeLike = None,
+    frame_stack: int | None = None,
+    seed: int = 0,
+    max_episode_steps: int | None = None,
+) -> bool:
+    """Train a student on by its own algorithm, where sensors are disturbed or attacked; keep it if it got better.
+
+    «Do what the teacher would do if it saw clean» is not the best answer to an attack. From the student on, the
+    algorithm's own gradient looks for a better one. The actor is shown disturbed observations, the critic clean ones
+    (asymmetric: it is not there when the policy acts). A share of the episodes stays clean, and strengths rise over
+    the first three quarters: adversarial training alone is caught where nothing improves (arXiv:2512.01228). Attacks
+    follow the weights at the start of every rollout. Five times on the way, 30 clean and 30 disturbed held-out episodes
+    are played, and the weights with the best mean return over all of them, the student's own among them, are left in
+    ``model``.
+
+    Args:
+        model: PPO, A2C, TRPO (or another of SB3's on-policy algorithms) on vector observations, with or without a
+            window (:func:`lipsrl.distill`). Changed in place; its bound holds throughout.
+        env: as in :func:`lipsrl.distill`.
+        timesteps: environment steps, > 0.
+        disturbance: of the raw observations; attacks that are aimed at no model are aimed at this one (random and MAD).
+        strength: of each episode, a number or a range to draw from.
+        clean_share: of the episodes, in [0, 1].
+        learning_rate: at the start, > 0; falls linearly to 0.
+        vec_normalize, frame_stack: as in :func:`lipsrl.distill`. The normalisation is not changed.
+        seed: of everything drawn here.
+        max_episode_steps: of all episodes, as in :func:`lipsrl.evaluate`.
+
+    Returns:
+        Whether the weights changed: nothing on the way was better than the start.
+
+    Raises:
+        TypeError: ``disturbance`` is something else.
+        ValueError: an argument out of range; an algorithm that is not on-policy; an attack that cannot follow a model
+            that learns; a normalisation of stacks.
+    """
+    if not isinstance(model, OnPolicyAlgorithm) or not isinstance(model.policy, ActorCriticPolicy):
+        raise ValueError(
+            f"model must be trained on-policy (PPO, A2C, TRPO) with an actor-critic policy, received "
+            f"{type(model).__name__} with {type(getattr(model, 'policy', None)).__name__}. Of others use "
+            "model.learn in environments behind a VecObservationDisturbance."
+        )
+    if not isinstance(disturbance, Disturbance):
+        raise TypeError(f"disturbance must be a Disturbance, received {disturbance!r}.")
+    strength = level(strength, 1.0)
+    timesteps = positive_int("timesteps", timesteps)
+    learning_rate, seed = positive_finite("learning_rate", learning_rate), check_seed(seed)
+    if not 0 <= clean_share <= 1:
+        raise ValueError(f"clean_share must be in [0, 1], received {clean_share!r}.")
+    normalization = normalization_of(model, vec_normalize)
+    frames = attached_frames(model) if frame_stack is None else frame_stack
+    limit = check_limit(max_episode_steps)
+    factory, _ = environment_factory(env)
+    environments = make_environments(factory, HELD_OUT, max_episode_steps=limit)
+    venv = DummyVecEnv([lambda: Monitor(limited(factory(), limit))] * model.n_envs)
+    try:
+        held_out = Rollouts(model, environments, normalization, disturbance, seed, frames, strength=strength)
+        if frames > 1 and normalization is not None and not held_out.teacher.normalizes_frames:
+            raise ValueError(
+                "vec_normalize is of stacks of observations; fine-tuning needs one of single observations "
+                "(VecFrameStack around VecNormalize)."
+            )
+        met = aimed(disturbance, model, normalization, frames)
+        refresh(met, model)  # refuses now what could not follow later
+
+        def strengths(generator: np.random.Generator, steps: int) -> float:
+            if generator.random() < clean_share:
+                return 0.0
+            return min(1.0, steps / (RAMP * timesteps)) * draw(strength, 1.0, generator)
+
+        both = BothViews(venv, normalization, frames, met, strengths, derived_seed(seed, FINE_TUNING))
+        learner = _learner(model, both, learning_rate, seed)
+        choice = _Choice(model, learner, held_out, met, timesteps)
+        learner.learn(timesteps, callback=choice)
+        return choice.end()
+    finally:
+        venv.close()
+        for environment in environments:
+            environment.close()
+
+
+def _learner(model: Any, venv: BothViews, learning_rate: float, seed: int) -> Any:
+    """The same algorithm and weights on observations of both views."""
+    cls = type(model)
+    learner = cls(model.policy_class, venv, device=model.device, _init_setup_model=False)
+    learner.__dict__.update(hyperparameters(model))
+    learner.observation_space = venv.observation_space
+    learner.policy_class = asymmetric(model.policy_class)
+    learner.learning_rate = LinearSchedule(learning_rate, 0.0, 1.0)
+    learner.num_timesteps = 0
+    learner.seed = None
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        learner._setup_model()
+    same_weights(model, learner)
+    return learner
+
+
+class _Choice(BaseCallback):
+    """Lets attacks follow the weights, and keeps the best."""
+
+    def __init__(
+        self, model: Any, learner: Any, held_out: Rollouts, disturbance: Disturbance, timesteps: int
+    ) -> None:
+        super().__init__()
+        self._student, self._learner = model, learner
+        self._held_out, self._disturbance = held_out, disturbance
+        self._every = timesteps / COMPARISONS
+        self._due = self._every
+        self._best = copy.deepcopy(model.policy.state_dict())
+        self._highest = self._return()
+        self._changed = False
+
+    def _return(self) -> float:
+        return float(self._held_out.returns(self._held_out.student(self._student)).mean())
+
+    def _on_rollout_start(self) -> None:
+        self._compare()
+        same_weights(self._learner, self._student)
+        refresh(self._disturbance, self._student)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _compare(self) -> None:
+        if self.num_timesteps < self._due:
+            return
+        self._due += self._every
+        self._judge()
+
+    def _judge(self) -> None:
+        same_weights(self._learner, self._student)
+        found = self._return()
+        if found > self._highest:
+            self._highest, self._changed = found, True
+            self._best = copy.deepcopy(self._student.policy.state_dict())
+
+    def end(self) -> bool:
+        """Leave the best in the student."""
+        self._judge()
+        self._student.policy.load_state_dict(self._best)
+        self._student.policy.set_training_mode(False)
+        return self._changed
