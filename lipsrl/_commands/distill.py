@@ -13,13 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl._commands._disturbances import read_mixture
 from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
-from lipsrl._commands._source import statistics_file
+from lipsrl._commands._source import Source, statistics_file
 from lipsrl._validation import positive_int
 from lipsrl.certificates import Certificate, certify
-from lipsrl.distillation import TEACHER, certificate_or_none, distill
+from lipsrl.distillation import TEACHER, certificate_or_none, distill, fine_tune
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.reporting.numbers import interval, number, percent
@@ -45,6 +46,9 @@ class Distill(Lesson):
     one is drawn for every episode. mad:EPSILON, critic:EPSILON and random:EPSILON attack the student as it is then."""
     strength: list[float] = field(default_factory=lambda: [1.0])
     """Multiplies the disturbance that the student is shown: a number, or two to draw from between in every episode."""
+    fine_tune: int = 0
+    """Environment steps of the student's own algorithm afterwards, under its bound and --disturbance; kept if it
+    measures better. For PPO, A2C, TRPO."""
     noise: list[str] = field(default_factory=list)
     """Disturbance of the table; if not given --disturbance at the greatest --strength, or gaussian:0.05."""
     output: Path = Path("student.zip")
@@ -69,6 +73,8 @@ class Distill(Lesson):
                 **self.options(source),
             )
             written += save_student(student, self.output)
+            if shown is not None and self.fine_tune and self._tuned(student, source, shown):
+                save_student(student, self.output)
             evaluation = evaluate(
                 {TEACHER: source.model, STUDENT: student},
                 source.env,
@@ -88,6 +94,18 @@ class Distill(Lesson):
             self._doubt_bound(certificates[TEACHER])
         console.print(student_table(evaluation, certificates, noise_text))
         console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, highlight=False)
+
+    def _tuned(self, student: BaseAlgorithm, source: Source, shown: Disturbance) -> bool:
+        return fine_tune(
+            student,
+            source.env,
+            timesteps=self.fine_tune,
+            disturbance=shown,
+            strength=self._range(),
+            vec_normalize=source.vec_normalize,
+            seed=self.seed,
+            max_episode_steps=self.max_episode_steps,
+        )
 
     def _noise(self) -> tuple[Disturbance, str]:
         """Of the table, and in words."""
@@ -125,6 +143,12 @@ class Distill(Lesson):
 
     def _check(self) -> None:
         positive_int("episodes", self.episodes)
+        if self.fine_tune:
+            positive_int("fine_tune", self.fine_tune)
+            if not self.disturbance:
+                raise ValueError(
+                    "fine_tune needs a disturbance to train in: pass --disturbance NAME:PARAMETER..."
+                )
         if self.output.suffix != ".zip":
             raise ValueError(f"output must end in .zip, as SB3 models do, received {str(self.output)!r}.")
         check_output(self.output, [self.output, statistics_file(self.output)], self.overwrite)

@@ -285,7 +285,7 @@ def test_the_commands(normalized_teacher, cart, tmp_path, command, capsys):
         output = tmp_path / ("student.zip" if command == "distill" else "frontier")
         if command == "distill":
             arguments += ["--lipschitz-bound", "8", "--history", "3", "--strength", "0", "0.5"]
-            arguments += ["--disturbance", "gaussian:0.3", "bias:0.2", "mad:0.2"]
+            arguments += ["--disturbance", "gaussian:0.3", "bias:0.2", "mad:0.2", "--fine-tune", "64"]
         else:
             arguments += [
                 "--bounds",
@@ -321,6 +321,7 @@ def test_the_commands(normalized_teacher, cart, tmp_path, command, capsys):
         (["--disturbance", "mad:x"], "NAME:EPSILON"),
         (["--strength", "0", "1", "2"], "one number, or two"),
         (["--history", "0"], "history"),
+        (["--fine-tune", "100"], "needs a disturbance"),
     ],
 )
 def test_the_command_refuses(normalized_teacher, cart, tmp_path, options, text, capsys):
