@@ -123,7 +123,7 @@ def place(args: Args, seed: int, agent: str) -> RunFolder:
 
 
 def shown(study: Study, statistics: VecNormalize | None, *, attacked: bool) -> Disturbance:
-    """What students learn in: white noise; or that in four of six episodes, a bias and an attack on them in one each."""
+    """What students learn in: white noise; or that in four episodes of six, a bias in one, an attack in one."""
     white = GaussianNoise(study.noise)
     if not attacked:
         return white

@@ -54,12 +54,13 @@ def args(tmp_path, monkeypatch):
     monkeypatch.setitem(
         memory.STUDIES, "pendulum", Study(8.0, 6.0, 0.3, 0.2, (0.1,), rounds=1, steps=40, episodes=2)
     )
-    monkeypatch.setattr(memory.RobustSarsaAttack, "_aim", memory.RandomAttack._aim)
-    monkeypatch.setattr(
-        memory.RobustSarsaAttack,
-        "displacements",
-        lambda self, o, e, n, p: e * np.ones_like(o, dtype=np.float64),
-    )
+    for attack in (memory.RobustSarsaAttack, memory.ConstantBiasAttack):  # which search for seconds
+        monkeypatch.setattr(attack, "_aim", memory.RandomAttack._aim)
+        monkeypatch.setattr(
+            attack, "displacements", lambda self, o, e, n, p, u=None: e * np.ones_like(o, dtype=np.float64)
+        )
+    short = dataclasses.replace(get_task("pendulum"), env_kwargs={"max_episode_steps": 15})
+    monkeypatch.setattr(memory, "get_task", lambda name: short)
     args = Args(seeds=[3], output=tmp_path, jobs=1, agents=["teacher", "filtered", "window"])
     venv = VecNormalize(DummyVecEnv([get_task("pendulum").make]))
     model = PPO("MlpPolicy", venv, n_steps=64, policy_kwargs={"net_arch": [8]}, device="cpu", seed=3)
