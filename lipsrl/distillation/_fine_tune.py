@@ -27,6 +27,9 @@ from lipsrl.evaluation._environments import EnvLike, environment_factory, make_e
 from lipsrl.evaluation._seeding import check_seed
 from lipsrl.wrappers._strength import Level, draw, level
 
+#: Largest divergence of one PPO update from the policy before, where the model names none: without it the first updates
+#: of a Pendulum student moved by 0.2 to 0.9 nats and cost a quarter of its return.
+TARGET_KL = 0.01
 #: Times that the policy is compared with the best so far.
 COMPARISONS = 5
 #: Share of the training over which strengths rise to their range.
@@ -132,6 +135,8 @@ def _learner(model: Any, venv: BothViews, learning_rate: float, seed: int) -> An
     learner.policy_class = asymmetric(model.policy_class)
     learner.learning_rate = LinearSchedule(learning_rate, 0.0, 1.0)
     learner.num_timesteps = 0
+    if getattr(learner, "target_kl", 0.0) is None:
+        learner.target_kl = TARGET_KL
     learner.seed = None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
