@@ -208,19 +208,28 @@ def _orders(
         ValueError: none, one out of range, or one that is given twice.
     """
     ks = [positive_finite("each of bounds", k) for k in bounds]
-    levels = [level(given, 1.0) for given in noise_levels]
+    levels = [_level(given) for given in noise_levels]
     windows = [given if given is None else positive_int("each of histories", given) for given in histories]
-    orders = [
+    for argument, values in (
+        ("bounds", [f"{k:g}" for k in ks]),
+        ("noise_levels", [Order(1.0, given).shown for given in levels]),
+        ("histories", windows),
+    ):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(
+                f"{argument} must be at least one number, all different, received {list(values)}. Students are named "
+                "by six digits."
+            )
+    return [
         Order(k, shown, window)
         for k in sorted(ks)
         for window in sorted(windows, key=lambda window: window or 0)
         for shown in sorted(levels, key=lambda shown: shown if isinstance(shown, tuple) else (shown, shown))
     ]
-    names = [order.name for order in orders]
-    if not names or len(set(names)) < len(names):
-        given = {"bounds": ks, "noise_levels": levels, "histories": windows}
-        raise ValueError(
-            f"bounds, noise_levels and histories must each be at least one, all different, received {given}. Students "
-            "are named by six digits."
-        )
-    return orders
+
+
+def _level(given: Level) -> Level:
+    """A strength > 0, a range of them, or 0 for none."""
+    if isinstance(given, tuple):
+        return level(given, 1.0)
+    return 0.0 if given == 0 else positive_finite("each of noise_levels", given)

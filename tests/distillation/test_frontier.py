@@ -104,7 +104,7 @@ def a_frontier(returns, bounds):
     for column in ("action_fluctuation", "total_variation", "jerk", "spectral_smoothness", "high_frequency_ratio",
                    "saturation", "action_sensitivity"):  # fmt: skip
         frame[column] = 0.0
-    students = tuple(_parallel.Student(k, level, None, None) for k, level in bounds)
+    students = tuple(_parallel.Student(k, level, model=None, certificate=None) for k, level in bounds)
     return Frontier(Evaluation(frame), students, None)
 
 
