@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lipsrl._validation import lookup
-from lipsrl.attacks import ATTACKS, Attack, GradientAttack, RandomAttack
+from lipsrl.attacks import ATTACKS, Attack, GradientAttack, RandomAttack, RobustSarsaAttack
 from lipsrl.disturbances import DISTURBANCES, Disturbance, Mixture, parse_disturbance
 
 #: Attacks that need nothing but a model to aim at.
 AIMABLE: dict[str, type[Attack]] = {
-    name: cls for name, cls in ATTACKS.items() if issubclass(cls, (RandomAttack, GradientAttack))
+    name: cls
+    for name, cls in ATTACKS.items()
+    if issubclass(cls, (RandomAttack, GradientAttack)) and cls is not RobustSarsaAttack
 }
 
 

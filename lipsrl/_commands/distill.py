@@ -19,8 +19,10 @@ from lipsrl._commands._disturbances import read_mixture
 from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
 from lipsrl._commands._source import Source, statistics_file
 from lipsrl._validation import positive_int
+from lipsrl.actors.normalization import attached_frames, normalization_of
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation import TEACHER, certificate_or_none, distill, fine_tune
+from lipsrl.distillation._fine_tune import check_on_policy, followed
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.reporting.numbers import interval, number, percent
@@ -30,6 +32,10 @@ STUDENT = "student"
 AMPLE = 3.0
 #: What a student is tested with that was shown clean observations.
 SMALL_NOISE = "gaussian:0.05"
+TUNED = "Fine-tuned: better in the held-out episodes, and kept."
+UNTUNED = (
+    "Fine-tuning found nothing better in the held-out episodes: this is the student as it was distilled."
+)
 
 
 @dataclass(kw_only=True)
@@ -61,6 +67,9 @@ class Distill(Lesson):
         source = self.teacher(console)
         shown = read_mixture(self.disturbance)
         noise, noise_text = self._noise()
+        if shown is not None and self.fine_tune:  # refused now, not once there is a student
+            check_on_policy(source.model)
+            self._check_that_it_follows(source, shown)
         written: list[Path] = []
         with said_at_the_end(console), plain_errors(written):
             student = distill(
@@ -73,8 +82,11 @@ class Distill(Lesson):
                 **self.options(source),
             )
             written += save_student(student, self.output)
-            if shown is not None and self.fine_tune and self._tuned(student, source, shown):
-                save_student(student, self.output)
+            tuned = None
+            if shown is not None and self.fine_tune:
+                tuned = self._tuned(student, source, shown)
+                if tuned:
+                    save_student(student, self.output)
             evaluation = evaluate(
                 {TEACHER: source.model, STUDENT: student},
                 source.env,
@@ -93,7 +105,13 @@ class Distill(Lesson):
             }
             self._doubt_bound(certificates[TEACHER])
         console.print(student_table(evaluation, certificates, noise_text))
+        if tuned is not None:
+            console.print(TUNED if tuned else UNTUNED, soft_wrap=True, highlight=False)
         console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, highlight=False)
+
+    def _check_that_it_follows(self, source: Source, shown: Disturbance) -> None:
+        normalization = normalization_of(source.model, source.vec_normalize)
+        followed(shown, source.model, normalization, source.frame_stack or attached_frames(source.model))
 
     def _tuned(self, student: BaseAlgorithm, source: Source, shown: Disturbance) -> bool:
         return fine_tune(

@@ -211,7 +211,10 @@ def _beside(file: Path) -> Path | None:
     others = [
         one
         for one in folder.glob("*.zip")
-        if one != file and one.stem != _BEST and not _CHECKPOINT.fullmatch(one.stem)
+        if one != file
+        and one.stem != _BEST
+        and not _CHECKPOINT.fullmatch(one.stem)
+        and not _named_after(one)  # a student of lipsrl distill has its own
     ]
     general = [
         folder / name for name in ("vecnormalize.pkl", "vec_normalize.pkl") if (folder / name).is_file()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,14 +16,15 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from lipsrl._episodes import check_limit, limited
+from lipsrl._episodes import EndlessEpisodeError, check_limit, limited
 from lipsrl._validation import positive_finite, positive_int
-from lipsrl.actors.normalization import NormalizeLike, attached_frames, normalization_of
+from lipsrl.actors.normalization import NormalizeLike, attached_frames, normalization_of, normalizes_frames
 from lipsrl.attacks._aim import aimed, refresh
 from lipsrl.distillation._asymmetric import BothViews, asymmetric, same_weights
 from lipsrl.distillation._rollouts import FINE_TUNING, HELD_OUT, Rollouts, derived_seed
+from lipsrl.distillation._rounds import InterruptedWarning
 from lipsrl.distillation._student import hyperparameters
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
@@ -70,23 +74,21 @@ def fine_tune(
         clean_share: of the episodes, in [0, 1].
         learning_rate: at the start, > 0; falls linearly to 0.
         vec_normalize, frame_stack: as in :func:`lipsrl.distill`. The normalisation is not changed.
-        seed: of everything drawn here.
+        seed: of everything drawn here; no global generator moves.
         max_episode_steps: of all episodes, as in :func:`lipsrl.evaluate`.
 
     Returns:
-        Whether the weights changed: nothing on the way was better than the start.
+        Whether the weights changed; False: nothing on the way was better than the start.
 
     Raises:
         TypeError: ``disturbance`` is something else.
         ValueError: an argument out of range; an algorithm that is not on-policy; an attack that cannot follow a model
             that learns; a normalisation of stacks.
+
+    Warns:
+        InterruptedWarning: interrupted by Ctrl-C or an episode that never ends; the best so far is in ``model``.
     """
-    if not isinstance(model, OnPolicyAlgorithm) or not isinstance(model.policy, ActorCriticPolicy):
-        raise ValueError(
-            f"model must be trained on-policy (PPO, A2C, TRPO) with an actor-critic policy, received "
-            f"{type(model).__name__} with {type(getattr(model, 'policy', None)).__name__}. Of others use "
-            "model.learn in environments behind a VecObservationDisturbance."
-        )
+    check_on_policy(model)
     if not isinstance(disturbance, Disturbance):
         raise TypeError(f"disturbance must be a Disturbance, received {disturbance!r}.")
     strength = level(strength, 1.0)
@@ -102,31 +104,86 @@ def fine_tune(
     venv = DummyVecEnv([lambda: Monitor(limited(factory(), limit))] * model.n_envs)
     try:
         held_out = Rollouts(model, environments, normalization, disturbance, seed, frames, strength=strength)
-        if frames > 1 and normalization is not None and not held_out.teacher.normalizes_frames:
-            raise ValueError(
-                "vec_normalize is of stacks of observations; fine-tuning needs one of single observations "
-                "(VecFrameStack around VecNormalize)."
-            )
-        met = aimed(disturbance, model, normalization, frames)
-        refresh(met, model)  # refuses now what could not follow later
+        met = followed(disturbance, model, normalization, frames)
 
         def strengths(generator: np.random.Generator, steps: int) -> float:
             if generator.random() < clean_share:
                 return 0.0
             return min(1.0, steps / (RAMP * timesteps)) * draw(strength, 1.0, generator)
 
-        both = BothViews(venv, normalization, frames, met, strengths, derived_seed(seed, FINE_TUNING))
-        learner = _learner(model, both, learning_rate, seed)
-        choice = _Choice(model, learner, held_out, met, timesteps)
-        learner.learn(timesteps, callback=choice)
-        return choice.end()
+        own = derived_seed(seed, FINE_TUNING)
+        both = BothViews(venv, normalization, frames, met, strengths, own)
+        both.seed(own)
+        with _own_generators(own, model.device):
+            learner = _learner(model, both, learning_rate)
+            choice = _Choice(model, learner, held_out, met, timesteps)
+            try:
+                learner.learn(timesteps, callback=choice)
+                choice.judge()
+            except (KeyboardInterrupt, EndlessEpisodeError) as error:
+                reason = f" {error}" if str(error) else ""
+                warnings.warn(
+                    f"fine_tune was interrupted after {learner.num_timesteps} of {timesteps} steps.{reason} The best "
+                    "weights so far are in the model.",
+                    InterruptedWarning,
+                    stacklevel=2,
+                )
+            finally:
+                choice.leave_the_best()
+        return choice.changed
     finally:
         venv.close()
         for environment in environments:
             environment.close()
 
 
-def _learner(model: Any, venv: BothViews, learning_rate: float, seed: int) -> Any:
+def check_on_policy(model: Any) -> None:
+    """``ValueError`` unless ``model`` is one that :func:`fine_tune` can train on."""
+    if not isinstance(model, OnPolicyAlgorithm) or not isinstance(model.policy, ActorCriticPolicy):
+        raise ValueError(
+            f"model must be trained on-policy (PPO, A2C, TRPO) with an actor-critic policy, received "
+            f"{type(model).__name__} with {type(getattr(model, 'policy', None)).__name__}. Of others use "
+            "model.learn in environments behind a VecObservationDisturbance."
+        )
+
+
+def followed(
+    disturbance: Disturbance, model: BaseAlgorithm, vec_normalize: VecNormalize | None, frames: int
+) -> Disturbance:
+    """The disturbance, its attacks aimed at ``model`` and ready to follow it.
+
+    Raises:
+        ValueError: a normalisation of stacks, or an attack that cannot follow.
+    """
+    size = int(np.prod(model.observation_space.shape or ()))
+    if frames > 1 and vec_normalize is not None and not normalizes_frames(vec_normalize, (size // frames,)):
+        raise ValueError(
+            "vec_normalize is of stacks of observations; fine-tuning needs one of single observations "
+            "(VecFrameStack around VecNormalize)."
+        )
+    met = aimed(disturbance, model, vec_normalize, frames)
+    refresh(met, model)
+    return met
+
+
+@contextmanager
+def _own_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed what SB3 draws from (torch's and NumPy's global generators), and leave it as it was before."""
+    before = np.random.get_state()  # noqa: NPY002
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for used in cuda:
+            with torch.cuda.device(used):
+                torch.cuda.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
+def _learner(model: Any, venv: BothViews, learning_rate: float) -> Any:
     """The same algorithm and weights on observations of both views."""
     cls = type(model)
     learner = cls(model.policy_class, venv, device=model.device, _init_setup_model=False)
@@ -138,9 +195,8 @@ def _learner(model: Any, venv: BothViews, learning_rate: float, seed: int) -> An
     if getattr(learner, "target_kl", 0.0) is None:
         learner.target_kl = TARGET_KL
     learner.seed = None
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        learner._setup_model()
+    learner.verbose, learner.tensorboard_log = 0, None  # the teacher's log is of the teacher's training
+    learner._setup_model()
     same_weights(model, learner)
     return learner
 
@@ -158,7 +214,7 @@ class _Choice(BaseCallback):
         self._due = self._every
         self._best = copy.deepcopy(model.policy.state_dict())
         self._highest = self._return()
-        self._changed = False
+        self.changed = False
 
     def _return(self) -> float:
         return float(self._held_out.returns(self._held_out.student(self._student)).mean())
@@ -175,18 +231,17 @@ class _Choice(BaseCallback):
         if self.num_timesteps < self._due:
             return
         self._due += self._every
-        self._judge()
+        self.judge()
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
+        """Measure the weights of this moment."""
         same_weights(self._learner, self._student)
         found = self._return()
         if found > self._highest:
-            self._highest, self._changed = found, True
+            self._highest, self.changed = found, True
             self._best = copy.deepcopy(self._student.policy.state_dict())
 
-    def end(self) -> bool:
-        """Leave the best in the student."""
-        self._judge()
+    def leave_the_best(self) -> None:
+        """In the student."""
         self._student.policy.load_state_dict(self._best)
         self._student.policy.set_training_mode(False)
-        return self._changed

@@ -188,6 +188,8 @@ class TestStatistics:
             load_agent(tmp_path)
         env.save(str(tmp_path / "a.vecnormalize.pkl"))
         assert load_agent(tmp_path / "a.zip").statistics.name == "a.vecnormalize.pkl"
+        # so those of no name are the other one's: `lipsrl distill` may be asked twice in one folder
+        assert load_agent(tmp_path / "b.zip").statistics.name == "vecnormalize.pkl"
 
     def test_of_another_task(self, trained, tmp_path):
         folder, _, _ = trained

@@ -9,7 +9,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 from rich.console import Console
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 
 import lipsrl
 from lipsrl import cli
@@ -111,6 +111,42 @@ def test_what_is_wrong_is_one_line(files, tmp_path, monkeypatch, capsys, argumen
     assert message in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("disturbance", "message"),
+    [
+        ("critic:0.1", "cannot follow one that learns"),
+        ("robust-sarsa:0.1", "'robust-sarsa' is not known"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_refused_before_anything_is_learned(
+    files, tmp_path, monkeypatch, capsys, disturbance, message
+):
+    monkeypatch.setattr(distill_command, "distill", None)
+    options = ["--lipschitz-bound", 4, "--disturbance", disturbance, "--fine-tune", 100]
+    assert run("distill", *files, *options, "--output", tmp_path / "a.zip") == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_off_policy_teacher_is_not_fine_tuned(make_teacher, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(distill_command, "distill", None)
+    make_teacher(SAC).save(tmp_path / "sac.zip")
+    options = ["--lipschitz-bound", 4, "--disturbance", "gaussian:0.1", "--fine-tune", 100]
+    assert (
+        run("distill", tmp_path / "sac.zip", "--env", "Cart-v0", *options, "--output", tmp_path / "a.zip")
+        == 2
+    )
+    assert "must be trained on-policy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("changed", "words"), [(True, "and kept"), (False, "found nothing better")])
+def test_it_says_what_fine_tuning_came_to(files, tmp_path, monkeypatch, capsys, changed, words):
+    monkeypatch.setattr(distill_command, "fine_tune", lambda *_, **__: changed)
+    options = ["--lipschitz-bound", 4, "--disturbance", "gaussian:0.1", "--fine-tune", 100, "--history", 2]
+    assert run("distill", *files, *options, "--output", tmp_path / "a.zip", *BUDGET) == 0
+    assert words in capsys.readouterr().out
 
 
 def test_a_student_is_not_overwritten_unasked(files, tmp_path, capsys):

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 
 import lipsrl
 from lipsrl.attacks import CriticAttack, MADAttack
-from lipsrl.distillation import _fine_tune, _rollouts, fine_tune
+from lipsrl.distillation import InterruptedWarning, _fine_tune, _rollouts, fine_tune
 from lipsrl.distillation._asymmetric import BothViews, asymmetric
 from lipsrl.disturbances import Bias, GaussianNoise, Mixture
 
@@ -114,6 +114,47 @@ def test_what_got_worse_is_not_kept(student, cart, few, monkeypatch):
     before = {name: value.clone() for name, value in student.policy.state_dict().items()}
     assert not fine_tune(student, cart, timesteps=300, disturbance=GaussianNoise(0.3), learning_rate=1e-2)
     assert all(torch.equal(value, before[name]) for name, value in student.policy.state_dict().items())
+
+
+def test_a_seed_tells_all_that_is_drawn(normalized_teacher, cart, few, tmp_path):
+    """Weights to the bit, wherever the global generators stand; these stay there, and no log begins."""
+
+    def tuned(seed, noise):
+        student = lipsrl.distill(normalized_teacher, cart, lipschitz_bound=9.0, history=3, **SHORT)
+        student.tensorboard_log, student.verbose = str(tmp_path), 1
+        np.random.seed(noise)  # noqa: NPY002
+        torch.manual_seed(noise)
+        before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+        given = {"disturbance": GaussianNoise(0.3), "learning_rate": 3e-3}
+        assert fine_tune(student, cart, timesteps=300, seed=seed, **given)
+        np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+        assert torch.equal(torch.get_rng_state(), before[1])
+        return torch.cat([value.flatten() for value in student.policy.state_dict().values()])
+
+    first = tuned(0, 1)
+    assert torch.equal(first, tuned(0, 2))
+    assert not torch.equal(first, tuned(5, 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_the_best_so_far_is_kept(student, cart, few, monkeypatch):
+    returns = iter([0.0, 1.0, -1.0])  # the second comparison is the best, the fourth is never made
+    seen = []
+
+    def measured(choice):
+        seen.append({name: value.clone() for name, value in choice._student.policy.state_dict().items()})
+        try:
+            return next(returns)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(_fine_tune._Choice, "_return", measured)
+    with pytest.warns(InterruptedWarning, match=r"fine_tune was interrupted after \d+ of 4000 steps"):
+        changed = fine_tune(student, cart, timesteps=4000, disturbance=GaussianNoise(0.3), learning_rate=1e-2)
+    assert changed
+    assert len(seen) == 4
+    assert all(torch.equal(value, seen[1][name]) for name, value in student.policy.state_dict().items())
+    assert not all(torch.equal(value, seen[1][name]) for name, value in seen[3].items())
 
 
 def test_attacks_follow_the_weights(student, cart, few, monkeypatch):
