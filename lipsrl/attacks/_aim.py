@@ -16,6 +16,13 @@ def holds_attack(disturbance: Disturbance | None) -> bool:
     return isinstance(disturbance, Attack)
 
 
+def holds_aimed(disturbance: Disturbance) -> bool:
+    """Whether one of the attacks in it has a model already."""
+    if isinstance(disturbance, InParts):
+        return any(map(holds_aimed, disturbance.disturbances))
+    return isinstance(disturbance, Attack) and disturbance.target is not None
+
+
 def aimed(
     disturbance: Disturbance,
     model: Any,

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from lipsrl._episodes import EndlessEpisodeError, check_limit, limited
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.actors.normalization import NormalizeLike, attached_frames, normalization_of, normalizes_frames
-from lipsrl.attacks._aim import aimed, refresh
+from lipsrl.attacks._aim import aimed, holds_aimed, refresh
 from lipsrl.distillation._asymmetric import BothViews, asymmetric, same_weights
 from lipsrl.distillation._rollouts import FINE_TUNING, HELD_OUT, Rollouts, derived_seed
 from lipsrl.distillation._rounds import InterruptedWarning
@@ -139,10 +139,12 @@ def fine_tune(
 
 def check_on_policy(model: Any) -> None:
     """``ValueError`` unless ``model`` is one that :func:`fine_tune` can train on."""
-    if not isinstance(model, OnPolicyAlgorithm) or not isinstance(model.policy, ActorCriticPolicy):
+    policy = getattr(model, "policy", None)
+    feed_forward = isinstance(policy, ActorCriticPolicy) and not hasattr(policy, "lstm_actor")
+    if not isinstance(model, OnPolicyAlgorithm) or not feed_forward:
         raise ValueError(
-            f"model must be trained on-policy (PPO, A2C, TRPO) with an actor-critic policy, received "
-            f"{type(model).__name__} with {type(getattr(model, 'policy', None)).__name__}. Of others use "
+            f"model must be trained on-policy (PPO, A2C, TRPO) with a feed-forward actor-critic policy, received "
+            f"{type(model).__name__} with {type(policy).__name__}. Of others use "
             "model.learn in environments behind a VecObservationDisturbance."
         )
 
@@ -153,13 +155,18 @@ def followed(
     """The disturbance, its attacks aimed at ``model`` and ready to follow it.
 
     Raises:
-        ValueError: a normalisation of stacks, or an attack that cannot follow.
+        ValueError: a normalisation of stacks, an attack that cannot follow, or one that has a model already.
     """
     size = int(np.prod(model.observation_space.shape or ()))
     if frames > 1 and vec_normalize is not None and not normalizes_frames(vec_normalize, (size // frames,)):
         raise ValueError(
             "vec_normalize is of stacks of observations; fine-tuning needs one of single observations "
             "(VecFrameStack around VecNormalize)."
+        )
+    if holds_aimed(disturbance):  # it would follow in place, and its owner's attack with it
+        raise ValueError(
+            "disturbance holds an attack that is aimed at a model already, and could not follow this one as it learns. "
+            "Give the attack model=None."
         )
     met = aimed(disturbance, model, vec_normalize, frames)
     refresh(met, model)

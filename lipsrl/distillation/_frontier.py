@@ -11,6 +11,7 @@ import pandas as pd
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl._episodes import EndlessEpisodeError, check_limit
+from lipsrl._threads import one_thread
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.actors.normalization import NormalizeLike, normalization_of, observation_chain
 from lipsrl.certificates import Certificate, certify
@@ -20,7 +21,6 @@ from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.evaluation._environments import EnvLike
 from lipsrl.evaluation._request import read_strengths
-from lipsrl.evaluation._workers import one_thread
 from lipsrl.wrappers._strength import Level, level
 
 #: The agent's name of the teacher in the table.

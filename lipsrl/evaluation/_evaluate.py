@@ -10,6 +10,7 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from lipsrl._episodes import EndlessEpisodeError, time_limit
+from lipsrl._threads import one_thread
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env, EnvironmentSource, EnvLike
@@ -20,7 +21,7 @@ from lipsrl.evaluation._resume import Store
 from lipsrl.evaluation._rollout import QUANTITIES, NonFiniteError
 from lipsrl.evaluation._schema import SCHEMA_VERSION
 from lipsrl.evaluation._sweep import Job, Sweep
-from lipsrl.evaluation._workers import one_thread, run_pending
+from lipsrl.evaluation._workers import run_pending
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from lipsrl._threads import one_thread
 from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.disturbances import Disturbance
 from lipsrl.disturbances._parameters import nonnegative_number
@@ -13,7 +14,6 @@ from lipsrl.evaluation._measure import fluctuation
 from lipsrl.evaluation._request import check_disturbances, read_disturbance
 from lipsrl.evaluation._rollout import Task, run_episodes
 from lipsrl.evaluation._seeding import check_seed
-from lipsrl.evaluation._workers import one_thread
 
 
 def rollout_trace(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -25,17 +24,6 @@ from lipsrl.evaluation._rollout import NonFiniteError
 from lipsrl.evaluation._sweep import Job, Outcome, Shard, Sweep
 
 Collect = Callable[[Shard, Outcome], None]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Matrix products on one thread: they round differently on several, and small ones are slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run_pending(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import scipy.optimize
@@ -12,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lipsrl._threads import one_thread
 from lipsrl.certificates.bounds._chain import Chain
 from lipsrl.certificates.bounds._interior_point import minimise
 from lipsrl.certificates.bounds._lipsdp import GAP, normalised
@@ -26,17 +25,7 @@ EXPONENTS = (40.0, 160.0)
 EVALUATIONS = 40
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@_one_thread()
+@one_thread()
 def window_forms(
     chain: Chain, frames: int, start: Tensor | None = None, *, gap: float = GAP, signal: bool = True
 ) -> list[Tensor]:
