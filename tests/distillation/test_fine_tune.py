@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, SAC
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
@@ -191,3 +192,9 @@ def test_wrong_input(student, make_teacher, cart):
         fine_tune(student, cart, timesteps=0, disturbance=GaussianNoise(0.1))
     with pytest.raises(ValueError, match="cannot follow one that learns"):
         fine_tune(student, cart, timesteps=10, disturbance=CriticAttack(None, 0.1))
+    aimed = Mixture([GaussianNoise(0.1), MADAttack(student, 0.1)])
+    with pytest.raises(ValueError, match="aimed at a model already"):
+        fine_tune(student, cart, timesteps=10, disturbance=aimed)
+    recurrent = RecurrentPPO("MlpLstmPolicy", DummyVecEnv([cart]), n_steps=8, batch_size=8)
+    with pytest.raises(ValueError, match="feed-forward .* received RecurrentPPO"):
+        fine_tune(recurrent, cart, **given)
