@@ -196,5 +196,5 @@ def test_wrong_input(student, make_teacher, cart):
     with pytest.raises(ValueError, match="aimed at a model already"):
         fine_tune(student, cart, timesteps=10, disturbance=aimed)
     recurrent = RecurrentPPO("MlpLstmPolicy", DummyVecEnv([cart]), n_steps=8, batch_size=8)
-    with pytest.raises(ValueError, match="feed-forward .* received RecurrentPPO"):
+    with pytest.raises(ValueError, match=r"feed-forward .* received RecurrentPPO"):
         fine_tune(recurrent, cart, **given)
