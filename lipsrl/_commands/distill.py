@@ -169,6 +169,8 @@ class Distill(Lesson):
                 )
         if self.output.suffix != ".zip":
             raise ValueError(f"output must end in .zip, as SB3 models do, received {str(self.output)!r}.")
+        if self.path.exists() and self.output.exists() and self.output.samefile(self.path):
+            raise ValueError(f"output={str(self.output)!r} is the teacher itself. Give another name.")
         check_output(self.output, [self.output, statistics_file(self.output)], self.overwrite)
 
 

@@ -23,7 +23,7 @@ from lipsrl.actors.algorithms import is_address
 from lipsrl.actors.frames import kept_frames
 from lipsrl.actors.loading import load_model
 from lipsrl.actors.normalization import NONE, entry_gains
-from lipsrl.actors.statistics import load_statistics
+from lipsrl.actors.statistics import freeze, load_statistics
 from lipsrl.policies._front import entries
 
 
@@ -89,7 +89,8 @@ def load_agent(
         trust: restore what acting needs whatever it names. That runs code of the file: for your own only.
 
     Raises:
-        FileNotFoundError: nothing there; or statistics that a configuration speaks of are missing.
+        FileNotFoundError: nothing there; or statistics that a configuration, or a student of :func:`lipsrl.distill`,
+            speaks of are missing.
         ValueError: which statistics belong to it is not clear, they do not fit, or the file cannot be restored.
         lipsrl.actors.RefusedError: the file names classes that are not opened unseen.
     """
@@ -117,8 +118,13 @@ def load_agent(
     found = replace(found, frame_stack=found.frame_stack or kept_frames(model))
     if statistics is not None:
         _check_fit(statistics, file, model, found)
-        statistics.training = False
-        statistics.norm_reward = False
+        freeze(statistics)
+    elif auto and getattr(model, "needs_vec_normalize", False):
+        raise FileNotFoundError(
+            f"{str(found.zip)!r} was made to act behind a VecNormalize, whose file is not beside it "
+            f"({found.zip.stem}.vecnormalize.pkl). Give it (--vec-normalize FILE, vec_normalize=), or say that there is "
+            "none: none."
+        )
     env_id = env if isinstance(env, str) else _configured(found)
     return Agent(
         model,

@@ -102,3 +102,16 @@ def _data(part: Any) -> Any:
             by_key if len(by_key) == len(part) and all(one is not None for one in by_key.values()) else None
         )
     return part if is_plain(part) else None
+
+
+def freeze(statistics: VecNormalize) -> None:
+    """Let ``statistics`` learn nothing more, and leave rewards as they are; what the critic learned from is noted."""
+    statistics.rewards_were_normalised = rewards_normalised(statistics)  # type: ignore[attr-defined]
+    statistics.training = False
+    statistics.norm_reward = False
+
+
+def rewards_normalised(statistics: VecNormalize) -> bool:
+    """Whether the critic behind ``statistics`` learned from normalised rewards."""
+    # not by getattr, which a wrapper hands on to the environment that it has not got
+    return bool(vars(statistics).get("rewards_were_normalised", statistics.norm_reward))

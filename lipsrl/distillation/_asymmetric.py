@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn, VecE
 from torch import Tensor
 
 from lipsrl.actors.frames import FrameStack
+from lipsrl.actors.statistics import rewards_normalised
 from lipsrl.disturbances import Disturbance, DisturbanceBatch
 
 #: The strength of an episode, from a generator and the number of steps so far.
@@ -86,10 +87,10 @@ class BothViews(VecEnvWrapper):
         return np.concatenate([self._shown.push(shown), self._clean.push(clean)], axis=1)
 
     def _in_its_units(self, rewards: NDArray[Any]) -> NDArray[Any]:
-        """As the critic learned to value them, if returns were ever recorded; whoever evaluates switches that off."""
-        returns = getattr(self._vec_normalize, "ret_rms", None)
-        if self._vec_normalize is None or returns is None or returns.count < 1:
+        """As the critic learned to value them."""
+        if self._vec_normalize is None or not rewards_normalised(self._vec_normalize):
             return rewards
+        returns = self._vec_normalize.ret_rms
         limit = self._vec_normalize.clip_reward
         scale = np.sqrt(returns.var + self._vec_normalize.epsilon)
         return np.asarray(np.clip(rewards / scale, -limit, limit))

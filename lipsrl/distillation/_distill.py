@@ -32,7 +32,7 @@ from lipsrl.evaluation._seeding import check_seed
 from lipsrl.layers import BUDGETS, LAYERS
 from lipsrl.wrappers._strength import Level, level
 
-#: Gradient steps, if not given: of a student that sees one observation, and of one that sees several.
+#: Gradient steps, if not given: of a student that sees as much as its teacher, and of one that sees more.
 STEPS, STEPS_OF_WINDOWS = 7200, 12_000
 
 
@@ -99,8 +99,8 @@ def distill(
         budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`.
         seed: of everything drawn here, integer >= 0. Its episodes are none of :func:`lipsrl.evaluate`'s.
         rounds: of the student's own episodes, > 0.
-        steps: gradient steps in all (Adam, batches of 512), > ``rounds``; None: 7200, with a history of more than one
-            12,000. Near the least bound that the task allows, twice as many and more rounds help.
+        steps: gradient steps in all (Adam, batches of 512), > ``rounds``; None: 7200, with a longer window than the
+            teacher's 12,000. Near the least bound that the task allows, twice as many and more rounds help.
         max_episode_steps: of all episodes that are run here, as in :func:`lipsrl.evaluate`; the student's own
             environments, to go on learning in, stay as ``env`` makes them.
         progress: show a bar.
@@ -143,14 +143,14 @@ def distill(
     lookup("budget", budget, BUDGETS)
     _check_net_arch(net_arch)
     history = None if history is None else positive_int("history", history)
-    if steps is None:
-        steps = STEPS if history in (None, 1) else STEPS_OF_WINDOWS
-    rounds, steps = positive_int("rounds", rounds), positive_int("steps", steps)
-    if steps <= rounds:
+    rounds = positive_int("rounds", rounds)
+    if steps is not None and positive_int("steps", steps) <= rounds:
         raise ValueError(f"steps must be more than rounds={rounds}, received {steps}.")
     if disturbance is not None and not isinstance(disturbance, Disturbance):
         raise TypeError(f"disturbance must be a Disturbance or None, received {disturbance!r}.")
-    strength = level(strength, 1.0)
+    strength = level(_constant(strength), 1.0)
+    if disturbance is None and strength not in (0.0, 1.0):
+        raise ValueError(f"strength={strength} multiplies a disturbance, and there is none.")
     seed = check_seed(seed)
     normalization = normalization_of(model, vec_normalize)
     factory, _ = environment_factory(env)
@@ -181,6 +181,10 @@ def distill(
             net_arch=net_arch,
             seed=derived_seed(seed, WEIGHTS),
         )
+        if steps is None:
+            steps = max(
+                STEPS if rollouts.history == rollouts.teacher.frames else STEPS_OF_WINDOWS, rounds + 1
+            )
         imitation = Imitation(student.policy, steps, derived_seed(seed, BATCHES))
         with tqdm(total=steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
             learn(student, rollouts, imitation, rounds, steps, bar)
@@ -201,3 +205,11 @@ def _check_net_arch(net_arch: Any) -> None:
         )
     for width in net_arch:
         positive_int("each width in net_arch", width)
+
+
+def _constant(strength: Level) -> Level:
+    if callable(strength):
+        raise ValueError(
+            "strength must be a number or a range (low, high) here; there is no progress for a schedule."
+        )
+    return strength

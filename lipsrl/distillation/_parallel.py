@@ -93,7 +93,7 @@ class _Lesson:
                 self.make_env,
                 lipschitz_bound=order.lipschitz_bound,
                 disturbance=shown,
-                strength=order.noise_level,
+                strength=order.noise_level if order.strongest else 1.0,
                 history=order.history,
                 **self.options,
             )

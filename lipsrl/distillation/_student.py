@@ -15,6 +15,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from lipsrl.actors.normalization import normalizes_frames
+from lipsrl.actors.statistics import rewards_normalised
 from lipsrl.distillation._critics import check_longer_window, copy_critics
 from lipsrl.layers import LAYERS
 from lipsrl.policies import ALIAS, UnsupportedPolicy
@@ -109,6 +110,8 @@ def build_student(
         torch.default_generator.manual_seed(seed)
         student._setup_model()
     student.seed = teacher.seed
+    if vec_normalize is not None and vec_normalize.norm_obs:
+        student.needs_vec_normalize = True  # type: ignore[attr-defined]  # its zip is another controller without
     if frames > 1:
         student.frame_stack = frames  # type: ignore[attr-defined]  # for whoever opens its zip: see kept_frames
     copy_critics(teacher, student)
@@ -148,7 +151,7 @@ def frozen_normalization(venv: VecEnv, vec_normalize: VecNormalize) -> VecNormal
         venv,
         training=False,
         norm_obs=vec_normalize.norm_obs,
-        norm_reward=vec_normalize.norm_reward,
+        norm_reward=rewards_normalised(vec_normalize),
         clip_obs=vec_normalize.clip_obs,
         clip_reward=vec_normalize.clip_reward,
         gamma=vec_normalize.gamma,

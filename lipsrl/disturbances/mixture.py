@@ -40,7 +40,7 @@ class Mixture(InParts):
         >>> bool((mixture(np.zeros(2)) == mixture(np.zeros(2))).all())  # in this episode the bias
         True
         >>> mixture.scaled(2.0)
-        Mixture([GaussianNoise(std=0.2), Bias(std=0.4)], weights=(0.75, 0.25))
+        Mixture([GaussianNoise(std=0.2), Bias(std=0.4)], weights=(3.0, 1.0))
     """
 
     name = "mixture"
@@ -57,7 +57,7 @@ class Mixture(InParts):
             raise ValueError(
                 f"weights must be {n} numbers >= 0, one per disturbance and not all 0, received {weights!r}."
             )
-        self.weights = tuple(weight / sum(given) for weight in given)
+        self.weights = given
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class _MixtureBatch(DisturbanceBatch):
     def __init__(self, disturbance: Mixture, n: int) -> None:
         super().__init__(disturbance, n)
         self._parts = [part.batch(n) for part in disturbance.disturbances]
-        self._weights = disturbance.weights
+        self._weights = np.array(disturbance.weights) / sum(disturbance.weights)
         self._choosers: list[np.random.Generator | None] = [None] * n
         self._chosen = np.array([self._draw(index) for index in range(n)], dtype=np.intp)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
-from stable_baselines3 import A2C, SAC
+from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
@@ -38,9 +38,8 @@ def views(cart, disturbance, strength=1.0, n=2, frames=3, statistics=None):
     return BothViews(venv, statistics, frames, disturbance, lambda generator, steps: strength, 0)
 
 
-def test_the_clean_view_is_what_sb3_stacks(cart, normalized_teacher, monkeypatch):
+def test_the_clean_view_is_what_sb3_stacks(cart, normalized_teacher):
     statistics = normalized_teacher.get_vec_normalize_env()
-    monkeypatch.setattr(statistics.ret_rms, "count", 50.0)  # returns were recorded
     both = views(cart, GaussianNoise(0.5), statistics=statistics)
     venv = VecNormalize(
         DummyVecEnv([lambda: Monitor(cart())] * 2), training=False, norm_reward=False, clip_obs=5.0
@@ -62,6 +61,26 @@ def test_the_clean_view_is_what_sb3_stacks(cart, normalized_teacher, monkeypatch
     scale = np.sqrt(statistics.ret_rms.var + statistics.epsilon)
     np.testing.assert_allclose(rewards, raw / scale, rtol=1e-5)
     assert np.abs(seen[:, :6] - seen[:, 6:]).max() > 0.1
+
+
+def test_rewards_are_those_that_the_critic_learned_from(cart, tmp_path):
+    for normalised in (True, False):
+        venv = VecNormalize(DummyVecEnv([lambda: Monitor(cart())]), norm_reward=normalised)
+        venv.ret_rms.var, venv.ret_rms.count = np.float64(9.0), 100.0  # SB3 counts either way
+        model = PPO("MlpPolicy", venv, n_steps=8, batch_size=8, device="cpu")
+        model.save(tmp_path / "model.zip")
+        venv.save(str(tmp_path / "vecnormalize.pkl"))
+        opened = lipsrl.load_agent(tmp_path / "model.zip").vec_normalize
+        assert not opened.norm_reward
+        raw = DummyVecEnv([lambda: Monitor(cart())])
+        both = views(cart, GaussianNoise(0.1), n=1, statistics=opened)
+        both.seed(1)
+        raw.seed(1)
+        both.reset()
+        raw.reset()
+        action = np.ones((1, 2), np.float32)
+        ratio = both.step(action)[1] / raw.step(action)[1]
+        assert ratio == pytest.approx(1 / 3 if normalised else 1.0, rel=1e-5)
 
 
 def test_a_strength_is_an_episodes(cart):

@@ -235,6 +235,8 @@ def test_a_teacher_behind_a_stack_may_have_a_student_with_a_longer_window(cart):
         ({"history": 2.5}, "history"),
         ({"strength": -1.0}, "strength must be a finite number >= 0"),
         ({"strength": (1.0, 0.5)}, "0 <= low <= high"),
+        ({"strength": lambda progress: 1.0}, "no progress for a schedule"),
+        ({"strength": 0.5}, "multiplies a disturbance, and there is none"),
         ({"lipschitz_bound": math.nan}, "lipschitz_bound"),
     ],
 )
@@ -335,3 +337,25 @@ def test_the_command_refuses(normalized_teacher, cart, tmp_path, options, text, 
         del gym.registry["WindowCart-v0"]
     captured = capsys.readouterr()
     assert text in captured.out + captured.err
+
+
+def test_a_zip_without_its_statistics_is_another_controller(student, tmp_path):
+    student.save(tmp_path / "student.zip")
+    with pytest.raises(FileNotFoundError, match="made to act behind a VecNormalize"):
+        lipsrl.load_agent(tmp_path / "student.zip")
+    assert lipsrl.load_agent(tmp_path / "student.zip", vec_normalize="none").vec_normalize is None
+    student.get_vec_normalize_env().save(str(tmp_path / "student.vecnormalize.pkl"))
+    assert lipsrl.load_agent(tmp_path / "student.zip").vec_normalize is not None
+
+
+def test_the_teacher_is_not_replaced_by_its_student(normalized_teacher, cart, tmp_path, capsys):
+    gym.register("WindowCart-v0", entry_point=cart)
+    try:
+        normalized_teacher.save(tmp_path / "model.zip")
+        file = str(tmp_path / "model.zip")
+        arguments = [file, "--env", "WindowCart-v0", "--lipschitz-bound", "4", "--vec-normalize", "none"]
+        assert main(["distill", *arguments, "--output", file, "--overwrite"]) != 0
+    finally:
+        del gym.registry["WindowCart-v0"]
+    captured = capsys.readouterr()
+    assert "is the teacher itself" in captured.out + captured.err
