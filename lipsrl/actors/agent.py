@@ -122,8 +122,8 @@ def load_agent(
     elif auto and getattr(model, "needs_vec_normalize", False):
         raise FileNotFoundError(
             f"{str(found.zip)!r} was made to act behind a VecNormalize, whose file is not beside it "
-            f"({found.zip.stem}.vecnormalize.pkl). Give it (--vec-normalize FILE, vec_normalize=), or say that there is "
-            "none: none."
+            f"({found.zip.stem}.vecnormalize.pkl). Give it (--vec-normalize FILE, vec_normalize=), or say "
+            "--vec-normalize none."
         )
     env_id = env if isinstance(env, str) else _configured(found)
     return Agent(
