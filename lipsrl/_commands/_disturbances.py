@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lipsrl._validation import lookup
 from lipsrl.attacks import ATTACKS, Attack, GradientAttack, RandomAttack, RobustSarsaAttack
 from lipsrl.disturbances import DISTURBANCES, Disturbance, Mixture, parse_disturbance
+from lipsrl.disturbances._registry import composed, written
 
 #: Attacks that need nothing but a model to aim at.
 AIMABLE: dict[str, type[Attack]] = {
@@ -30,10 +31,16 @@ def read_mixture(texts: Sequence[str]) -> Disturbance | None:
 
 
 def _read(text: str) -> Disturbance:
+    parts = composed(text)
+    if len(parts) > 1 and any(part.partition(":")[0] in AIMABLE for part in parts):
+        raise ValueError(
+            f"{text!r}: '+' composes disturbances that do not look at the policy; an attack does. Give it as a word of "
+            "its own: of several words one is drawn for each episode."
+        )
     name, _, value = text.partition(":")
     if name not in AIMABLE or name in DISTURBANCES:
         if name.isidentifier():
-            lookup("disturbance", name, {**DISTURBANCES, **AIMABLE})  # suggests attacks, too
+            lookup("disturbance", name, {**written(), **AIMABLE})  # suggests attacks, too
         return parse_disturbance(text)
     try:
         epsilon = float(value)

@@ -17,7 +17,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from lipsrl.actors.normalization import NormalizeLike, attached_frames, normalization_of
+from lipsrl.actors.normalization import NormalizeLike, frames_of, normalization_of
 from lipsrl.policies._unwrapped import policy_of
 
 #: settings of a policy that no action depends on
@@ -51,7 +51,7 @@ def model_fingerprint(
         True
     """
     policy = policy_of(model) if isinstance(model, BaseAlgorithm) else model
-    frames = attached_frames(model) if frame_stack is None else frame_stack
+    frames = frames_of(model, frame_stack)
     parts: dict[str, Any] = {"class": _name(type(policy)), "frames": frames}
     if isinstance(policy, BasePolicy):
         policy.set_training_mode(False)  # as predict does: the weights that act

@@ -56,6 +56,24 @@ def attached_frames(model: Any) -> int:
     return frames
 
 
+def frames_of(model: Any, frame_stack: Any = None) -> int:
+    """``frame_stack`` where it is given, else :func:`attached_frames`.
+
+    Raises:
+        ValueError: no integer > 0, or another number than the model itself says that it sees.
+    """
+    if frame_stack is None:
+        return attached_frames(model)
+    frames = positive_int("frame_stack", frame_stack)
+    kept = kept_frames(model)
+    if kept is not None and kept != frames:
+        raise ValueError(
+            f"frame_stack={frames}, but this model was made for windows of {kept} observations, as it says itself "
+            "(model.frame_stack). Leave frame_stack out."
+        )
+    return frames
+
+
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
     """``given``, or what SB3's ``VecNormalize.save`` wrote there (:func:`~lipsrl.actors.statistics.load_statistics`).
 
@@ -282,7 +300,7 @@ def entry_gains(
         mean, gain = np.tile(mean, frames), np.tile(gain, frames)
     if mean.size != dim:
         hint = ""
-        if dim % mean.size == 0:
+        if frames == 1 and dim % mean.size == 0:
             hint = f" If {dim // mean.size} frames are stacked after it, pass frame_stack={dim // mean.size}."
         where = f"entry {key!r}" if key else "observations"
         raise ValueError(

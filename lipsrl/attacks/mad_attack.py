@@ -79,8 +79,8 @@ class MADAttack(GradientAttack):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        # named only where it was chosen, so that episodes that were stored before it existed are still recognised
-        return {**super().parameters, **({} if self.reference == "clean" else {"reference": self.reference})}
+        # always named: episodes that were stored when the other one was the default must not pass for today's
+        return {**super().parameters, "reference": self.reference}
 
     def objective(self, clean: Tensor) -> Objective:
         actor = self._actor

@@ -30,7 +30,7 @@ from lipsrl.evaluation._history import refuse_history
 from lipsrl.evaluation._request import check_disturbances
 from lipsrl.evaluation._seeding import check_seed
 from lipsrl.layers import BUDGETS, LAYERS
-from lipsrl.wrappers._strength import Level, level
+from lipsrl.wrappers._strength import Level, constant_level
 
 #: Gradient steps, if not given: of a student that sees as much as its teacher, and of one that sees more.
 STEPS, STEPS_OF_WINDOWS = 7200, 12_000
@@ -148,7 +148,7 @@ def distill(
         raise ValueError(f"steps must be more than rounds={rounds}, received {steps}.")
     if disturbance is not None and not isinstance(disturbance, Disturbance):
         raise TypeError(f"disturbance must be a Disturbance or None, received {disturbance!r}.")
-    strength = level(_constant(strength), 1.0)
+    strength = constant_level("strength", strength)
     if disturbance is None and strength not in (0.0, 1.0):
         raise ValueError(f"strength={strength} multiplies a disturbance, and there is none.")
     seed = check_seed(seed)
@@ -205,11 +205,3 @@ def _check_net_arch(net_arch: Any) -> None:
         )
     for width in net_arch:
         positive_int("each width in net_arch", width)
-
-
-def _constant(strength: Level) -> Level:
-    if callable(strength):
-        raise ValueError(
-            "strength must be a number or a range (low, high) here; there is no progress for a schedule."
-        )
-    return strength

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import numbers
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from lipsrl._episodes import EndlessEpisodeError, check_limit, limited
 from lipsrl._validation import positive_finite, positive_int
-from lipsrl.actors.normalization import NormalizeLike, attached_frames, normalization_of, normalizes_frames
+from lipsrl.actors.normalization import NormalizeLike, frames_of, normalization_of, normalizes_frames
 from lipsrl.attacks._aim import aimed, holds_aimed, refresh
 from lipsrl.distillation._asymmetric import BothViews, asymmetric, same_weights
 from lipsrl.distillation._rollouts import FINE_TUNING, HELD_OUT, Rollouts, derived_seed
@@ -29,7 +30,7 @@ from lipsrl.distillation._student import hyperparameters
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._environments import EnvLike, environment_factory, make_environments
 from lipsrl.evaluation._seeding import check_seed
-from lipsrl.wrappers._strength import Level, draw, level
+from lipsrl.wrappers._strength import Level, constant_level, draw
 
 #: Largest divergence of one PPO update from the policy before, where the model names none: without it the first updates
 #: of a Pendulum student moved by 0.2 to 0.9 nats and cost a quarter of its return.
@@ -91,13 +92,14 @@ def fine_tune(
     check_on_policy(model)
     if not isinstance(disturbance, Disturbance):
         raise TypeError(f"disturbance must be a Disturbance, received {disturbance!r}.")
-    strength = level(strength, 1.0)
+    strength = constant_level("strength", strength)
     timesteps = positive_int("timesteps", timesteps)
     learning_rate, seed = positive_finite("learning_rate", learning_rate), check_seed(seed)
-    if not 0 <= clean_share <= 1:
-        raise ValueError(f"clean_share must be in [0, 1], received {clean_share!r}.")
+    number = isinstance(clean_share, numbers.Real) and not isinstance(clean_share, bool)
+    if not number or not 0 <= clean_share <= 1:
+        raise ValueError(f"clean_share must be a number in [0, 1], received {clean_share!r}.")
     normalization = normalization_of(model, vec_normalize)
-    frames = attached_frames(model) if frame_stack is None else frame_stack
+    frames = frames_of(model, frame_stack)
     limit = check_limit(max_episode_steps)
     factory, _ = environment_factory(env)
     environments = make_environments(factory, HELD_OUT, max_episode_steps=limit)

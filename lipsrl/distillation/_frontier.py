@@ -21,7 +21,7 @@ from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.evaluation._environments import EnvLike
 from lipsrl.evaluation._request import read_strengths
-from lipsrl.wrappers._strength import Level, level
+from lipsrl.wrappers._strength import Level, constant_level
 
 #: The agent's name of the teacher in the table.
 TEACHER = "teacher"
@@ -231,5 +231,5 @@ def _orders(
 def _level(given: Level) -> Level:
     """A strength > 0, a range of them, or 0 for none."""
     if isinstance(given, tuple):
-        return level(given, 1.0)
+        return constant_level("each of noise_levels", given)
     return 0.0 if given == 0 else positive_finite("each of noise_levels", given)

@@ -44,7 +44,7 @@ def disturbance_from_dict(data: Mapping[str, Any]) -> Disturbance:
     received: object = data
     if not isinstance(received, Mapping) or "name" not in received:
         raise ValueError(
-            f"a disturbance is described by a mapping with a 'name' ({_names()}), received {data!r}."
+            f"a disturbance is described by a mapping with a 'name' ({_names(DISTURBANCES)}), received {data!r}."
         )
     if "model" in data and data["name"] not in DISTURBANCES:
         raise ValueError(
@@ -76,14 +76,35 @@ def parse_disturbance(text: str) -> Disturbance:
         Compose([Quantization(step=0.01), Dropout(probability=0.1, fill='hold', per='frame')])
     """
     if not isinstance(text, str):
-        raise ValueError(f"a disturbance is written NAME[:VALUE...], received {text!r}. Known: {_names()}.")
-    parts = [_parse_one(part) for part in _NEXT.split(text)]
+        raise ValueError(
+            f"a disturbance is written NAME[:VALUE...], received {text!r}. Known: {_names(written())}."
+        )
+    parts = [_parse_one(part) for part in composed(text)]
     return parts[0] if len(parts) == 1 else DISTURBANCES["compose"].from_parameters({"disturbances": parts})
 
 
+def composed(text: str) -> list[str]:
+    """The parts of ``NAME[:VALUE...][+NAME...]``."""
+    return [part.strip() for part in _NEXT.split(text)]
+
+
+def written() -> dict[str, type[Disturbance]]:
+    """Those of :data:`DISTURBANCES` that have a text: what is made of other disturbances has none."""
+    return {
+        name: cls
+        for name, cls in DISTURBANCES.items()
+        if "disturbances" not in inspect.signature(cls).parameters
+    }
+
+
 def _parse_one(text: str) -> Disturbance:
-    name, *values = text.strip().split(":")
-    cls = lookup("disturbance", name, DISTURBANCES)
+    name, *values = text.split(":")
+    if name in DISTURBANCES and name not in written():
+        raise ValueError(
+            f"{name!r} has no text of its own. In text 'gaussian:0.1+delay:2' composes; of several words one is drawn "
+            "for each episode (lipsrl distill)."
+        )
+    cls = lookup("disturbance", name, written())
     signature = inspect.signature(cls).parameters
     accepted = list(signature)
     if len(values) > len(accepted):
@@ -121,5 +142,5 @@ def _numbers(text: str, value: str) -> float | list[float]:
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def _names() -> str:
-    return ", ".join(map(repr, sorted(DISTURBANCES)))
+def _names(known: Mapping[str, object]) -> str:
+    return ", ".join(map(repr, sorted(known)))

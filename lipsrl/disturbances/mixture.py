@@ -52,10 +52,13 @@ class Mixture(InParts):
     ) -> None:
         self.disturbances = read_parts(disturbances)
         n = len(self.disturbances)
-        given = nonnegative("weights", [1.0] * n if weights is None else weights)
+        try:
+            given = nonnegative("weights", [1.0] * n if weights is None else weights)
+        except ValueError:  # its words are of observation dimensions
+            given = ()
         if not isinstance(given, tuple) or len(given) != n or not sum(given) > 0:
             raise ValueError(
-                f"weights must be {n} numbers >= 0, one per disturbance and not all 0, received {weights!r}."
+                f"weights must be {n} finite numbers >= 0, one per disturbance and not all 0, received {weights!r}."
             )
         self.weights = given
 

@@ -15,8 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl._validation import positive_int
-from lipsrl.actors.normalization import ObservationChain, attached_frames
+from lipsrl.actors.normalization import ObservationChain, frames_of
 from lipsrl.actors.observations import stack_axis
 from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance
@@ -68,9 +67,7 @@ class Controller:
         self._faced: list[tuple[Disturbance, Disturbance]] = []
         self._vec_normalize = vec_normalize
         self.action_space = env.action_space
-        self.frames = (
-            attached_frames(model) if frame_stack is None else positive_int("frame_stack", frame_stack)
-        )
+        self.frames = frames_of(model, frame_stack)
         self.axis = -1
         self.rows = _FEW_ROWS if numbers_in(env.observation_space) > _LARGE else ROWS
         self._policy: BasePolicy | None = None

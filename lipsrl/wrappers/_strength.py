@@ -28,18 +28,40 @@ def check_strength(strength: Strength) -> Strength:
 def level(strength: Strength, progress: float) -> Level:
     """The number or the range that holds at ``progress`` of training; ``ValueError`` as above."""
     value: object = strength(progress) if callable(strength) else strength
+    found = _read(value)
+    if found is None:
+        origin = f" from {strength!r} at progress {progress:g}" if callable(strength) else ""
+        raise ValueError(
+            "strength must be a finite number >= 0, a range (low, high) with 0 <= low <= high to draw from in every "
+            f"episode, or a callable of the progress of training that gives one of them; received {value!r}{origin}."
+        )
+    return found
+
+
+def constant_level(argument: str, value: object) -> Level:
+    """``value`` as :func:`level`, where there is no progress that a schedule could follow.
+
+    Args:
+        argument: the name that the error gives.
+    """
+    found = _read(value)
+    if found is None:
+        raise ValueError(
+            f"{argument} must be a finite number >= 0, or a range (low, high) with 0 <= low <= high to draw from in "
+            f"every episode; received {value!r}."
+        )
+    return found
+
+
+def _read(value: object) -> Level | None:
     bounds = value if isinstance(value, tuple | list) and len(value) == 2 else (value, value)
     try:
         low, high = (nonnegative_number("strength", bound) for bound in bounds)
     except ValueError:
-        low, high = 1.0, 0.0
-    if low <= high:
-        return (low, high) if bounds is value else low
-    origin = f" from {strength!r} at progress {progress:g}" if callable(strength) else ""
-    raise ValueError(
-        "strength must be a finite number >= 0, a range (low, high) with 0 <= low <= high to draw from in every "
-        f"episode, or a callable of the progress of training that gives one of them; received {value!r}{origin}."
-    )
+        return None
+    if low > high:
+        return None
+    return (low, high) if bounds is value else low
 
 
 def draw(strength: Strength, progress: float, generator: np.random.Generator) -> float:

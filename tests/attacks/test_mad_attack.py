@@ -213,6 +213,13 @@ def test_rows_at_rest_cost_nothing(ppo, observations, monkeypatch):
     assert passes == [1] * 4
 
 
+@pytest.mark.parametrize("reference", ["clean", "shown"])
+def test_the_reference_is_always_named(ppo, reference):
+    """Episodes of one are not taken for the other's in a resumed evaluation, whatever the default was then."""
+    assert MADAttack(ppo, 0.1, reference=reference).to_dict()["reference"] == reference
+    assert MADAttack(ppo, 0.1).to_dict()["reference"] == "clean"
+
+
 def test_models_in_training_mode_are_attacked_as_they_act(observations, attacked):
     model = make_ppo()
     expected = attacked(MADAttack(model, 0.1), observations)

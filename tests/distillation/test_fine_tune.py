@@ -205,8 +205,11 @@ def test_wrong_input(student, make_teacher, cart):
         fine_tune(make_teacher(SAC), cart, **given)
     with pytest.raises(TypeError, match="disturbance must be a Disturbance"):
         fine_tune(student, cart, timesteps=10, disturbance=None)
-    with pytest.raises(ValueError, match="clean_share"):
-        fine_tune(student, cart, **given, clean_share=1.5)
+    for share in (1.5, "a", None, float("nan")):
+        with pytest.raises(ValueError, match="clean_share must be a number in"):
+            fine_tune(student, cart, **given, clean_share=share)
+    with pytest.raises(ValueError, match="was made for windows of 3 observations"):
+        fine_tune(student, cart, **given, frame_stack=2)
     with pytest.raises(ValueError, match="timesteps"):
         fine_tune(student, cart, timesteps=0, disturbance=GaussianNoise(0.1))
     with pytest.raises(ValueError, match="cannot follow one that learns"):

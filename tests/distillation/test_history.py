@@ -235,7 +235,7 @@ def test_a_teacher_behind_a_stack_may_have_a_student_with_a_longer_window(cart):
         ({"history": 2.5}, "history"),
         ({"strength": -1.0}, "strength must be a finite number >= 0"),
         ({"strength": (1.0, 0.5)}, "0 <= low <= high"),
-        ({"strength": lambda progress: 1.0}, "no progress for a schedule"),
+        ({"strength": lambda progress: 1.0}, "draw from in every episode; received <function"),
         ({"strength": 0.5}, "multiplies a disturbance, and there is none"),
         ({"lipschitz_bound": math.nan}, "lipschitz_bound"),
     ],
@@ -321,6 +321,8 @@ def test_the_commands(normalized_teacher, cart, tmp_path, command, capsys):
     [
         (["--disturbance", "gausian:0.1"], "gaussian"),
         (["--disturbance", "mad:x"], "NAME:EPSILON"),
+        (["--disturbance", "gaussian:0.3+mad:0.2"], "an attack does. Give it as a word of its own"),
+        (["--disturbance", "mad:0.2+gaussian:1e+3"], "an attack does. Give it as a word of its own"),
         (["--strength", "0", "1", "2"], "one number, or two"),
         (["--history", "0"], "history"),
         (["--fine-tune", "100"], "needs a disturbance"),
@@ -337,6 +339,15 @@ def test_the_command_refuses(normalized_teacher, cart, tmp_path, options, text, 
         del gym.registry["WindowCart-v0"]
     captured = capsys.readouterr()
     assert text in captured.out + captured.err
+
+
+def test_another_number_of_frames_than_the_students_own_is_refused(student, cart, tmp_path):
+    student.save(tmp_path / "student.zip")
+    opened = PPO.load(tmp_path / "student.zip", device="cpu")
+    with pytest.raises(ValueError, match="made for windows of 6 observations, as it says itself"):
+        lipsrl.evaluate(
+            opened, cart, frame_stack=2, n_episodes=1, vec_normalize=student.get_vec_normalize_env()
+        )
 
 
 def test_a_zip_without_its_statistics_is_another_controller(student, tmp_path):

@@ -50,10 +50,10 @@ def test_without_a_seed_the_next_episode_draws_again():
         ([], None, "one or more Disturbance"),
         ([GaussianNoise(0.1), 3], None, "one or more Disturbance"),
         ([GaussianNoise([0.1, 0.1]), Bias([0.1])], None, "different lengths"),
-        ([GaussianNoise(0.1)], [1.0, 2.0], "1 numbers >= 0"),
+        ([GaussianNoise(0.1)], [1.0, 2.0], "1 finite numbers >= 0"),
         ([GaussianNoise(0.1), Bias(0.1)], [0.0, 0.0], "not all 0"),
-        ([GaussianNoise(0.1), Bias(0.1)], [-1.0, 2.0], "weights"),
-        ([GaussianNoise(0.1), Bias(0.1)], 0.5, "2 numbers >= 0"),
+        ([GaussianNoise(0.1), Bias(0.1)], [-1.0, 2.0], "2 finite numbers >= 0, one per disturbance"),
+        ([GaussianNoise(0.1), Bias(0.1)], 0.5, "2 finite numbers >= 0"),
     ],
 )
 def test_what_is_no_mixture_is_refused(parts, weights, text):

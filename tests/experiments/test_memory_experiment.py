@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import lipsrl
+from agents import get_agent
 from envs import get_task
 from experiments import memory
 from experiments._filters import ConstantVelocity, Smoothed
@@ -52,7 +55,9 @@ def test_the_filter_removes_noise():
 def args(tmp_path, monkeypatch):
     """One seed with a teacher that was hardly trained, and a study of seconds."""
     monkeypatch.setitem(
-        memory.STUDIES, "pendulum", Study(8.0, 6.0, 0.3, 0.2, (0.1,), rounds=1, steps=40, episodes=2)
+        memory.STUDIES,
+        "pendulum",
+        Study(8.0, 6.0, 0.3, 0.2, (0.1,), rounds=1, steps=40, attacked_steps=40, episodes=2),
     )
     for attack in (memory.RobustSarsaAttack, memory.ConstantBiasAttack):  # which search for seconds
         monkeypatch.setattr(attack, "_aim", memory.RandomAttack._aim)
@@ -94,7 +99,7 @@ def test_a_study_is_made_measured_and_not_made_again(args, capsys, monkeypatch):
     assert found.auc("white") <= 1.0 - get_task("pendulum").floor
     assert "attacks" not in Measured.of(memory.place(args, 3, "filtered"), get_task("pendulum")).frames
 
-    for name in ("distilled", "stacked", "run_all"):
+    for name in ("student", "fine_tuned", "run_all"):
         monkeypatch.setattr(memory, name, lambda *_: pytest.fail("made again"))
     monkeypatch.setattr(lipsrl, "evaluate", lambda *_, **__: pytest.fail("measured again"))
     memory.study(args)
@@ -134,3 +139,46 @@ def test_a_failed_training_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "run_all", lambda *_: [failure])
     with pytest.raises(ValueError, match="training failed"):
         memory.make(Args(output=tmp_path), 0, "teacher")
+
+
+@pytest.mark.filterwarnings("ignore:The student's mean return", "ignore:fine_tune")
+def test_every_agent_of_the_study_can_be_made(args, monkeypatch):
+    settings = dataclasses.replace(
+        get_agent("ppo").for_task("pendulum"),
+        timesteps=64,
+        n_envs=1,
+        algorithm={"n_steps": 32, "batch_size": 32},
+    )
+    short = dataclasses.replace(get_agent("ppo"), settings={"pendulum": settings})
+    monkeypatch.setattr(memory, "get_agent", lambda name: short)
+    study = dataclasses.replace(memory.STUDIES["pendulum"], fine_tune_steps=64)
+    monkeypatch.setitem(memory.STUDIES, "pendulum", study)
+    trained = []
+    monkeypatch.setattr(memory, "run_all", lambda commands, jobs: trained.extend(commands))
+    for agent in memory.AGENTS:
+        memory.make(args, 3, agent)
+        folder = memory.place(args, 3, agent)
+        if agent in ("smoothed", "filtered", "scratch"):
+            assert not folder.config_file.is_file()
+            continue
+        model, _ = folder.load()
+        windows = {"teacher": 1, "memoryless": 1, "recurrent": 1}
+        assert (getattr(model, "frame_stack", None) or 1) == windows.get(agent, 8)
+        bound = getattr(getattr(model.policy, "options", None), "lipschitz_bound", None)
+        expected = {"memoryless": 6.0} if agent == "memoryless" else dict.fromkeys(
+            ("window", memory.ATTACKED, memory.FINE_TUNED, "window-dropout"), 8.0
+        )  # fmt: skip
+        assert bound == expected.get(agent, math.inf if agent == "window-free" else None)
+    assert [command[command.index("--agent") + 1] for command in trained] == ["ppo-sandwich"]
+
+
+def test_a_recurrent_agent_is_measured_and_neither_attacked_nor_certified(args, monkeypatch):
+    venv = DummyVecEnv([get_task("pendulum").make])
+    model = RecurrentPPO("MlpLstmPolicy", venv, n_steps=8, batch_size=8, device="cpu", seed=0)
+    folder = memory.place(args, 3, "recurrent")
+    folder.path.mkdir(parents=True)
+    folder.save_model(model)
+    folder.write_config({"task": "pendulum", "agent": "recurrent", "seed": 3, "vec_normalize": False})
+    memory.measure(args, 3, "recurrent")
+    assert set(Measured.of(folder, get_task("pendulum")).frames) == {"noise", "faults"}
+    assert not folder.certificate_file.is_file()

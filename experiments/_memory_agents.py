@@ -1,0 +1,172 @@
+"""The agents of `experiments.memory`: students of a teacher, and what users would train in its place."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
+
+import lipsrl
+from agents import Recipe
+from envs import Task
+from lipsrl.attacks import MADAttack
+from lipsrl.distillation import fine_tune
+from lipsrl.disturbances import Bias, Compose, Delay, Disturbance, Dropout, GaussianNoise, Mixture, sensor_std
+from lipsrl.wrappers import VecObservationDisturbance
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the agents of one task are made and measured with.
+
+    Attributes:
+        bound: K of the window students, of the whole window, in units of what the policy receives.
+        memoryless_bound: K of the student that sees one observation.
+        noise: greatest standard deviation of the white noise that students are shown, raw units.
+        shown_epsilon: greatest displacement by bias and by attack that they are shown, in units of the policy.
+        epsilons: of the attacks that all are measured under, l-inf, in those units.
+        rounds, steps: of the distillation; None: `lipsrl.distill`'s own.
+        attacked_steps: of the student that learns under attack.
+        fine_tune_steps: environment steps of reinforcement learning from that student on.
+        episodes: per agent, disturbance and strength.
+    """
+
+    bound: float
+    memoryless_bound: float
+    noise: float
+    shown_epsilon: float
+    epsilons: tuple[float, ...]
+    rounds: int = 12
+    steps: int | None = None
+    attacked_steps: int = 24_000
+    fine_tune_steps: int = 120_000
+    episodes: int = 100
+
+
+STUDIES = {
+    "pendulum": Study(12.0, 6.0, 0.3, 0.25, (0.1, 0.2, 0.3)),
+    "inverted-double-pendulum": Study(6.0, 3.0, 0.1, 0.05, (0.02, 0.05)),
+    "reacher": Study(0.6, 0.4, 0.05, 0.05, (0.05, 0.1)),
+    "hopper": Study(4.0, 3.0, 0.1, 0.075, (0.05, 0.075, 0.1), fine_tune_steps=300_000, episodes=50),
+    "lunar-lander-continuous": Study(12.0, 6.0, 0.1, 0.05, (0.02, 0.05), episodes=50),
+}
+#: Observations in a window.
+HISTORY = 8
+#: Share of the action before in the smoother, and of the measurement in the filter.
+SMOOTHING, TRUST = 0.4, 0.5
+
+ATTACKED, FINE_TUNED, DROPOUT = "window-attacked", "fine-tuned", "window-dropout"
+#: name → what it is
+AGENTS = {
+    "teacher": "the stock agent",
+    "smoothed": "the teacher, its actions averaged (EMA)",
+    "filtered": "the teacher behind a constant-velocity filter of each sensor",
+    "scratch": "the teacher's Sandwich twin, trained under a bound from scratch",
+    "stacked": "PPO behind VecFrameStack, trained in the white noise from scratch",
+    "recurrent": "RecurrentPPO of sb3-contrib, trained in the white noise from scratch; no certificate",
+    "memoryless": "student of one observation",
+    "window": "student of a window",
+    "window-free": "student of a window without a bound",
+    ATTACKED: "student of a window that was shown noise, biases and attacks",
+    FINE_TUNED: "that student, tuned by PPO in the same mixture under the same bound",
+    DROPOUT: "student of a window that was shown white noise, dropout and delay",
+}
+
+
+def shown(study: Study, statistics: VecNormalize | None, agent: str) -> Disturbance:
+    """What students learn in: white noise; beside it attacks and a bias (2 : 2 : 1), or faults (1 : 1)."""
+    white = GaussianNoise(study.noise)
+    if agent == DROPOUT:
+        # a held reading repeats the one before it exactly, so that the window itself says what is missing
+        return Mixture([white, Compose([white, Dropout(0.2), Delay(1)])])
+    if agent not in (ATTACKED, FINE_TUNED):
+        return white
+    bias = Bias(study.shown_epsilon)
+    if statistics is not None:
+        bias = bias.scale_by_std(sensor_std(statistics))
+    return Mixture([white, bias, MADAttack(None, study.shown_epsilon)], weights=[2, 1, 2])
+
+
+def uninterrupted(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns; ``KeyboardInterrupt`` where it kept only the best so far: that is no result."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        result = work()
+    if any(issubclass(warning.category, lipsrl.distillation.InterruptedWarning) for warning in said):
+        raise KeyboardInterrupt
+    return result
+
+
+def student(
+    model: BaseAlgorithm, statistics: VecNormalize | None, task: Task, study: Study, agent: str, seed: int
+) -> BaseAlgorithm:
+    """A student of a teacher."""
+    bounds = {"memoryless": study.memoryless_bound, "window-free": math.inf}
+    found: BaseAlgorithm = uninterrupted(
+        lambda: lipsrl.distill(
+            model, task.make, lipschitz_bound=bounds.get(agent, study.bound), vec_normalize=statistics, seed=seed,
+            history=None if agent == "memoryless" else HISTORY, disturbance=shown(study, statistics, agent),
+            strength=(0.0, 1.0), rounds=study.rounds,
+            steps=study.attacked_steps if agent == ATTACKED else study.steps,
+        )
+    )  # fmt: skip
+    return found
+
+
+def fine_tuned(
+    model: BaseAlgorithm, statistics: VecNormalize | None, task: Task, study: Study, seed: int
+) -> BaseAlgorithm:
+    """The student that was shown attacks, tuned in them; the same where nothing on the way was better."""
+    uninterrupted(
+        lambda: fine_tune(
+            model, task.make, disturbance=shown(study, statistics, FINE_TUNED), timesteps=study.fine_tune_steps,
+            vec_normalize=statistics, seed=seed,
+        )
+    )  # fmt: skip
+    return model
+
+
+def noisy(recipe: Recipe, task: Task, study: Study) -> VecEnv:
+    """The teacher's training environments, in noise of random strength."""
+    settings = recipe.for_task(task.name)
+    venv: VecEnv = DummyVecEnv([lambda: Monitor(task.make())] * settings.n_envs)
+    venv = VecObservationDisturbance(venv, GaussianNoise(study.noise), strength=(0.0, 1.0))
+    if task.normalize_observation or task.normalize_reward:
+        venv = VecNormalize(
+            venv, gamma=settings.algorithm.get("gamma", 0.99), norm_obs=task.normalize_observation,
+            norm_reward=task.normalize_reward,
+        )  # fmt: skip
+    return venv
+
+
+def stacked(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorithm:
+    """The teacher's own recipe behind a frame stack."""
+    model = recipe.build(VecFrameStack(noisy(recipe, task, study), HISTORY), task, seed=seed)
+    model.learn(recipe.for_task(task.name).timesteps)
+    model.frame_stack = HISTORY  # type: ignore[attr-defined]
+    return model
+
+
+def recurrent(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorithm:
+    """The teacher's hyperparameters and network behind an LSTM of 64 units."""
+    from sb3_contrib import RecurrentPPO
+
+    settings = recipe.for_task(task.name)
+    model = RecurrentPPO(
+        "MlpLstmPolicy", noisy(recipe, task, study), seed=seed, device="cpu", **settings.algorithm,
+        policy_kwargs={**settings.policy, "lstm_hidden_size": 64},
+    )  # fmt: skip
+    return model.learn(settings.timesteps)
+
+
+#: Agents that learn from scratch, without a teacher.
+LEARNERS: dict[str, Callable[[Recipe, Task, Study, int], BaseAlgorithm]] = {
+    "stacked": stacked,
+    "recurrent": recurrent,
+}
