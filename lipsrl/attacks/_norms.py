@@ -13,6 +13,8 @@ FloatArray = NDArray[np.floating[Any]]
 
 # rounding must not carry a vector on the sphere out of the ball
 _INWARDS = 1.0 - 1e-12
+# below it squares of coordinates underflow, and a length is no longer known: of such a ball the centre is left
+_SMALLEST = 1e-150
 
 
 class Norm(ABC):
@@ -49,7 +51,7 @@ class _L2(Norm):
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         radius = _INWARDS * radius
         scale = np.divide(radius, lengths, out=np.ones_like(lengths), where=lengths > radius)
-        projected: FloatArray = vectors * scale
+        projected: FloatArray = np.where(radius < _SMALLEST, 0.0, vectors * scale)
         return projected
 
     def steepest(self, gradients: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -72,6 +72,8 @@ def sizes(displacements, norm):
 
 @settings(deadline=None, max_examples=150)
 @given(cases(), st.booleans())
+@example((np.zeros((2, 3)), 5e-324, "l2", "random", 0), False)  # three smallest floats are longer than one
+@example((np.zeros((2, 3)), 1e-170, "l2", "random", 0), False)  # whose squares underflow
 def test_raw_budgets_hold_to_2_to_the_minus_52(models, prototypes, attacked, case, with_normalization):
     """Also where float16 or float32 would round an observation out of the ball."""
     observations, epsilon, norm, name, seed = case

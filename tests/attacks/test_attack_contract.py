@@ -249,7 +249,8 @@ class TestCopies:
         text = repr(MADAttack(ppo, 0.1))
         assert text.startswith("MADAttack(<PPO ")
         assert text.endswith(
-            ">, epsilon=0.1, norm='linf', units='normalized', steps=10, step_size=None, restarts=1)"
+            ">, epsilon=0.1, norm='linf', units='normalized', steps=10, step_size=None, restarts=1, "
+            "reference='clean')"
         )
         assert (
             repr(RandomAttack(None, 1)) == "RandomAttack(None, epsilon=1.0, norm='linf', units='normalized')"
