@@ -9,6 +9,7 @@ wandb/ (offline unless asked otherwise). Ctrl-C keeps the model trained so far.
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import signal
 import sys
@@ -62,7 +63,7 @@ class Args:
     budget: str | None = None
     """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
     output: Path | None = None
-    """Run folder; runs/AGENT-TASK-SEED if not given."""
+    """Run folder; runs/AGENT-TASK-SEED if not given (under a W&B sweep runs/sweeps/SWEEP/AGENT-TASK-SEED-RUN)."""
     overwrite: bool = False
     """Replace a run folder that is there already."""
     track: Mode | None = None
@@ -164,6 +165,13 @@ def learn(
     return True
 
 
+def default_output(args: Args) -> Path:
+    """Where a run goes if nobody says. A W&B sweep runs one agent, task and seed with many options: one folder each."""
+    name = f"{args.agent}-{args.task}-{args.seed}"
+    sweep, run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
+    return Path("runs/sweeps") / sweep / f"{name}-{run}" if sweep and run else Path("runs") / name
+
+
 def train(args: Args) -> RunFolder:
     """Run the training that ``args`` describe.
 
@@ -175,7 +183,7 @@ def train(args: Args) -> RunFolder:
     settings = recipe.for_task(task.name)
     timesteps = settings.timesteps if args.timesteps is None else args.timesteps
     positive_int("timesteps", timesteps)
-    folder = RunFolder(args.output or Path("runs") / f"{args.agent}-{args.task}-{args.seed}")
+    folder = RunFolder(args.output or default_output(args))
     if folder.path.exists() and not args.overwrite:
         raise FileExistsError(
             f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
