@@ -22,7 +22,7 @@ from lipsrl.tracking import RunFolder, report, workspace
 from lipsrl.tracking.dashboard import Saved, read_saved, save_dashboard, view_of_url, write_dashboard
 from lipsrl.tracking.names import JOBS, Job
 from lipsrl.tracking.report import COMMANDS
-from lipsrl.tracking.workspace import DISTURBANCES, entity_of
+from lipsrl.tracking.workspace import ATTACKS, DISTURBANCES, entity_of
 
 MANY = 20
 """Commands that a report lists one by one."""
@@ -39,7 +39,9 @@ class Args:
     runs: list[Path] = field(default_factory=list)
     """Run folders: their agents' colours, what they were disturbed with, and their table of results, with intervals."""
     disturbances: list[str] | None = None
-    """Names of the disturbances and attacks to have panels for; those of the runs' evaluations if not given."""
+    """Names of the disturbances to have panels for; those of the runs' evaluations if not given."""
+    attacks: list[str] = field(default_factory=lambda: list(ATTACKS))
+    """Names of the attacks to have panels for; `minimum` is the worst of all on each episode."""
     jobs: list[Job] = field(default_factory=lambda: list(JOBS))
     """Job types that the project has runs of; panels of others are left out."""
     spec: Path | None = None
@@ -114,7 +116,12 @@ def dashboard(args: Args) -> Saved:
     """
     found = measured(args.runs)
     shown = found.disturbances or list(DISTURBANCES) if args.disturbances is None else args.disturbances
-    options: dict[str, Any] = {"disturbances": shown, "jobs": args.jobs, "agents": found.agents}
+    options: dict[str, Any] = {
+        "disturbances": shown,
+        "attacks": args.attacks,
+        "jobs": args.jobs,
+        "agents": found.agents,
+    }
     view = workspace(args.project, args.entity, **options)
     commands = [*found.commands, command_line("experiments.dashboard")] if found.commands else list(COMMANDS)
     page = report(

@@ -22,10 +22,12 @@ class Contents:
 
     Attributes:
         disturbances: parts of keys (:func:`lipsrl.tracking.names.key_part`), in the order of the panels.
+        attacks: the same of attacks, which have no AUC: their strength is a radius.
         jobs: what has been run.
     """
 
     disturbances: tuple[str, ...]
+    attacks: tuple[str, ...]
     jobs: frozenset[Job]
 
     def has(self, name: Name) -> bool:
@@ -245,6 +247,16 @@ def _robustness(contents: Contents) -> Iterator[Any]:
         )
         yield _over_strength(contents, "Action fluctuation", disturbance, "action_fluctuation")
         yield _bars(contents, f"Share of the return that survives: {disturbance}", _auc(disturbance))
+    for attack in contents.attacks if "attack" in contents.jobs else ():
+        yield _over_strength(
+            contents,
+            "Return under attack, with its 95 % interval",
+            attack,
+            "return",
+            "return_low",
+            "return_high",
+        )
+        yield _over_strength(contents, "Action fluctuation under attack", attack, "action_fluctuation")
     yield _bars(contents, "Return under the worst attack", "robustness/worst_attack_return")
     yield _table(contents, "tables/degradation")
 

@@ -11,7 +11,7 @@ from lipsrl.tracking._labels import cell, check_project, title
 from lipsrl.tracking._panels import Section, sections
 from lipsrl.tracking._wandb_workspaces import import_workspaces
 from lipsrl.tracking.names import JOBS, NAMES, Job
-from lipsrl.tracking.workspace import COLUMNS, DISTURBANCES, agent_colors, contents_of, entity_of
+from lipsrl.tracking.workspace import ATTACKS, COLUMNS, DISTURBANCES, agent_colors, contents_of, entity_of
 
 if TYPE_CHECKING:
     from lipsrl.evaluation import Evaluation
@@ -32,6 +32,7 @@ def report(
     entity: str | None = None,
     *,
     disturbances: Iterable[str] = DISTURBANCES,
+    attacks: Iterable[str] = ATTACKS,
     jobs: Iterable[Job] = JOBS,
     agents: Sequence[str] = (),
     evaluations: Iterable[Evaluation] = (),
@@ -41,7 +42,7 @@ def report(
     """A W&B report that compares agents by smoothness. Nothing is sent; ``save()`` of it makes a new report.
 
     Args:
-        project, entity, disturbances, jobs, agents: as :func:`lipsrl.tracking.workspace`.
+        project, entity, disturbances, attacks, jobs, agents: as :func:`lipsrl.tracking.workspace`.
         evaluations: one per task; the answer of each and a table with intervals come first.
         certificates: ``Certificate.to_dict()`` of each run, with ``agent``, for that table.
         commands: that made the runs.
@@ -54,7 +55,7 @@ def report(
         ValueError: as :func:`lipsrl.tracking.workspace`.
     """
     _, wr = import_workspaces()
-    contents = contents_of(disturbances, jobs)
+    contents = contents_of(disturbances, attacks, jobs)
     blocks: list[Any] = [
         wr.P(
             "How calmly these agents act, how much of their return survives a disturbed sensor, and what is proven of "

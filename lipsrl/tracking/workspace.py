@@ -18,6 +18,9 @@ RUNSET = "lipsrlruns"
 #: What a robustness section shows where nobody says what was measured: white, slow and constant noise.
 DISTURBANCES = ("gaussian", "ar1", "bias")
 
+#: The worst of all attacks on each episode, as `lipsrl attack` and `log_evaluation` call it.
+ATTACKS = ("minimum",)
+
 #: Columns beside the run's name, left to right.
 COLUMNS = (
     "config:agent.value",
@@ -39,6 +42,7 @@ def workspace(
     entity: str | None = None,
     *,
     disturbances: Iterable[str] = DISTURBANCES,
+    attacks: Iterable[str] = ATTACKS,
     jobs: Iterable[Job] = JOBS,
     agents: Sequence[str] = (),
 ) -> Any:
@@ -50,7 +54,9 @@ def workspace(
     Args:
         project: W&B project.
         entity: W&B user or team; ``None`` takes ``WANDB_ENTITY``, or leaves it to W&B.
-        disturbances: names of what was evaluated, attacks too; the first one is in the answer.
+        disturbances: names of what was evaluated; the first one is in the answer. Their AUC needs a floor, as the
+            tasks of ``envs`` have one and ``lipsrl evaluate`` takes one.
+        attacks: names of attacks.
         jobs: job types that the project has runs of; panels of others are left out.
         agents: in the order of their colours, which are those of the HTML report.
 
@@ -62,7 +68,7 @@ def workspace(
         ValueError: a project, entity or job that W&B or lipsrl does not know.
     """
     workspaces, _ = import_workspaces()
-    contents = contents_of(disturbances, jobs)
+    contents = contents_of(disturbances, attacks, jobs)
     view = workspaces.Workspace(
         project=check_project(project),
         entity=entity_of(entity),
@@ -86,7 +92,7 @@ def agent_colors(agents: Sequence[str]) -> dict[str, str]:
     return {agent: style.color for agent, style in agent_styles(agents).items()}
 
 
-def contents_of(disturbances: Iterable[str], jobs: Iterable[Job]) -> Contents:
+def contents_of(disturbances: Iterable[str], attacks: Iterable[str], jobs: Iterable[Job]) -> Contents:
     """What the panels are of.
 
     Raises:
@@ -100,7 +106,8 @@ def contents_of(disturbances: Iterable[str], jobs: Iterable[Job]) -> Contents:
         raise ValueError(
             f"jobs is empty: name the job types that the project has runs of, of {', '.join(JOBS)}."
         )
-    return Contents(tuple(key_parts(disturbances).values()), frozenset(known))
+    faced, attacked = (tuple(key_parts(names).values()) for names in (disturbances, attacks))
+    return Contents(faced, attacked, frozenset(known))
 
 
 def entity_of(entity: str | None) -> str:
