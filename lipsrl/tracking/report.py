@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lipsrl.tracking._answer import answer
 from lipsrl.tracking._labels import cell, check_project, title
-from lipsrl.tracking._panels import Section, sections
+from lipsrl.tracking._sections import Section, sections
 from lipsrl.tracking._wandb_workspaces import import_workspaces
 from lipsrl.tracking.names import JOBS, NAMES, Job
 from lipsrl.tracking.workspace import ATTACKS, COLUMNS, DISTURBANCES, agent_colors, contents_of, entity_of

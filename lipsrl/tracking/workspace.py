@@ -8,7 +8,8 @@ from typing import Any
 
 from lipsrl._validation import unknown_name
 from lipsrl.tracking._labels import check_entity, check_project, title
-from lipsrl.tracking._panels import MAX_RUNS, Contents, Section, sections
+from lipsrl.tracking._panels import MAX_RUNS, Contents
+from lipsrl.tracking._sections import Section, sections
 from lipsrl.tracking._wandb_workspaces import import_workspaces
 from lipsrl.tracking.names import JOBS, STEP, Job, key_parts
 
