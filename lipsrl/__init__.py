@@ -63,6 +63,7 @@ _SUBMODULES = (
     "metrics",
     "networks",
     "policies",
+    "regularizers",
     "reporting",
     "statistics",
     "tracking",

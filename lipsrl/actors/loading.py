@@ -43,7 +43,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 #: Of the policy's keyword arguments: no action depends on them.
-_FOR_TRAINING = ("optimizer_class", "optimizer_kwargs")
+_FOR_TRAINING = ("optimizer_class", "optimizer_kwargs", "regularizers")
 
 
 #: What SB3 leaves out of a zip. There it would be believed: an environment's id, for one, imports the module in it.

@@ -25,6 +25,7 @@ from lipsrl.policies._lone_layers import ProjectsLoneLayers, before_save, projec
 from lipsrl.policies._options import LipschitzOptions, own_draws
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
+from lipsrl.regularizers import check_actions, parse, refusal
 
 #: SB3's extractor → ours, which stands in for it where it would be the default.
 _CONSTRAINED: dict[Any, type[BaseFeaturesExtractor]] = {
@@ -44,6 +45,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
         takes_extractor: whether SB3's class has a features extractor to choose.
         has_critic: whether there is a critic that can be constrained.
         has_log_std: whether the standard deviation is a network's output that can be constrained.
+        unregularizable: the algorithm, where it cannot learn with :mod:`lipsrl.regularizers`.
     """
 
     extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -52,6 +54,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
     takes_extractor: ClassVar[bool] = True
     has_critic: ClassVar[bool] = True
     has_log_std: ClassVar[bool] = False
+    unregularizable: ClassVar[str] = ""
     options: LipschitzOptions
 
     def __init__(
@@ -65,8 +68,10 @@ class LipschitzPolicy(ProjectsLoneLayers):
         activation: str | None = None,
         critic_lipschitz_bound: float | None = None,
         log_std_lipschitz_bound: float | None = None,
+        regularizers: Any = None,
         **kwargs: Any,
     ) -> None:
+        self._check_regularizers(regularizers, args[1] if len(args) > 1 else kwargs.get("action_space"))
         if len(args) > 4:  # SB3's order: spaces, learning rate, net_arch, activation_fn
             raise TypeError("Pass what follows net_arch by keyword.")
         if len(args) == 4:
@@ -104,6 +109,14 @@ class LipschitzPolicy(ProjectsLoneLayers):
             self._make_contiguous()
             self.register_state_dict_pre_hook(before_save)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_post_hook(adopt_loaded)  # type: ignore[no-untyped-call]
+
+    def _check_regularizers(self, regularizers: Any, action_space: Any) -> None:
+        """The training finds them in ``model.policy_kwargs``; here they are only checked, before anything is made."""
+        if not parse(regularizers or ()):
+            return
+        if self.unregularizable:
+            raise refusal(self.unregularizable)
+        check_actions(action_space)
 
     @classmethod
     def _stock_activation(cls) -> type[nn.Module]:

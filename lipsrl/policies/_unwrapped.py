@@ -1,11 +1,3 @@
-"""The policy of a model, whatever has been put around it."""
+"""The policy of a model, for the rooms above this one."""
 
-from __future__ import annotations
-
-from typing import Any
-
-
-def policy_of(model: Any) -> Any:
-    """``model.policy`` itself where it was replaced by ``torch.compile(model.policy)``."""
-    policy = model.policy
-    return getattr(policy, "_orig_mod", policy)
+from lipsrl._unwrapped import policy_of as policy_of

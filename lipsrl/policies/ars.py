@@ -22,6 +22,7 @@ class MlpPolicy(LipschitzPolicy, ARSPolicy):
 
     takes_extractor = False
     has_critic = False
+    unregularizable = "ARS"
 
     def __init__(self, *args: Any, squash_output: bool = True, with_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, squash_output=squash_output, with_bias=with_bias, **kwargs)

@@ -24,6 +24,7 @@ class MlpPolicy(LipschitzSquashedPolicy, CrossQPolicy):
 
     actor_class = LipschitzActor
     has_critic = False
+    unregularizable = "CrossQ"
 
 
 class CnnPolicy(MlpPolicy):

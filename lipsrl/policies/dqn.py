@@ -45,6 +45,7 @@ class MlpPolicy(LipschitzPolicy, DQNPolicy):
     """
 
     has_critic = False
+    unregularizable = "DQN"
 
     @property
     def lipschitz_network(self) -> LipschitzMLP | None:

@@ -16,6 +16,8 @@ class MlpPolicy(LipschitzActorCritic, MaskableActorCriticPolicy):
     outside the promise.
     """
 
+    unregularizable = "MaskablePPO"
+
     def _n_outputs(self) -> int:
         n = super()._n_outputs()
         return 2 * n if isinstance(self.action_space, spaces.MultiBinary) else n  # a bit is a choice of two

@@ -44,6 +44,7 @@ class MlpPolicy(LipschitzPolicy, QRDQNPolicy):
     """
 
     has_critic = False
+    unregularizable = "QRDQN"
 
     @property
     def lipschitz_network(self) -> LipschitzMLP | None:
