@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import shlex
 import sys
 from collections.abc import Iterator
@@ -27,18 +25,6 @@ def parse(args: type[T], description: str | None, epilog: str = "") -> T:
 def command_line(module: str) -> str:
     """The command that is running, as one would type it."""
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("torch", "stable-baselines3", "gymnasium", "numpy", "wandb")
-    import lipsrl
-
-    return {
-        "python": platform.python_version(),
-        "lipsrl": lipsrl.__version__,
-        **{name: importlib.metadata.version(name) for name in names},
-    }
 
 
 def open_runs(paths: list[Path]) -> list[RunFolder]:

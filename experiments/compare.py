@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from envs import Task, get_task
 from experiments._console import command_line, fail, open_runs, parse
+from experiments._tracking import log_runs
 from experiments.evaluate import certify_run, evaluate_run
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import Evaluation, rollout_trace
 from lipsrl.reporting import comparison_table, write_report
-from lipsrl.tracking import RunFolder
+from lipsrl.tracking import Mode, RunFolder
 
 
 @dataclass
@@ -41,6 +42,10 @@ class Args:
     """Episodes per run and noise level; the same ones for every run."""
     seed: int = 0
     """Of the episodes and the noise (not of the training)."""
+    track: Mode = "disabled"
+    """Weights & Biases: online, offline (kept in ./wandb until `wandb sync`) or disabled."""
+    project: str | None = None
+    """W&B project; WANDB_PROJECT if not given, else lipsrl."""
 
 
 def one_task(configs: list[dict[str, Any]]) -> Task:
@@ -111,11 +116,10 @@ def compare(args: Args) -> Evaluation:
         evaluate_run(folder, episodes=args.episodes, seed=args.seed)
         for folder in tqdm(folders, desc="evaluate", unit="run", disable=None)
     ]
+    proofs = [certify_run(folder) for folder in tqdm(folders, desc="certify", unit="run", disable=None)]
     certificates = [
-        {"agent": config["agent"], "seed": config["seed"], **certify_run(folder).to_dict()}
-        for folder, config in tqdm(
-            list(zip(folders, configs, strict=True)), desc="certify", unit="run", disable=None
-        )
+        {"agent": config["agent"], "seed": config["seed"], **proof.to_dict()}
+        for config, proof in zip(configs, proofs, strict=True)
     ]
     evaluation = Evaluation.concat(evaluations)
     if args.output is not None:
@@ -139,6 +143,7 @@ def compare(args: Args) -> Evaluation:
             floor=task.floor,
         )
         console.print(f"Report: {path.resolve()}")
+    log_runs(folders, evaluation, proofs, task, seed=args.seed, track=args.track, project=args.project)
     return evaluation
 
 

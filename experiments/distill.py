@@ -29,13 +29,14 @@ from stable_baselines3.common.utils import LinearSchedule
 
 import lipsrl
 from envs import get_task
-from experiments._console import command_line, fail, open_runs, parse, versions
+from experiments._console import command_line, fail, open_runs, parse
 from experiments._distill_tables import Measured, side_by_side
 from experiments._parallel import module_command, run_all
 from experiments.evaluate import certify_run
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.tracking import RunFolder
+from lipsrl.tracking.config import versions
 
 #: Step size of fine-tuning, which falls linearly to 0.
 FINE_TUNING_RATE = 1e-4

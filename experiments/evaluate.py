@@ -18,12 +18,13 @@ from rich.console import Console
 
 from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
+from experiments._tracking import log_runs
 from lipsrl.certificates import Certificate, certify, weights_sha256
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import Evaluation, evaluate, model_fingerprint
 from lipsrl.policies import actor_parts
 from lipsrl.reporting import comparison_table
-from lipsrl.tracking import RunFolder
+from lipsrl.tracking import Mode, RunFolder
 
 
 @dataclass
@@ -38,6 +39,10 @@ class Args:
     """Of the episodes and the noise (not of the training)."""
     force: bool = False
     """Measure again what has been measured with the same settings."""
+    track: Mode = "disabled"
+    """Weights & Biases: online, offline (kept in ./wandb until `wandb sync`) or disabled."""
+    project: str | None = None
+    """W&B project; WANDB_PROJECT if not given, else lipsrl."""
 
 
 def is_current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> bool:
@@ -99,16 +104,16 @@ def main() -> None:
             evaluate_run(folder, episodes=args.episodes, seed=args.seed, force=args.force)
             for folder in folders
         ]
+        configs = [folder.read_config() for folder in folders]
+        proofs = [certify_run(folder, force=args.force) for folder in folders]
         certificates = [
-            {
-                "agent": folder.read_config()["agent"],
-                "seed": folder.read_config()["seed"],
-                **certify_run(folder, force=args.force).to_dict(),
-            }
-            for folder in folders
+            {"agent": config["agent"], "seed": config["seed"], **proof.to_dict()}
+            for config, proof in zip(configs, proofs, strict=True)
         ]
-        floor = get_task(folders[0].read_config()["task"]).floor
-        Console().print(comparison_table(Evaluation.concat(evaluations), certificates, floor=floor))
+        task = get_task(configs[0]["task"])
+        evaluation = Evaluation.concat(evaluations)
+        Console().print(comparison_table(evaluation, certificates, floor=task.floor))
+        log_runs(folders, evaluation, proofs, task, seed=args.seed, track=args.track, project=args.project)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 import lipsrl
 from agents import get_agent
 from envs import Task, get_task
-from experiments._console import command_line, fail, parse, versions
+from experiments._console import command_line, fail, parse
 from experiments._filters import ConstantVelocity, Smoothed
 from experiments._memory_agents import (
     AGENTS,
@@ -43,6 +43,7 @@ from lipsrl._validation import lookup, positive_int
 from lipsrl.attacks import ConstantBiasAttack, MADAttack, MinimumOverAttacks, RandomAttack, RobustSarsaAttack
 from lipsrl.disturbances import AutoregressiveNoise, Bias, Compose, Delay, Dropout, GaussianNoise
 from lipsrl.tracking import RunFolder
+from lipsrl.tracking.config import versions
 
 
 @dataclass

@@ -30,10 +30,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from agents import AGENTS, Recipe, get_agent
 from envs import TASKS, Task, get_task
-from experiments._console import command_line, fail, parse, versions
+from experiments._console import command_line, fail, parse
 from experiments._progress import ProgressCallback
+from experiments._tracking import agent_files
 from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
+from lipsrl.actors.normalization import attached_frames
 from lipsrl.certificates import (
     FeasibilityFloor,
     certify,
@@ -41,8 +43,10 @@ from lipsrl.certificates import (
     feasibility_warnings,
     policy_units,
 )
-from lipsrl.disturbances import parse_disturbance
+from lipsrl.disturbances import GaussianNoise, parse_disturbance
 from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
+from lipsrl.tracking.config import git_revision, versions
+from lipsrl.tracking.jobs import log_trained
 from lipsrl.wrappers import VecObservationDisturbance
 
 
@@ -152,11 +156,21 @@ def floor_of(task: Task) -> FeasibilityFloor | None:
         env.close()
 
 
+def live_smoothness(recipe: Recipe, task: Task, floor: FeasibilityFloor | None) -> SmoothnessCallback:
+    """What is watched while an agent learns: its slope, and a few clean and noisy episodes."""
+    return SmoothnessCallback(
+        feasibility=floor,
+        eval_env=task.make,
+        disturbance=GaussianNoise(task.chatter_strength),
+        max_episode_steps=recipe.for_task(task.name).max_episode_steps,
+    )
+
+
 def learn(
-    model: BaseAlgorithm, timesteps: int, label: str, progress: bool, floor: FeasibilityFloor | None
+    model: BaseAlgorithm, timesteps: int, label: str, progress: bool, smoothness: SmoothnessCallback
 ) -> bool:
     """Train; ``False`` if the user interrupted it."""
-    callbacks = [SmoothnessCallback(feasibility=floor), ProgressCallback(timesteps, label, progress)]
+    callbacks = [smoothness, ProgressCallback(timesteps, label, progress)]
     try:
         with keyboard_interrupt_on_terminate():
             model.learn(timesteps, callback=callbacks)
@@ -213,7 +227,9 @@ def train(args: Args) -> RunFolder:
             "feasibility_floor": None if floor is None else floor.floor,
             "lipschitz_bound": getattr(getattr(model.policy, "options", None), "lipschitz_bound", None),
             "layer": recipe.layer,
+            "history": attached_frames(model),
             "disturbance": recipe.disturbance.get(task.name),
+            "live_disturbance": f"gaussian:{task.chatter_strength:g}",
             "vec_normalize": model.get_vec_normalize_env() is not None,
             "hyperparameters": {
                 "n_envs": settings.n_envs,
@@ -229,12 +245,14 @@ def train(args: Args) -> RunFolder:
             },
             "command": command_line("experiments.train"),
             "versions": versions(),
+            "git_revision": git_revision(),
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         logger, wandb_writer = make_logger(folder, config, args)
         model.set_logger(logger)
+        smoothness = live_smoothness(recipe, task, floor)
         begun = time.perf_counter()
-        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress, floor)
+        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress, smoothness)
         seconds = time.perf_counter() - begun
         with uninterrupted():
             folder.save_model(model)
@@ -258,16 +276,8 @@ def train(args: Args) -> RunFolder:
     )
     certificate = certify(model)
     certificate.save(folder.certificate_file)
-    wandb_writer.summary(
-        {
-            "certificate/upper_bound": certificate.upper_bound,
-            "certificate/lower_bound": certificate.lower_bound,
-            "certificate/tightness": certificate.tightness,
-            "certificate/network_upper_bound": certificate.network.upper_bound,
-            "certificate/network_tightness": certificate.network.tightness,
-            "status": status,
-        }
-    )
+    wandb_writer.summary({"status": status})
+    log_trained(wandb_writer.run, f"{args.task}-{args.agent}-{args.seed}", certificate, agent_files(folder))
     unfit = () if floor is None else feasibility_warnings(floor, certificate, policy_units(model))
     logger.close()
     venv.close()

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lipsrl._commands._source import Source, unique_keys
+from lipsrl._commands._tracking import Tracking
 from lipsrl._commands.evaluate import Measurement, keeping
 from lipsrl._validation import lookup
 from lipsrl.attacks import (
@@ -38,7 +39,7 @@ MINIMUM, SCAN = "minimum", "robust-sarsa scan"
 
 
 @dataclass
-class AttackCommand:
+class AttackCommand(Tracking):
     """Measure the return when the observations are moved, inside a budget, to the harm of the policy."""
 
     path: tyro.conf.Positional[list[Path]]
@@ -102,6 +103,8 @@ class AttackCommand:
         ball = f"{self.norm}, {self.units} units"
         for agent in evaluation.frame["agent"].unique():
             console.print(attack_table(evaluation, agent, list(attacks), ball))
+        config = {"attacks": list(attacks), "norm": self.norm, "units": self.units}
+        self.log(console, "attack", sources, evaluation, config, seed=self.seed)
 
     def attacks(self, env: Any) -> MinimumOverAttacks:
         """The chosen attacks with ε = 1, to be scaled by the strengths; random first.

@@ -18,14 +18,17 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from lipsrl._commands._disturbances import read_mixture
 from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
 from lipsrl._commands._source import Source, statistics_file
+from lipsrl._commands._tracking import Tracking, files_of, label, tell
 from lipsrl._validation import positive_int
 from lipsrl.actors.normalization import attached_frames, normalization_of
+from lipsrl.attacks._aim import holds_attack
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation import TEACHER, certificate_or_none, distill, fine_tune
 from lipsrl.distillation._fine_tune import check_on_policy, followed
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation import Evaluation, evaluate
 from lipsrl.reporting.numbers import interval, number, percent
+from lipsrl.tracking.jobs import Subject, log_distilled
 
 STUDENT = "student"
 #: Times the teacher's slope above which K limits nothing.
@@ -39,7 +42,7 @@ UNTUNED = (
 
 
 @dataclass(kw_only=True)
-class Distill(Lesson):
+class Distill(Tracking, Lesson):
     """Make a Lipschitz twin of a trained agent: it does what the agent does, within a bound."""
 
     lipschitz_bound: float
@@ -108,6 +111,37 @@ class Distill(Lesson):
         if tuned is not None:
             console.print(TUNED if tuned else UNTUNED, soft_wrap=True, highlight=False)
         console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, highlight=False)
+        if self.track != "disabled":
+            self._track(console, source, student, evaluation, certificates, noise)
+
+    def _track(
+        self,
+        console: Console,
+        source: Source,
+        student: BaseAlgorithm,
+        evaluation: Evaluation,
+        certificates: Mapping[str, Certificate | None],
+        noise: Disturbance,
+    ) -> None:
+        config = {
+            "shown": self.disturbance,
+            "strength": self.strength,
+            "disturbance": self.noise or self.disturbance,
+        }
+        options = {"disturbance": noise, "seed": self.seed, "max_episode_steps": self.max_episode_steps}
+        if holds_attack(noise):  # a trace is of one model, an attack's of each its own
+            del options["disturbance"]
+        job = self.job("distill", source, config, **options)
+        files = {"model.zip": self.output, "vecnormalize.pkl": statistics_file(self.output)}
+        teacher = Subject(
+            TEACHER, None, source.model, source.vec_normalize, source.frame_stack, files_of(source),
+            certificate=certificates[TEACHER], name=label(source),
+        )  # fmt: skip
+        learner = Subject(
+            STUDENT, None, student, source.vec_normalize, None, files, certificate=certificates[STUDENT],
+            config={"seed": self.seed}, name=self.output.stem,
+        )  # fmt: skip
+        tell(console, log_distilled(job, evaluation, teacher, learner), self.track)
 
     def _check_that_it_follows(self, source: Source, shown: Disturbance) -> None:
         normalization = normalization_of(source.model, source.vec_normalize)

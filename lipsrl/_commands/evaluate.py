@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from lipsrl._commands._source import Source, doubt_returns, in_environment, open_sources, unique_keys
+from lipsrl._commands._tracking import Tracking, shown
 from lipsrl.disturbances import parse_disturbance
 from lipsrl.evaluation import EndlessEpisodeError, Evaluation, NonFiniteError, evaluate
 from lipsrl.reporting import comparison_table
@@ -102,7 +103,7 @@ class Measurement(Episodes):
 
 
 @dataclass
-class Evaluate(Episodes):
+class Evaluate(Tracking, Episodes):
     """Measure return and smoothness as sensor faults grow."""
 
     disturbance: list[str] = field(default_factory=lambda: ["gaussian"])
@@ -134,3 +135,7 @@ class Evaluate(Episodes):
         if self.output is not None:
             evaluation.save(self.output)
         console.print(comparison_table(evaluation, []))
+        self.log(
+            console, "evaluate", sources, evaluation, {"disturbance": self.disturbance}, seed=self.seed,
+            max_episode_steps=self.max_episode_steps, **shown(self.disturbance, self.strengths),
+        )  # fmt: skip

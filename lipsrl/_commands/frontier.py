@@ -15,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
+from lipsrl._commands._tracking import Tracking, files_of, label, tell
 from lipsrl._commands.distill import certificate_cells
 from lipsrl._files import atomic_path
 from lipsrl._validation import positive_int
 from lipsrl.distillation import TEACHER, Frontier, Student, frontier
 from lipsrl.reporting.numbers import interval, number
 from lipsrl.reporting.style import AgentStyle, agent_styles, axis, base_layout
+from lipsrl.tracking.jobs import Subject, log_frontier
 
 #: Of the lines, by history and noise level.
 DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
@@ -33,7 +35,7 @@ RULE = (
 
 
 @dataclass(kw_only=True)
-class FrontierCommand(Lesson):
+class FrontierCommand(Tracking, Lesson):
     """Distil one student per K, and recommend a K: what each costs in return and buys in smoothness."""
 
     bounds: list[float] = field(default_factory=lambda: [2.0, 4.0, 6.0, 8.0, 12.0, 16.0])
@@ -82,6 +84,19 @@ class FrontierCommand(Lesson):
         for strength in found.evaluation.metadata["strengths"]:
             console.print(_recommendation(found, strength), soft_wrap=True, highlight=False)
         console.print(f"Written: {self.output}, with frontier.html", soft_wrap=True, highlight=False)
+        if self.track != "disabled":
+            config = {
+                "disturbance": self.disturbance,
+                "bounds": self.bounds,
+                "layer": self.layer,
+                "seed": self.seed,
+            }
+            teacher = Subject(
+                TEACHER, None, source.model, files=files_of(source), name=label(source),
+                certificate=found.teacher_certificate,
+            )  # fmt: skip
+            log_frontier(self.job("distill", source, config), found, teacher)
+            tell(console, [], self.track)
 
     def _save(self, student: Student) -> list[Path]:
         window = "" if student.history is None else f"-k{student.history}"

@@ -6,6 +6,7 @@ from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.certificates._clean_episodes import visited_observations
 from lipsrl.certificates.bounds._folding import tightest_bound
 from lipsrl.certificates.bounds._search import jacobians, steepest_pair
+from lipsrl.certificates.bounds._upper import quick_bound
 from lipsrl.certificates.deterministic._certify import certify
 from lipsrl.certificates.deterministic.certificate import (
     Certificate,
@@ -46,6 +47,7 @@ __all__ = [
     "margin_certificate",
     "policy_units",
     "product_bound",
+    "quick_bound",
     "return_quantile_certificate",
     "steepest_pair",
     "suggest_bound",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import KVWriter
 
-from lipsrl._validation import unknown_name
-
-Mode = Literal["online", "offline", "disabled"]
-MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
+from lipsrl.tracking._start import Mode, start_run
+from lipsrl.tracking.names import STEP
 
 
 class WandbWriter(KVWriter):
@@ -21,16 +19,21 @@ class WandbWriter(KVWriter):
     Offline runs need no account and no network and are kept under ``folder/wandb``; ``wandb sync`` uploads them
     later. ``WANDB_*`` variables (project, entity, tags, …) are honoured; ``mode`` wins over ``WANDB_MODE``.
 
+    A run that was started with ``sync_tensorboard=True`` gets all that SB3 writes to TensorBoard already: use that or
+    this, not both.
+
     Args:
         folder: where W&B puts its ``wandb`` directory.
-        config: settings to show beside the run; plain JSON types.
+        config: settings to show beside the run; made plain, without absolute paths and secrets
+            (:func:`lipsrl.tracking.config.plain`), with versions and git revision.
         name: of the run.
-        group, job_type: W&B's own grouping.
+        group, job_type: W&B's own grouping; task/agent, and train, evaluate, distill or attack.
         mode: ``None`` takes ``WANDB_MODE``, or ``"offline"`` where that is not set.
         project: ``None`` takes ``WANDB_PROJECT``, or ``"lipsrl"``.
+        run: log to this run instead of a new one; it is not finished by :meth:`close`.
 
     Raises:
-        ValueError: unknown mode.
+        ValueError: unknown mode; W&B cannot start; a ``run`` that takes the same from TensorBoard.
     """
 
     def __init__(
@@ -43,40 +46,23 @@ class WandbWriter(KVWriter):
         job_type: str | None = None,
         mode: Mode | None = None,
         project: str | None = None,
+        run: Any = None,
     ) -> None:
-        chosen = mode or os.environ.get("WANDB_MODE") or "offline"
-        if chosen not in (*MODES, "dryrun", "shared"):
-            raise unknown_name("track", chosen, MODES)
-        # W&B takes a checkout's own `agents` folder for an LLM framework of that name and advertises for it
-        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
-        import wandb  # seconds to import: only a run that tracks pays for it
-
-        Path(folder).mkdir(parents=True, exist_ok=True)
         self._offset = self._last = 0
-        try:
-            self.run = wandb.init(
-                dir=str(folder),
-                config=config,
-                name=name,
-                group=group,
-                job_type=job_type,
-                mode=chosen,  # type: ignore[arg-type]
-                project=project or os.environ.get("WANDB_PROJECT") or "lipsrl",
-                settings=wandb.Settings(console="off", silent=True),
-                reinit=None
-                if wandb.run is None
-                else "create_new",  # a run of the user's own goes on beside it
-            )
-        except wandb.errors.UsageError as error:
+        self._own = run is None
+        if run is not None and getattr(run.settings, "sync_tensorboard", False):
             raise ValueError(
-                f"W&B does not start: {' '.join(str(error).split())} Log in (wandb login, or WANDB_API_KEY), or track "
-                "offline: --track offline."
-            ) from error
+                "run= was started with sync_tensorboard=True, which logs all that SB3 writes to TensorBoard: every "
+                "value would arrive twice. Leave WandbWriter out, or start the run without."
+            )
+        self.run = run or start_run(
+            folder, config, name=name, group=group, job_type=job_type, mode=mode, project=project
+        )
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Log the scalars of one SB3 dump at environment step ``step``.
+        """Log the scalars of one SB3 dump at environment step ``step``; what is not finite is left out.
 
         W&B's own step goes on where a second ``learn()`` counts from zero again.
         """
@@ -84,18 +70,22 @@ class WandbWriter(KVWriter):
         for key, value in key_values.items():
             if "wandb" in (key_excluded.get(key) or ()):
                 continue
-            if isinstance(value, (bool, int, float, np.number)):
+            # one nan would be all that W&B keeps as the maximum of a curve
+            if isinstance(value, (bool, int, float, np.number)) and math.isfinite(value):
                 scalars[key] = float(value)
         if step < self._last - self._offset:  # another learn() counts from zero, but W&B drops what goes back
             self._offset = self._last
         self._last = self._offset + step
-        if scalars:
-            self.run.log(scalars, step=self._last)
+        if scalars and self._own:
+            self.run.log({**scalars, STEP: self._last}, step=self._last)
+        elif scalars:  # whose run it is may log more, and W&B's own step never goes back
+            self.run.log({**scalars, STEP: self._last})
 
     def summary(self, values: dict[str, Any]) -> None:
         """Set final values of the run (returns, bounds)."""
         self.run.summary.update(values)
 
     def close(self) -> None:
-        """End the run."""
-        self.run.finish()
+        """End the run, unless it was given."""
+        if self._own:
+            self.run.finish()

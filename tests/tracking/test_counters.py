@@ -87,21 +87,10 @@ def test_smoothness_is_recorded_in_a_second_learn(tmp_path):
 
 
 def test_what_cannot_be_measured_is_refused_before_the_first_step():
-    import gymnasium as gym
-    from gymnasium import spaces
+    from sb3_contrib import RecurrentPPO
 
-    class Both(gym.Env):
-        observation_space = spaces.Dict({"a": spaces.Box(-1, 1, (2,), np.float32)})
-        action_space = spaces.Box(-1, 1, (1,), np.float32)
-
-        def reset(self, *, seed=None, options=None):
-            return self.observation_space.sample(), {}
-
-        def step(self, action):
-            raise AssertionError("it has begun")
-
-    model = PPO("MultiInputPolicy", Both(), device="cpu", n_steps=8, batch_size=8)
-    with pytest.raises(ValueError, match="SmoothnessCallback measures policies of Box observations"):
+    model = RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", device="cpu", n_steps=8, batch_size=8)
+    with pytest.raises(ValueError, match="SmoothnessCallback cannot measure this RecurrentPPO policy"):
         model.learn(8, callback=SmoothnessCallback())
 
 
