@@ -144,7 +144,7 @@ NAMES: tuple[Name, ...] = (
     _strength("return_high", "return", "its 95 % interval, above"),
     _strength("action_fluctuation", "action per step", "mean ‖Δa‖"),
     _number("robustness/<disturbance>/auc", "share", "of the clean return, from the floor, that survives", _MEASURED),
-    _number("robustness/<disturbance>/breakdown", "strength", "first at which half of it is lost; none where it is not", _MEASURED),
+    _number("robustness/<disturbance>/breakdown", "strength", "at which half of it is lost", _MEASURED),
     _number("robustness/noisy_strength", "× disturbance", "strength of noisy_return", _MEASURED),
     _number("robustness/worst_attack_return", "return", "least of all attacks, at the greatest ε", ("attack",)),
     _number("robustness/worst_attack_epsilon", "radius", "that ε", ("attack",)),

@@ -25,7 +25,7 @@ SECRET = "0123456789abcdef" * 3
 
 
 @pytest.fixture(scope="module")
-def _quiet(tmp_path_factory):
+def place(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("jobs")
     for name in list(os.environ):
@@ -39,12 +39,11 @@ def _quiet(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(_quiet):
+def trained(place):
     """Run folders of a constrained and a stock agent, trained with tracking in offline mode."""
     folders = []
-    short = {name: value for name, value in train.AGENTS.items()}
     for agent in ("ppo-sandwich", "ppo"):
-        recipe = short[agent]
+        recipe = train.AGENTS[agent]
         settings = recipe.settings["pendulum"]
         quick = {**settings.algorithm, "n_steps": 64, "batch_size": 64, "n_epochs": 1}
         small = dataclasses.replace(
@@ -57,7 +56,7 @@ def trained(_quiet):
         tiny = dataclasses.replace(recipe, settings={"pendulum": small})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train, "get_agent", lambda _, tiny=tiny: tiny)
-            output = _quiet / "runs" / f"{agent}-pendulum-0"
+            output = place / "runs" / f"{agent}-pendulum-0"
             train.train(
                 train.Args(agent=agent, timesteps=128, output=output, track="offline", progress=False)
             )
@@ -130,7 +129,7 @@ def test_stock_and_constrained_agents_have_the_same_curves(trained):
     assert only == {"smoothness/promise", "smoothness/layer_share/0", "smoothness/layer_share/1"}
 
 
-def test_evaluate(trained, _quiet, monkeypatch, tmp_path):
+def test_evaluate(trained, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     compare.compare(compare.Args(run=trained, episodes=2, track="offline", project="p"))
     runs = {run.info["run_group"]: run for run in runs_in(tmp_path)}

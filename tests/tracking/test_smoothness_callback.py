@@ -208,10 +208,9 @@ def test_weights_that_are_not_finite_end_the_records_not_the_training():
     for _ in range(3):
         callback._recent.append(np.zeros(4, np.float32))
         callback._ends.append(False)
-    with pytest.warns(UserWarning, match="smoothness is not recorded any more") as caught:
+    with pytest.warns(UserWarning, match="smoothness is not recorded any more"):
         callback._record()
-        callback._record()
-    assert len(caught) == 1
+    callback._record()  # says it once: another warning would be an error here
 
 
 def test_what_does_not_fit_is_refused_before_the_first_step():
@@ -223,8 +222,6 @@ def test_what_does_not_fit_is_refused_before_the_first_step():
     with pytest.raises(ValueError, match="was trained on observations"):
         model.learn(32, callback=SmoothnessCallback(eval_env="CartPole-v1"))
     pictures = small(PPO, "CnnPolicy", Seen(*KINDS["image"][:1], ACTIONS["box"]))
+    watch = SmoothnessCallback(eval_env=lambda: Seen(KINDS["image"][0], ACTIONS["box"]), disturbance="bias:1")
     with pytest.raises(ValueError, match="disturbances act on vectors"):
-        watch = SmoothnessCallback(
-            eval_env=lambda: Seen(KINDS["image"][0], ACTIONS["box"]), disturbance="bias:1"
-        )
         pictures.learn(32, callback=watch)
