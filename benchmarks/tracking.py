@@ -5,7 +5,7 @@
 Each round trains the same agent, from the same seed, with the callback and without, one after the other in an order
 that is shuffled. Two figures: the median over rounds of processor time with over without, and the share of the
 processor time that is spent inside the callback, which others on the machine disturb less. A training has ten records
-and one evaluation (four clean and four noisy episodes), as many as 40,960 steps have by default.
+and one evaluation (four clean and four noisy episodes), which by default comes every 50,000 steps only.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +32,8 @@ def log_actions(run: Any, traces: Traces) -> None:
     """
     over_time, over_frequency = {}, {}
     for agent, trace in traces.items():
-        actions = np.asarray(trace["actions"], dtype=np.float64).reshape(len(trace["actions"]), -1)
+        given = np.asarray(trace["actions"], dtype=np.float64)
+        actions = given.reshape(len(given), math.prod(given.shape[1:]))
         time = np.asarray(trace.get("time", np.arange(len(actions))), dtype=np.float64)
         for channel in range(min(actions.shape[1], MOST_CHANNELS)):
             name = agent if actions.shape[1] == 1 else f"{agent}, action {channel}"

@@ -79,7 +79,7 @@ class SmoothnessCallback(BaseCallback):
         feasibility: FeasibilityFloor | None = None,
         eval_env: EnvLike | None = None,
         disturbance: Disturbance | str | None = None,
-        evaluate_every: int = 40_960,
+        evaluate_every: int = 50_000,
         n_episodes: int = 4,
         seed: int = 0,
         max_episode_steps: int | None = None,

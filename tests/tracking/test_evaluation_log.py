@@ -1,0 +1,185 @@
+"""What log_evaluation makes of a table, and what a config may say."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecFrameStack
+
+import lipsrl
+from lipsrl.evaluation import COLUMNS, Evaluation
+from lipsrl.tracking import define_metrics, log_evaluation
+from lipsrl.tracking.actions import log_actions, log_clip, power_spectrum
+from lipsrl.tracking.artifacts import agent_artifact, artifact_name
+from lipsrl.tracking.config import plain
+from lipsrl.tracking.names import NAMES, name_of
+
+
+class Run:
+    """As much of a W&B run as is used, and it keeps what it is given."""
+
+    def __init__(self):
+        self.rows, self.summary, self.metrics = [], {}, {}
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def define_metric(self, name, **options):
+        assert "*" not in name[:-1]  # W&B takes a star at the end only
+        self.metrics[name] = options
+
+    @property
+    def keys(self):
+        return {key for row in self.rows for key in row}
+
+
+def table(agents=("a",), disturbances=("gaussian",), strengths=(0.0, 0.1, 0.2), returns=None, floor=-10.0):
+    rows = []
+    for agent in agents:
+        for disturbance in disturbances:
+            for strength in strengths:
+                for episode in range(3):
+                    value = (
+                        -1 - 10 * strength - episode / 10 if returns is None else returns(strength, episode)
+                    )
+                    row = dict.fromkeys(COLUMNS, 0.1) | {
+                        "agent": agent, "seed": 0, "disturbance": disturbance, "strength": strength,
+                        "episode": episode, "env_seed": episode, "length": 5, "return": value,
+                        "nonfinite": "" if math.isfinite(value) else "reward",
+                    }  # fmt: skip
+                    rows.append(row)
+    return Evaluation(pd.DataFrame(rows), {"floor": floor})
+
+
+def test_one_agent_has_numbers_and_curves():
+    run = Run()
+    log_evaluation(table(disturbances=("gaussian", "ar1:0.9")), run=run)
+    assert all(name_of(key) for key in run.keys | set(run.summary))
+    assert run.summary["robustness/clean_return"] == pytest.approx(-1.1)
+    assert run.summary["robustness/noisy_return"] == pytest.approx(-2.1)
+    assert run.summary["robustness/noisy_strength"] == 0.1
+    assert 0 < run.summary["robustness/ar1-0_9/auc"] < 1
+    curve = [(row["robustness/gaussian/strength"], row["robustness/gaussian/return"])
+             for row in run.rows if "robustness/gaussian/strength" in row]  # fmt: skip
+    np.testing.assert_allclose(curve, [(0, -1.1), (0.1, -2.1), (0.2, -3.1)])
+    step = {"step_metric": "robustness/ar1-0_9/strength", "summary": "none"}
+    assert run.metrics["robustness/ar1-0_9/return"] == step
+
+
+def test_several_agents_have_tables_and_no_numbers():
+    run = Run()
+    log_evaluation(table(agents=("a", "<b>" * 30)), run=run)
+    assert not run.summary
+    (row,) = run.rows
+    assert {"tables/degradation", "tables/robustness", "curves/gaussian"} == set(row)
+    assert len(row["tables/degradation"].data) == 6
+    named = Run()
+    log_evaluation(table(agents=("a", "b")), run=named, agent="b")
+    assert "robustness/clean_return" in named.summary
+    with pytest.raises(ValueError, match="agent"):
+        log_evaluation(table(), run=Run(), agent="c")
+
+
+def test_episodes_that_were_not_finite_leave_gaps():
+    run = Run()
+    log_evaluation(table(returns=lambda s, e: float("nan") if s > 0.1 and e == 1 else -1.0), run=run)
+    returns = {
+        row["robustness/gaussian/strength"]: row.get("robustness/gaussian/return") for row in run.rows[1:]
+    }
+    assert returns == {0.0: -1.0, 0.1: -1.0}
+    assert "robustness/gaussian/auc" not in run.summary
+    assert all(math.isfinite(v) for v in run.summary.values() if not isinstance(v, str))
+    cells = [cell for line in run.rows[0]["tables/degradation"].data for cell in line]
+    assert not any(isinstance(cell, float) and not math.isfinite(cell) for cell in cells)
+    nothing = Run()
+    log_evaluation(table(returns=lambda s, e: float("nan")), run=nothing)
+    assert nothing.keys == {"tables/degradation", "tables/robustness"}
+
+
+def test_the_worst_attack():
+    harm = {"random": 1.0, "mad": 5.0, "bias": 2.0}
+    parts = []
+    for name, size in harm.items():
+        parts.append(table(disturbances=(name,), returns=lambda s, e, size=size: -1 - size * s).frame)
+    run = Run()
+    log_evaluation(Evaluation(pd.concat(parts), {}), run=run)
+    assert run.summary["robustness/worst_attack_name"] == "mad"
+    assert run.summary["robustness/worst_attack_return"] == pytest.approx(-2.0)
+    assert run.summary["robustness/worst_attack_epsilon"] == 0.2
+    assert "robustness/minimum/return" in run.keys
+
+
+def test_certificates_of_windows():
+    venv = VecFrameStack(make_vec_env("Pendulum-v1"), 2)
+    model = PPO("LipschitzMlpPolicy", venv, n_steps=8, batch_size=8, device="cpu",
+                policy_kwargs={"lipschitz_bound": 4.0, "net_arch": [4]})  # fmt: skip
+    run = Run()
+    log_evaluation(table(), lipsrl.certify(model), run)
+    wanted = {name.key for name in NAMES if name.key.startswith("certificate/")}
+    assert wanted <= set(run.summary)
+    assert run.summary["certificate/window_frames"] == 2
+    with pytest.raises(TypeError, match="certificates must be"):
+        log_evaluation(table(), [{"agent": "a"}], Run())
+
+
+def test_no_run_is_active():
+    with pytest.raises(ValueError, match="no W&B run is active"):
+        log_evaluation(table())
+
+
+def test_every_curve_has_its_step():
+    run = Run()
+    define_metrics(run, ["gaussian"], step="global_step")
+    for name in NAMES:
+        if name.kind == "curve" and name.step and "<disturbance>" not in name.key:
+            assert run.metrics[name.key.replace("<i>", "*")]["step_metric"] == "global_step"
+    assert run.metrics["robustness/gaussian/return"]["step_metric"] == "robustness/gaussian/strength"
+
+
+def test_the_spectrum_adds_up_to_the_variance():
+    for n in (1, 2, 7, 100):
+        signal = np.random.default_rng(n).normal(size=n)
+        frequency, power = power_spectrum(signal, 0.05)
+        assert len(frequency) == len(power)
+        assert power.sum() == pytest.approx(signal.var())
+
+
+def test_actions_of_no_and_one_step(tmp_path):
+    run = Run()
+    traces = {"none": {"actions": np.zeros((0, 1))}, "one": {"actions": np.zeros((1, 1))}}
+    log_actions(run, traces)
+    assert run.keys == {"actions/trace"}
+    said = log_clip(run, "Pendulum-v1", {"none": traces["none"]}, seed=0)
+    assert "no clip" in said
+    assert "no step" in said
+    assert "no clip" in log_clip(run, lambda: 1 / 0, traces, seed=0)
+
+
+def test_configs_are_plain(monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_TOKEN", "sesame-sesame")
+    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu")
+    found = plain({
+        "command": f"python -m x --output {tmp_path} --key=sesame-sesame --a=/etc/b ~/c/d C:\\users\\me\\e 3/4 a/b",
+        "api_key": "x", "nested": {"password": 1, "fine": (1, 2.5, None)}, "model": model, "path": Path("/a/b"),
+        "bound": math.inf, "array": np.arange(3), "large": np.zeros(1000), "function": plain, "n": np.int64(3),
+    })  # fmt: skip
+    assert found == {
+        "command": f"python -m x --output {tmp_path.name} --key=*** --a=b d e 3/4 a/b",
+        "nested": {"fine": [1, 2.5, None]}, "model": "PPO", "path": "b", "bound": "inf", "array": [0, 1, 2],
+        "large": "array (1000,)", "function": "plain", "n": 3,
+    }  # fmt: skip
+
+
+def test_artifacts_are_told_by_their_files(tmp_path):
+    (tmp_path / "a").write_text("x")
+    one = agent_artifact("pendulum/ppo 0", {"model.zip": tmp_path / "a", "gone": tmp_path / "b"}, {"k": 1})
+    two = agent_artifact("pendulum/ppo 0", {"model.zip": tmp_path / "a", "none": None}, {"k": 2})
+    assert one.digest == two.digest
+    assert one.name.startswith("pendulum-ppo-0")
+    assert artifact_name("<>") == "agent"
+    with pytest.raises(ValueError, match="would be empty"):
+        agent_artifact("x", {"model.zip": None}, {})
