@@ -19,6 +19,7 @@ from experiments._console import command_line, fail, parse
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
 from lipsrl.tracking import RunFolder, report, workspace
+from lipsrl.tracking.config import plain
 from lipsrl.tracking.dashboard import Saved, read_saved, save_dashboard, view_of_url, write_dashboard
 from lipsrl.tracking.names import JOBS, Job
 from lipsrl.tracking.report import COMMANDS
@@ -96,12 +97,7 @@ def measured(paths: list[Path]) -> Measured:
 
 def listed(commands: list[str]) -> list[str]:
     """The commands once each, without this machine's folders; of many only the first ones."""
-    here = [(str(Path.cwd()), "."), (str(Path.home()), "~")]
-    unique = []
-    for command in dict.fromkeys(commands):
-        for path, short in here:
-            command = command.replace(path, short)
-        unique.append(command)
+    unique = [str(plain(command)) for command in dict.fromkeys(commands)]
     more = len(unique) - MANY
     return unique if more <= 0 else [*unique[:MANY], f"# and {more} more; each run's config has its own"]
 

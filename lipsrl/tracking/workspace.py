@@ -10,6 +10,7 @@ from lipsrl._validation import unknown_name
 from lipsrl.tracking._labels import check_entity, check_project, title
 from lipsrl.tracking._panels import MAX_RUNS, Contents
 from lipsrl.tracking._sections import Section, sections
+from lipsrl.tracking._tables import MINIMUM
 from lipsrl.tracking._wandb_workspaces import import_workspaces
 from lipsrl.tracking.names import JOBS, STEP, Job, key_parts
 
@@ -20,7 +21,7 @@ RUNSET = "lipsrlruns"
 DISTURBANCES = ("gaussian", "ar1", "bias")
 
 #: The worst of all attacks on each episode, as `lipsrl attack` and `log_evaluation` call it.
-ATTACKS = ("minimum",)
+ATTACKS = (MINIMUM,)
 
 #: Columns beside the run's name, left to right.
 COLUMNS = (

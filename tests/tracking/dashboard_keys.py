@@ -34,3 +34,39 @@ def all_panels(view):
 
 def grids(page):
     return [block for block in page.blocks if type(block).__name__ == "PanelGrid"]
+
+
+def empty_panels(view, runs):
+    """``(panel, keys)`` of a view that no run has logged, as W&B would look for them.
+
+    Args:
+        view: a workspace.
+        runs: ``tests.tracking.offline.Run``.
+    """
+    lines = {key for run in runs for row in run.history for key in row}
+    numbers = {key for run in runs for key in run.summary}
+    # a table or clip is a reference with several entries: KEY.path, KEY._type, …
+    files = {key.rsplit(".", 1)[0] for key in lines | numbers if key.endswith("._type")}
+    found = []
+    for panel in all_panels(view):
+        keys, patterns = asked_for(panel)
+        kind = type(panel).__name__
+        known = {"LinePlot": lines, "BarPlot": numbers, "ScatterPlot": numbers}.get(kind, files)
+        missing = keys - known | {p for p in patterns if not any(re.fullmatch(p, key) for key in known)}
+        if kind == "LinePlot":  # and on one row with its x-axis
+            x = json.loads(panel._to_model().model_dump_json(by_alias=True))["config"]["xAxis"]
+            drawn = {key for run in runs for row in run.history if x in row for key in row}
+            missing |= keys - drawn
+        if kind == "ScatterPlot" and not any(keys <= set(run.summary) for run in runs):
+            missing |= keys
+        if missing:
+            found.append((getattr(panel, "title", kind), sorted(missing)))
+    return found
+
+
+def unknown_columns(view, runs):
+    """Pinned columns of the table of runs that no run fills."""
+    known = {"run:displayName", "run:jobType"}
+    for run in runs:
+        known |= {f"config:{key}.value" for key in run.config} | {f"summary:{key}" for key in run.summary}
+    return [column for column in view.runset_settings.pinned_columns if column not in known]

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
 from experiments import compare, train
@@ -18,7 +19,9 @@ from lipsrl._commands.attack import AttackCommand
 from lipsrl._commands.distill import Distill
 from lipsrl._commands.evaluate import Evaluate
 from lipsrl._commands.frontier import FrontierCommand
+from lipsrl.tracking import SmoothnessCallback, WandbWriter, workspace
 from lipsrl.tracking.names import NAMES, STEP, name_of
+from tests.tracking.dashboard_keys import empty_panels, unknown_columns
 from tests.tracking.offline import base, runs_in
 
 SECRET = "0123456789abcdef" * 3
@@ -180,6 +183,17 @@ def test_evaluate(trained, monkeypatch, tmp_path):
     assert clip.stat().st_size < 1_000_000
 
 
+def discrete_training(folder):
+    """The run of a short training whose actions are discrete."""
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=0)
+    writer = WandbWriter(folder, {"agent": "cartpole"}, name="cartpole", job_type="train", mode="offline")
+    model.set_logger(Logger(folder=None, output_formats=[writer]))
+    model.learn(64, callback=SmoothnessCallback(every=32))
+    writer.close()
+    (run,) = runs_in(folder)
+    return run
+
+
 def test_lipsrl_commands(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     console = Console(quiet=True)
@@ -218,6 +232,19 @@ def test_lipsrl_commands(trained, tmp_path, monkeypatch):
 
     assert {"tables/frontier", "curves/frontier"} <= frontier.keys
     assert len(frontier.table("tables/frontier")[1]) == 3
+
+    # every panel of the dashboard finds what it is of
+    runs = [run for folder in trained for run in runs_in(folder)] + [evaluated, attacked, distilled, frontier]
+    runs.append(discrete_training(tmp_path / "discrete"))
+    view = workspace("p", disturbances=["gaussian", "bias"])
+    assert empty_panels(view, runs) == []
+    assert unknown_columns(view, runs) == []
+    assert empty_panels(view, runs[:-1]) == [
+        ("Steps at an action limit, or at which a discrete action changes", ["smoothness/action_changes"])
+    ]
+    assert len(empty_panels(view, runs[:1])) > 10
+    trainings = workspace("p", jobs=["train"])
+    assert empty_panels(trainings, [*runs[: len(trained)], runs[-1]]) == []
 
 
 def test_what_is_disabled_writes_nothing(trained, tmp_path, monkeypatch):
