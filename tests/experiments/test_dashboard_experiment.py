@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -115,10 +117,6 @@ def test_the_same_dashboard_is_the_same_file(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (
-            ["--project", "p"],
-            "W&B does not let us in: No API key configured. Log in (wandb login, or WANDB_API_KEY)",
-        ),
         (["--project", "a/b", "--spec", "d.json"], "project must be 1 to 128 characters"),
         (["--project", "p", "--spec", "d.json", "--runs", "nothing"], "'nothing' is not a run folder"),
     ],
@@ -128,6 +126,23 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(command, tmp_path, a
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {says}")
     assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_account_one_line_says_so(tmp_path):
+    # a process of its own: W&B remembers the account that another test had
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"NETRC": str(tmp_path / "none"), "PYTHONPATH": str(SWEEP.parents[1])}
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.dashboard", "--project", "p"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: W&B does not let us in: No API key configured. Log in (wandb login, or WANDB_API_KEY), or write the "
+        "dashboard to a file: --spec FILE.\n"
+    )
+    assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
 
