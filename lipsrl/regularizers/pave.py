@@ -83,7 +83,10 @@ class PAVE(Regularizer):
                 f"{type(model).__name__}'s critic knows no actions, and PAVE regularises ∇_a Q(o, a). Use it with SAC, "
                 "TD3, DDPG or TQC."
             )
-        flat = next((m for m in model.critic.modules() if isinstance(m, _FLAT)), None)
+        named = model.critic.named_modules()
+        flat = next(
+            (m for name, m in named if isinstance(m, _FLAT) and "features_extractor" not in name), None
+        )
         if flat is not None and self.curvature != 0:
             raise ValueError(
                 f"PAVE's curvature needs critics with second derivatives, and {type(flat).__name__} is piecewise "

@@ -65,11 +65,11 @@ def worst_displacement(
     Args:
         divergence: of the displacements.
         start: inside the ball, not zero: the gradient vanishes there.
-        steps: each of ``radius / steps``.
+        steps: each of ``2.5 · radius / steps`` (Madry et al. 2018), so that the far side of the ball can be reached.
         noise: standard normal numbers.
     """
     found = [one.detach() for one in start]
-    size = radius / steps
+    size = 2.5 * radius / steps
     for step in range(steps):
         leaves = [one.requires_grad_(True) for one in found]
         gradients = torch.autograd.grad(divergence(leaves).sum(), leaves)
