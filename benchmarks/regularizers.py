@@ -1,6 +1,6 @@
 """What each soft regulariser costs: processor time of ``learn``, against the same agent without.
 
-``python -m benchmarks.regularizers [--rounds N] [--output FILE]``: PPO and SAC on Pendulum, networks of 2×64, one thread;
+``python -m benchmarks.regularizers [--rounds N] [--output FILE]``: PPO and SAC on Pendulum, 2×64, one thread;
 rounds are interleaved and shuffled, ratios are of the same round. Processor time, because others use the machine.
 """
 
