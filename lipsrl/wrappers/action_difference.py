@@ -16,8 +16,9 @@ from lipsrl.wrappers._actuator import RemembersAction
 class ActionDifference(RemembersAction, RecordConstructorArgs):
     """A first-difference action space: the environment receives ``clip(a_{t-1} + rate · half range · u_t)``.
 
-    The agent's u is in [-1, 1]. The action then moves at most ``rate · half range`` per step, whatever the policy does: a bound in time, not in the
-    observation. The agent sees the applied action by default, without which the task is not Markov.
+    The agent's u is in [-1, 1]. The action then moves at most ``rate · half range`` per step, whatever the policy does:
+    a bound in time, not in the observation. The agent sees the applied action by default, without which the task is not
+    Markov.
 
     Args:
         env: actions in a bounded Box.
