@@ -12,7 +12,7 @@ from typing import Any
 from lipsrl.certificates import Certificate
 from lipsrl.distillation import TEACHER, Frontier
 from lipsrl.disturbances import Disturbance
-from lipsrl.evaluation import Evaluation, rollout_trace
+from lipsrl.evaluation import EndlessEpisodeError, Evaluation, NonFiniteError, rollout_trace
 from lipsrl.evaluation._environments import EnvLike
 from lipsrl.tracking._start import Mode, start_run
 from lipsrl.tracking._tables import certificate_numbers, certificate_table, sensor_table
@@ -128,17 +128,22 @@ class Tracked:
         """The name of a subject's artifact, the same in every job."""
         return f"{self.task}-{subject.name or subject.label}"
 
-    def traces(self, subjects: Sequence[Subject]) -> dict[str, Any]:
-        """One episode of each agent (its first training seed), same start, same noise."""
+    def traces(self, subjects: Sequence[Subject]) -> tuple[dict[str, Any], list[str]]:
+        """One episode of each agent (its first training seed), same start and noise; and what is missing, in words."""
         found: dict[str, Any] = {}
+        said = []
         for subject in subjects:
-            if subject.agent not in found and self.disturbance is not None:
+            if subject.agent in found or self.disturbance is None:
+                continue
+            try:
                 found[subject.agent] = rollout_trace(
                     subject.model, self.env, disturbance=self.disturbance, strength=self.strength, seed=self.seed,
                     vec_normalize=subject.vec_normalize, frame_stack=subject.frame_stack,
                     max_episode_steps=self.max_episode_steps,
                 )  # fmt: skip
-        return found
+            except (NonFiniteError, EndlessEpisodeError) as error:  # the table has what there is of it
+                said.append(f"no actions of {subject.label}: {error}")
+        return found, said
 
 
 def log_trained(run: Any, name: str, certificate: Certificate, files: Mapping[str, Path | None]) -> None:
@@ -167,8 +172,7 @@ def log_measured(job: Tracked, evaluation: Evaluation, subjects: Sequence[Subjec
     Returns:
         What was left out, in words.
     """
-    said = []
-    traces = job.traces(subjects)
+    traces, said = job.traces(subjects)
     several = len({subject.agent for subject in subjects}) > 1
     for subject in subjects:
         with job.run(subject.label, subject.agent, subject.settings()) as run:
@@ -211,16 +215,15 @@ def log_distilled(job: Tracked, evaluation: Evaluation, teacher: Subject, studen
             use_agent(run, job.artifact(teacher), teacher.files)
         certified = [row for one in (teacher, student) if (row := one.certified) is not None]
         log_evaluation(evaluation, certified, run, agent=student.agent)
-        traces = job.traces([teacher, student])
-        said = ""
+        traces, said = job.traces([teacher, student])
         if traces:
             log_actions(run, traces)
-            said = log_clip(run, job.env, traces, seed=job.seed)
+            said.append(log_clip(run, job.env, traces, seed=job.seed))
         numbers = certificate_numbers(student.certified) if student.certified else {}
         log_agent(
             run, job.artifact(student), {**student.files, **student.learned}, numbers, [DONE["distill"]]
         )
-    return [said] if said else []
+    return [text for text in said if text]
 
 
 def log_frontier(job: Tracked, found: Frontier, teacher: Subject) -> None:

@@ -3,19 +3,23 @@
 import math
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 import lipsrl
+from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import COLUMNS, Evaluation
 from lipsrl.tracking import define_metrics, log_evaluation
 from lipsrl.tracking.actions import log_actions, log_clip, power_spectrum
 from lipsrl.tracking.artifacts import agent_artifact, artifact_name
 from lipsrl.tracking.config import plain
+from lipsrl.tracking.jobs import Subject, Tracked
 from lipsrl.tracking.names import NAMES, name_of
 
 
@@ -183,3 +187,21 @@ def test_artifacts_are_told_by_their_files(tmp_path):
     assert artifact_name("<>") == "agent"
     with pytest.raises(ValueError, match="would be empty"):
         agent_artifact("x", {"model.zip": None}, {})
+
+
+def test_an_agent_that_cannot_be_shown_is_said(tmp_path):
+    class Broken(gym.Env):
+        observation_space = spaces.Box(-1, 1, (1,), np.float32)
+        action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            return np.full(1, np.nan, np.float32), 0.0, False, False, {}
+
+    job = Tracked("evaluate", "t", Broken, tmp_path, "disabled", disturbance=GaussianNoise(0.1))
+    traces, said = job.traces([Subject("rest", 3, lambda o: 0 * o)])
+    assert not traces
+    assert len(said) == 1
+    assert said[0].startswith("no actions of rest-3: ")
