@@ -1,8 +1,4 @@
-"""Policies that others use for smoothness, to compare with. None of them keeps a bound.
-
-Their zips load anywhere lipsrl is installed; :func:`lipsrl.certify` reads them as it reads any model (the weights that
-act), so what they really reach can be measured.
-"""
+"""torch's spectral_norm on the hidden layers: an estimate of the norm, and no bound."""
 
 from __future__ import annotations
 
