@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from envs import Task, get_task
-from experiments.evaluate import certify_run, evaluate_run
+from experiments.evaluate import certify_run, evaluate_run, white_noise
 from lipsrl.evaluation import Evaluation
 from lipsrl.reporting.numbers import interval, number
 from lipsrl.statistics import bootstrap_ci, iqm
@@ -30,7 +30,7 @@ class Measured:
     def of(cls, folder: RunFolder, episodes: int, seed: int) -> Measured:
         """Evaluate and certify, or read what is there."""
         network = certify_run(folder).network
-        evaluation = evaluate_run(folder, episodes=episodes, seed=seed)
+        evaluation = white_noise(evaluate_run(folder, episodes=episodes, seed=seed))
         return cls(folder.read_config(), evaluation, network.lower_bound, network.tightness)
 
     @property

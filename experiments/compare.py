@@ -2,8 +2,8 @@
 
     python -m experiments.compare runs/ppo-pendulum-* runs/ppo-sandwich-pendulum-* --report report.html
 
-Runs of the same agent with different training seeds are pooled; the first agent named is the baseline of
-every ratio and paired difference. What has not been evaluated yet is evaluated first.
+Runs of the same agent with different training seeds are pooled. What has not been evaluated yet is evaluated first:
+under white noise, AR(1) noise and bias. What `lipsrl attack --output RUN/attacks.parquet` has measured is shown, too.
 """
 
 from __future__ import annotations
@@ -22,9 +22,19 @@ from envs import Task, get_task
 from experiments._console import command_line, fail, open_runs, parse
 from experiments._tracking import log_runs
 from experiments.evaluate import certify_run, evaluate_run
-from lipsrl.disturbances import GaussianNoise
-from lipsrl.evaluation import Evaluation, rollout_trace
-from lipsrl.reporting import comparison_table, write_report
+from lipsrl._validation import lookup
+from lipsrl.evaluation import Evaluation
+from lipsrl.reporting import (
+    STANDARD_DISTURBANCES,
+    Records,
+    comparison_table,
+    figures_of,
+    findings_of,
+    print_answer,
+    reference_of,
+    write_figures,
+    write_page,
+)
 from lipsrl.tracking import Mode, RunFolder
 
 
@@ -33,13 +43,19 @@ class Args:
     """Set trained runs side by side."""
 
     run: tyro.conf.Positional[list[Path]]
-    """Run folders; the agent of the first one is the baseline."""
+    """Run folders."""
+    reference: str | None = None
+    """The agent that all are compared with; the first without a Lipschitz constant if not given."""
     report: Path | None = None
     """Write the HTML report there."""
+    title: str | None = None
+    """Heading of the report."""
+    figures: Path | None = None
+    """Folder for the report's figures as files for papers (.svg, .pdf, .png)."""
     output: Path | None = None
     """Write the pooled table there (.parquet, with a .json beside it)."""
     episodes: int = 100
-    """Episodes per run and noise level; the same ones for every run."""
+    """Episodes per run, disturbance and strength; the same ones for every run."""
     seed: int = 0
     """Of the episodes and the noise (not of the training)."""
     track: Mode = "disabled"
@@ -70,14 +86,15 @@ def refuse_twins(folders: list[RunFolder], configs: list[dict[str, Any]]) -> Non
 
 
 def paired_table(evaluation: Evaluation, baseline: str, other: str) -> Table:
-    """Return of ``other`` minus ``baseline`` and ratio of their chatter, per noise level."""
+    """Return of ``other`` minus ``baseline`` and ratio of their chatter, per disturbance and strength."""
     table = Table(title=f"{other} against {baseline}, paired, 95 % CI", title_justify="left")
-    for name in ("noise std", "return difference", "fluctuation ratio"):
-        table.add_column(name, justify="right")
+    for name in ("disturbance", "strength", "return difference", "fluctuation ratio"):
+        table.add_column(name, justify="left" if name == "disturbance" else "right")
     difference = evaluation.compare(other, baseline, "return")
     ratio = evaluation.compare(other, baseline, "action_fluctuation")
     for (_, d), (_, r) in zip(difference.iterrows(), ratio.iterrows(), strict=True):
         table.add_row(
+            d["disturbance"],
             f"{d['strength']:g}",
             f"{d['difference']:+.1f} [{d['difference_low']:+.1f}, {d['difference_high']:+.1f}]",
             f"{r['ratio']:.2f} [{r['ratio_low']:.2f}, {r['ratio_high']:.2f}]",
@@ -85,23 +102,28 @@ def paired_table(evaluation: Evaluation, baseline: str, other: str) -> Table:
     return table
 
 
-def traces_of(
+def records_of(
     folders: list[RunFolder], configs: list[dict[str, Any]], task: Task, seed: int
 ) -> dict[str, Any]:
-    """One episode of each agent (its first run) under the same small noise."""
-    traces: dict[str, Any] = {}
+    """What the report shows of the policies: an episode under the same small noise, sensors, portrait, training."""
+    records = Records(STANDARD_DISTURBANCES[0], task.chatter_strength, seed=seed)
     for folder, config in zip(folders, configs, strict=True):
-        if config["agent"] not in traces:
-            model, statistics = folder.load()
-            traces[config["agent"]] = rollout_trace(
-                model,
-                task.make,
-                disturbance=GaussianNoise(1.0),
-                strength=task.chatter_strength,
-                seed=seed,
-                vec_normalize=statistics,
-            ) | {"disturbance": "gaussian", "strength": task.chatter_strength}
-    return traces
+        model, statistics = folder.load()
+        records.add(config["agent"], model, task.make, vec_normalize=statistics, folder=folder.path)
+    return records.parts()
+
+
+def attacks_of(folders: list[RunFolder]) -> Evaluation | None:
+    """What was measured under attack, of the runs that have it."""
+    files = [folder.path / "attacks.parquet" for folder in folders]
+    found = [Evaluation.load(file) for file in files if file.is_file()]
+    return Evaluation.concat(found) if found else None
+
+
+def floor_of(configs: list[dict[str, Any]]) -> float | None:
+    """The feasibility floor that the trainings noted, in raw units; None where they differ."""
+    floors = {config.get("feasibility_floor") for config in configs}
+    return floors.pop() if len(floors) == 1 else None
 
 
 def compare(args: Args) -> Evaluation:
@@ -112,6 +134,8 @@ def compare(args: Args) -> Evaluation:
     configs = [folder.read_config() for folder in folders]
     task = one_task(configs)
     refuse_twins(folders, configs)
+    if args.reference is not None:  # known before anything is measured
+        lookup("reference", args.reference, {config["agent"]: config for config in configs})
     evaluations = [
         evaluate_run(folder, episodes=args.episodes, seed=args.seed)
         for folder in tqdm(folders, desc="evaluate", unit="run", disable=None)
@@ -127,22 +151,34 @@ def compare(args: Args) -> Evaluation:
     console = Console(width=None if Console().is_terminal else 140)
     console.print(comparison_table(evaluation, certificates, floor=task.floor))
     agents = list(dict.fromkeys(config["agent"] for config in configs))
-    for other in agents[1:]:
-        console.print(paired_table(evaluation, agents[0], other))
+    reference = reference_of(agents, certificates, args.reference)
+    for other in agents:
+        if other != reference:
+            console.print(paired_table(evaluation, reference, other))
+    wanted = args.report is not None or args.figures is not None
+    findings = findings_of(
+        evaluation=evaluation,
+        certificates=certificates,
+        reference=reference,
+        **(records_of(folders, configs, task, args.seed) if wanted else {}),
+        attacks=attacks_of(folders),
+        sensors=task.sensors,
+        title=args.title,
+        floor=task.floor,
+        reference_return=task.reference_return,
+        feasibility_floor=floor_of(configs),
+    )
+    print_answer(console, findings)
+    if args.figures is not None:
+        drawn = [figure for some in figures_of(findings).values() for figure in some]
+        files = write_figures(args.figures, drawn)
+        console.print(f"Figures: {len(files)} files in {args.figures.resolve()}", soft_wrap=True)
     if args.report is not None:
         commands = list(
             dict.fromkeys([*(config["command"] for config in configs), command_line("experiments.compare")])
         )
-        path = write_report(
-            args.report,
-            evaluation=evaluation,
-            certificates=certificates,
-            traces=traces_of(folders, configs, task, args.seed),
-            commands=commands,
-            title=f"{' against '.join(agents)} on {task.env_id}",
-            floor=task.floor,
-        )
-        console.print(f"Report: {path.resolve()}")
+        path = write_page(args.report, findings, commands=commands)
+        console.print(f"Report: {path.resolve()}", soft_wrap=True)
     log_runs(folders, evaluation, proofs, task, seed=args.seed, track=args.track, project=args.project)
     return evaluation
 

@@ -1,4 +1,4 @@
-"""Measure trained runs as sensor noise grows, and certify them.
+"""Measure trained runs as sensor errors grow (white noise, AR(1) noise, bias), and certify them.
 
     python -m experiments.evaluate runs/ppo-sandwich-pendulum-0
 
@@ -20,10 +20,10 @@ from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
 from experiments._tracking import log_runs
 from lipsrl.certificates import Certificate, certify, weights_sha256
-from lipsrl.disturbances import GaussianNoise
+from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation import Evaluation, evaluate, model_fingerprint
 from lipsrl.policies import actor_parts
-from lipsrl.reporting import comparison_table
+from lipsrl.reporting import STANDARD_DISTURBANCES, comparison_table
 from lipsrl.tracking import Mode, RunFolder
 
 
@@ -34,7 +34,7 @@ class Args:
     run: tyro.conf.Positional[list[Path]]
     """Run folders, as `experiments.train` leaves them."""
     episodes: int = 100
-    """Episodes per noise level; the same ones for every run."""
+    """Episodes per disturbance and strength; the same ones for every run."""
     seed: int = 0
     """Of the episodes and the noise (not of the training)."""
     force: bool = False
@@ -52,11 +52,23 @@ def is_current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> 
         data.get("n_episodes") == episodes
         and data.get("seed") == seed
         and data.get("strengths") == list(task.strengths)
+        and data.get("disturbances") == {d.name: d.to_dict() for d in standard_disturbances()}
     )
 
 
+def standard_disturbances() -> list[Disturbance]:
+    """White noise, AR(1) noise and bias, each of standard deviation 1, multiplied by a task's strengths."""
+    return [parse_disturbance(text) for text in STANDARD_DISTURBANCES]
+
+
+def white_noise(evaluation: Evaluation) -> Evaluation:
+    """Its rows under white noise alone."""
+    frame = evaluation.frame
+    return Evaluation(frame[frame["disturbance"] == "gaussian"], evaluation.metadata)
+
+
 def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = False) -> Evaluation:
-    """The evaluation of one run under the task's Gaussian sensor noise, stored in its folder."""
+    """The evaluation of one run under the standard disturbances at the task's strengths, stored in its folder."""
     config = folder.read_config()
     task = get_task(config["task"])
     key = (config["agent"], config["seed"])
@@ -69,7 +81,7 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
     evaluation = evaluate(
         {key: model},
         task.make,
-        disturbances=GaussianNoise(1.0),
+        disturbances=standard_disturbances(),
         strengths=task.strengths,
         n_episodes=episodes,
         seed=seed,

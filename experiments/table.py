@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
-from experiments.evaluate import certify_run, evaluate_run
+from experiments.evaluate import certify_run, evaluate_run, white_noise
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
 from lipsrl.tracking import RunFolder
@@ -59,7 +59,7 @@ class Run:
 
 def read(folder: RunFolder, args: Args) -> Run:
     """Measure a run where it has not been measured."""
-    evaluation = evaluate_run(folder, episodes=args.episodes, seed=args.seed)
+    evaluation = white_noise(evaluate_run(folder, episodes=args.episodes, seed=args.seed))
     return Run(folder.read_config(), evaluation, certify_run(folder))
 
 

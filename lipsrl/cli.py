@@ -21,6 +21,7 @@ from lipsrl._commands.export import Export
 from lipsrl._commands.frontier import FrontierCommand
 from lipsrl._commands.pack import Pack
 from lipsrl._commands.report import Report
+from lipsrl._commands.runs import Runs
 from lipsrl._validation import unknown_name
 
 TRUST = "SB3 zips and VecNormalize files are pickles: opened through an allow-list; --trust opens any."
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "frontier": FrontierCommand,
     "pack": Pack,
     "report": Report,
+    "runs": Runs,
 }
 
 

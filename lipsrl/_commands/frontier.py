@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import shlex
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
+<<<<<<< HEAD
 from lipsrl._commands._tracking import Tracking, files_of, label, tell
+=======
+from lipsrl._commands._source import Source
+>>>>>>> 9a36c16 (The HTML report anew: the answer first, figures as inline SVG, three disturbances; lipsrl runs)
 from lipsrl._commands.distill import certificate_cells
-from lipsrl._files import atomic_path
 from lipsrl._validation import positive_int
+from lipsrl.certificates import Certificate
 from lipsrl.distillation import TEACHER, Frontier, Student, frontier
+from lipsrl.evaluation import EndlessEpisodeError, random_return
+from lipsrl.reporting import write_report
 from lipsrl.reporting.numbers import interval, number
+<<<<<<< HEAD
 from lipsrl.reporting.style import AgentStyle, agent_styles, axis, base_layout
 from lipsrl.tracking.jobs import Subject, log_frontier
 
 #: Of the lines, by history and noise level.
 DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
+=======
+>>>>>>> 9a36c16 (The HTML report anew: the answer first, figures as inline SVG, three disturbances; lipsrl runs)
 
 RULE = (
     "Recommended: the smallest K whose return is not distinguishable, episode by episode, from the teacher's (clean) "
@@ -78,11 +88,15 @@ class FrontierCommand(Tracking, Lesson):
                 **self.options(source),
             )
             found.evaluation.save(self.output / "evaluation.parquet")
-            with atomic_path(self.output / "frontier.html") as temporary:
-                frontier_figure(found, self.disturbance).write_html(temporary, include_plotlyjs=True)
+            write_frontier(
+                self.output / "frontier.html",
+                found,
+                floor=self.floor_of(source),
+                command=shlex.join(["lipsrl", *sys.argv[1:]]),
+            )
         console.print(frontier_table(found, self.disturbance))
-        for strength in found.evaluation.metadata["strengths"]:
-            console.print(_recommendation(found, strength), soft_wrap=True, highlight=False)
+        for sentence in recommendations(found):
+            console.print(sentence, soft_wrap=True, highlight=False)
         console.print(f"Written: {self.output}, with frontier.html", soft_wrap=True, highlight=False)
         if self.track != "disabled":
             config = {
@@ -97,6 +111,14 @@ class FrontierCommand(Tracking, Lesson):
             )  # fmt: skip
             log_frontier(self.job("distill", source, config), found, teacher)
             tell(console, [], self.track)
+
+    def floor_of(self, source: Source) -> float | None:
+        """What random actions earn; None where such an episode never ends."""
+        with contextlib.suppress(EndlessEpisodeError):
+            return random_return(
+                source.env, n_episodes=20, seed=self.seed, max_episode_steps=self.max_episode_steps
+            )
+        return None
 
     def _save(self, student: Student) -> list[Path]:
         window = "" if student.history is None else f"-k{student.history}"
@@ -116,6 +138,32 @@ def _level(text: str) -> float | tuple[float, float]:
         case [low, high]:
             return low, high
     raise ValueError(f"noise_levels are numbers or LOW:HIGH, such as 0 0.1 0:0.3, received {text!r}.")
+
+
+def write_frontier(path: Path, found: Frontier, *, floor: float | None, command: str) -> Path:
+    """The page of `lipsrl.reporting.write_report`, with the recommendations; the teacher is the reference."""
+    certificates = [] if found.teacher_certificate is None else [_named(TEACHER, found.teacher_certificate)]
+    certificates += [_named(student.name, student.certificate) for student in found.students]
+    return write_report(
+        path,
+        evaluation=found.evaluation,
+        certificates=certificates,
+        commands=[command],
+        title=f"Which K: students of one teacher on {found.evaluation.metadata['env']}",
+        floor=floor,
+        reference=TEACHER,
+        notes=[" ".join(f"{sentence}." for sentence in (s.rstrip(".") for s in recommendations(found)))],
+        recommendations=[*recommendations(found), RULE],
+    )
+
+
+def _named(agent: str, certificate: Certificate) -> dict[str, Any]:
+    return {"agent": agent, "seed": None, **certificate.to_dict()}
+
+
+def recommendations(found: Frontier) -> list[str]:
+    """One sentence per strength that was measured."""
+    return [_recommendation(found, strength) for strength in found.evaluation.metadata["strengths"]]
 
 
 def _recommendation(found: Frontier, strength: float) -> str:
@@ -156,82 +204,3 @@ def frontier_table(found: Frontier, disturbance: str) -> Table:
 def _cell(row: pd.Series) -> str:
     spread = interval(row["return_low"], row["return_high"])
     return f"{number(row['return'])}\n{spread}\n{number(row['action_fluctuation'])}"
-
-
-def frontier_figure(found: Frontier, disturbance: str) -> go.Figure:
-    """Return and action fluctuation against K: a colour per strength, a dash per window and noise level; 95 % bars.
-
-    The teacher is a dotted horizontal line of the strength's colour.
-
-    Args:
-        disturbance: what the strengths multiply, as text.
-    """
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
-    table = found.table()
-    kinds = list(dict.fromkeys(map(_kind, table.loc[table["agent"] != TEACHER, "agent"])))
-    strengths = sorted(table["strength"].unique())
-    looks = agent_styles(_name("", strength) for strength in strengths)
-    bounds = sorted({s.lipschitz_bound for s in found.students})
-    reach = [0.9 * bounds[0], 1.1 * bounds[-1]]  # a line though there be one K
-    for strength in strengths:
-        here = table[table["strength"] == strength]
-        teacher = here[here["agent"] == TEACHER].iloc[0]
-        look = looks[_name("", strength)]
-        for column, measured in enumerate(("return", "action_fluctuation"), start=1):
-            for kind, dash in zip(kinds, itertools.cycle(DASHES), strict=False):
-                curve = here[(here["agent"] != TEACHER) & (here["agent"].map(_kind) == kind)]
-                _draw(
-                    figure,
-                    curve.sort_values("lipschitz_bound"),
-                    measured,
-                    _name(kind, strength),
-                    look,
-                    dash,
-                    column,
-                )
-            figure.add_scatter(
-                x=reach, y=[teacher[measured]] * 2, mode="lines", line={"color": look.color, "width": 1, "dash": "dot"},
-                name=f"teacher, {_name('', strength)}", legendgroup=_name(kinds[0], strength), showlegend=False,
-                row=1, col=column,
-            )  # fmt: skip
-    metadata = found.evaluation.metadata
-    figure.update_layout(base_layout(height=520, margin={"l": 68, "r": 16, "t": 44, "b": 96}))
-    figure.add_annotation(
-        text=f"{metadata['env']}. Strengths multiply {disturbance}. Bars: 95 % intervals over "
-        f"{metadata['n_episodes']} episodes, the same for all. Dotted: the teacher.",
-        xref="paper", yref="paper", x=0, y=0, yshift=-62, xanchor="left", yanchor="top", showarrow=False,
-    )  # fmt: skip
-    figure.update_xaxes(
-        axis(
-            "K (action units per unit of what the policy receives)",
-            type="log",
-            tickvals=bounds,
-            ticktext=[f"{k:g}" for k in bounds],
-        )
-    )
-    figure.update_yaxes(axis("return (sum of rewards per episode)"), col=1)
-    figure.update_yaxes(axis("mean |Δa| (action units per step)", rangemode="tozero"), col=2)
-    return figure
-
-
-def _kind(agent: str) -> str:
-    """What tells a student from others of its K: its name without the K."""
-    return agent.partition(", ")[2]
-
-
-def _name(kind: str, strength: float) -> str:
-    where = "clean" if strength == 0 else f"strength {strength:g}"
-    return where + (f", {kind}" if kind else "")
-
-
-def _draw(
-    figure: go.Figure, curve: pd.DataFrame, measured: str, name: str, look: AgentStyle, dash: str, column: int
-) -> None:
-    x, y = curve["lipschitz_bound"].to_numpy(), curve[measured].to_numpy()
-    low, high = curve[f"{measured}_low"].to_numpy(), curve[f"{measured}_high"].to_numpy()
-    figure.add_scatter(
-        x=x, y=y, name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers",
-        line={"color": look.color, "dash": dash, "width": 2}, marker={"symbol": look.marker, "size": 8},
-        error_y={"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1},
-        row=1, col=column,
-    )  # fmt: skip

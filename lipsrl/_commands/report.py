@@ -2,58 +2,184 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
 import sys
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from lipsrl._commands._source import unique_keys
-from lipsrl._commands.evaluate import Measurement, keeping
+from lipsrl._commands._source import Source, unique_keys
+from lipsrl._commands.attack import AttackCommand
+from lipsrl._commands.evaluate import Episodes, keeping
+from lipsrl._validation import lookup
 from lipsrl.certificates import certify
-from lipsrl.disturbances import parse_disturbance
-from lipsrl.evaluation import rollout_trace
-from lipsrl.reporting import comparison_table, write_report
+from lipsrl.evaluation import EndlessEpisodeError, Evaluation, random_return
+from lipsrl.reporting import (
+    STANDARD_DISTURBANCES,
+    Findings,
+    Records,
+    figures_of,
+    findings_of,
+    print_answer,
+    write_figures,
+    write_page,
+)
+from lipsrl.reporting.charts import FORMATS
+
+#: Of random actions, whose mean return is the floor.
+_FLOOR_EPISODES = 20
 
 
 @dataclass
-class Report(Measurement):
-    """Write one self-contained HTML page that sets models side by side."""
+class Report(Episodes):
+    """Set models side by side: the answer and a table here, or a whole page of figures (--output)."""
 
-    output: Path = Path("report.html")
-    """The page."""
+    disturbance: list[str] = field(default_factory=lambda: list(STANDARD_DISTURBANCES))
+    """One or more, each NAME[:PARAMETER...]; the strengths multiply it."""
+    attack: list[str] = field(default_factory=list)
+    """Attacks whose worst is measured too: mad, critic, bias, robust-sarsa. Minutes."""
+    epsilon: list[float] = field(default_factory=lambda: [0.05, 0.1])
+    """Radii of the attacks, l-inf in units of what the policy receives."""
+    reference: str | None = None
+    """Agent that all are compared with; the first without a Lipschitz constant if not given."""
+    title: str | None = None
+    """Heading of the page."""
+    floor: float | None = None
+    """The return that counts as nothing; measured with random actions if not given."""
+    output: Path | None = None
+    """The page (.html)."""
+    figures: Path | None = None
+    """Folder for the figures as files for papers."""
+    formats: list[str] = field(default_factory=lambda: list(FORMATS))
+    """Of those files."""
 
     def run(self, console: Console) -> None:
-        if self.output.is_dir() or self.output.suffix.lower() not in (".html", ".htm"):
+        self.check()
+        sources = self.sources()
+        keys = unique_keys(sources)
+        if self.reference is not None:  # known before anything is measured
+            lookup("reference", self.reference, {agent: agent for agent, _ in keys})
+        floor = self.floor_of(sources[0])
+        kept = self.output or self.figures
+        with keeping(None if kept is None else kept.with_suffix(".parquet")):
+            evaluation = self.evaluated(sources, self.disturbance, floor=floor)
+            attacks = self.attacked(sources) if self.attack else None
+        findings = self.found(sources, evaluation, attacks, floor)
+        print_answer(console, findings)
+        if self.output is not None:
+            command = shlex.join(["lipsrl", *sys.argv[1:]])
+            path = write_page(self.output, findings, commands=[command])
+            console.print(f"Report: {path}", soft_wrap=True, highlight=False)
+        if self.figures is not None:
+            drawn = [figure for some in figures_of(findings).values() for figure in some]
+            files = write_figures(self.figures, drawn, self.formats)
+            console.print(f"Figures: {len(files)} files in {self.figures}", soft_wrap=True, highlight=False)
+
+    def check(self) -> None:
+        """What can be known to fail before anything is opened.
+
+        Raises:
+            ValueError: an output that is no page, or an unknown format.
+        """
+        if self.output is not None and (
+            self.output.is_dir() or self.output.suffix.lower() not in (".html", ".htm")
+        ):
             raise ValueError(
                 f"output={str(self.output)!r} must be the page to write, with the ending .html; it is a folder or "
                 "has another ending."
             )
-        sources = self.sources()
-        with keeping(self.output.with_suffix(".parquet")):
-            evaluation = self.measure(sources)
-        certificates, traces = [], {}
-        disturbance = parse_disturbance(self.disturbance)
-        shown = min((s for s in self.strengths if s > 0), default=0.0)
-        for (agent, seed), source in zip(unique_keys(sources), sources, strict=True):
-            certificate = certify(
-                source.model, vec_normalize=source.normalization, frame_stack=source.frame_stack
+        for name in self.formats:
+            lookup("formats", name, FORMATS)
+
+    def floor_of(self, source: Source) -> float | None:
+        """The given one, or what random actions earn; None where such an episode never ends."""
+        if self.floor is not None:
+            return self.floor
+        with contextlib.suppress(EndlessEpisodeError):
+            return random_return(
+                source.env,
+                n_episodes=_FLOOR_EPISODES,
+                seed=self.seed,
+                max_episode_steps=self.max_episode_steps,
             )
-            certificates.append({"agent": agent, "seed": seed, **certificate.to_dict()})
-            if agent not in traces:
-                traces[agent] = rollout_trace(
-                    source.model,
-                    source.env,
-                    disturbance=disturbance,
-                    strength=shown,
-                    seed=self.seed,
-                    vec_normalize=source.vec_normalize,
-                    max_episode_steps=self.max_episode_steps,
-                ) | {"disturbance": disturbance.name, "strength": shown}
-        command = shlex.join(["lipsrl", *sys.argv[1:]])
-        path = write_report(
-            self.output, evaluation=evaluation, certificates=certificates, traces=traces, commands=[command]
+        return None
+
+    def attacked(self, sources: list[Source]) -> Evaluation:
+        """All models under the attacks, in the same episodes."""
+        command = AttackCommand(
+            path=[],
+            attack=self.attack,
+            epsilon=self.epsilon,
+            episodes=self.episodes,
+            seed=self.seed,
+            max_episode_steps=self.max_episode_steps,
         )
-        console.print(comparison_table(evaluation, certificates))
-        console.print(f"Report: {path}")
+        return command.measure(sources, command.attacks(sources[0].env))
+
+    def found(
+        self, sources: list[Source], evaluation: Evaluation, attacks: Evaluation | None, floor: float | None
+    ) -> Findings:
+        """Everything that a report is made of."""
+        certificates: list[dict[str, Any]] = []
+        shown = min((s for s in self.strengths if s > 0), default=0.0)
+        records = Records(
+            self.disturbance[0], shown, seed=self.seed, max_episode_steps=self.max_episode_steps
+        )
+        for (agent, seed), source in zip(unique_keys(sources), sources, strict=True):
+            certificates += certificate_of(agent, seed, source)
+            records.add(
+                agent,
+                source.model,
+                source.env,
+                vec_normalize=source.vec_normalize,
+                frame_stack=source.frame_stack,
+                folder=_folder(source),
+            )
+        return findings_of(
+            evaluation=evaluation,
+            certificates=certificates,
+            **records.parts(),
+            attacks=attacks,
+            reference=self.reference,
+            floor=floor,
+            feasibility_floor=_shared(_config(source).get("feasibility_floor") for source in sources),
+            title=self.title,
+        )
+
+
+def certificate_of(agent: str, seed: int | None, source: Source) -> list[dict[str, Any]]:
+    """The certificate as reports take it; empty, and said, where the policy has a part that cannot be bounded."""
+    try:
+        certificate = certify(
+            source.model, vec_normalize=source.normalization, frame_stack=source.frame_stack
+        )
+    except (ValueError, TypeError) as error:
+        warnings.warn(f"{agent} has no certificate: {error}", stacklevel=2)
+        return []
+    return [{"agent": agent, "seed": seed, **certificate.to_dict()}]
+
+
+def _folder(source: Source) -> Path | None:
+    return None if source.agent is None else source.agent.file.parent
+
+
+def _config(source: Source) -> dict[str, Any]:
+    folder = _folder(source)
+    if folder is not None:
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _shared(values: Iterable[Any]) -> float | None:
+    """The number that all have; None where they differ or have none."""
+    found = set(values)
+    only = found.pop() if len(found) == 1 else None
+    return float(only) if isinstance(only, (int, float)) else None

@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lipsrl.evaluation import Evaluation
+from lipsrl.reporting.answer import answer
 from lipsrl.reporting.certificate_table import certificate_rows
+from lipsrl.reporting.charts.scales import shortened
+from lipsrl.reporting.consistency import contradictions
 from lipsrl.reporting.context import agents_of, definition_of, disturbances_of
+from lipsrl.reporting.findings import Findings
 from lipsrl.reporting.headline import headline_rows
+from lipsrl.reporting.overview import disturbance_tables, overview
 from lipsrl.reporting.rows import Row
 from lipsrl.reporting.wording import averaging, describe_disturbance, nonfinite_sentences
 
@@ -20,6 +26,40 @@ _KINDS = (
     "Gains and upper bounds are proven, lower bounds and tightness were found by search; all else, with its "
     "interval in brackets, is an estimate of this evaluation."
 )
+#: agents that stand side by side in 80 columns with their intervals; more are rows, without
+_ACROSS = 3
+
+
+def print_answer(console: Console, findings: Findings) -> None:
+    """The answer, what casts doubt on it, and `compact_table`."""
+    found = answer(findings)
+    console.print(Text(" ".join(found.sentences)))
+    doubts = contradictions(findings.certificates, findings.evaluation)
+    for sentence in [*doubts, *nonfinite_sentences(findings.summary), *found.untrained.values()]:
+        console.print(Text(f"WARNING {sentence}", style="yellow"))
+    console.print(compact_table(findings))
+
+
+def compact_table(findings: Findings) -> Table:
+    """What the first table of the page holds: clean return, what is kept, chatter, what is proven."""
+    agents, rows = findings.agents, overview(findings, disturbance_tables(findings))
+    table = Table(
+        title=Text(findings.title),
+        caption=Text("\n".join(averaging(findings.summary))),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    if len(agents) <= _ACROSS:
+        for agent in agents:
+            table.add_column(Text(agent), justify="right")
+        _add(table, rows, agents)
+        return table
+    for row in rows:
+        table.add_column(Text(row.label), justify="right")
+    for agent in agents:
+        table.add_row(Text(shortened(agent, 40)), *(Text(row.cell(agent).text) for row in rows))
+    return table
 
 
 def comparison_table(

@@ -45,6 +45,24 @@ def settings(evaluation: Evaluation, floor: float | None) -> list[tuple[str, str
     return [(name, str(value)) for name, value in known.items() if value not in (None, "")]
 
 
+def subtitle(evaluation: Evaluation) -> str:
+    """What was measured, in one line."""
+    frame = evaluation.frame
+    agents = len(agents_of(evaluation))
+    seeds = int(frame.groupby("agent")["seed"].nunique(dropna=False).max())
+    parts = [
+        str(evaluation.metadata.get("env") or ""),
+        f"{agents} agent{'s' if agents > 1 else ''}",
+        f"{seeds} training seeds"
+        if seeds > 1
+        else "one training seed each"
+        if agents > 1
+        else "one training seed",
+        f"{len(frame):,} episodes",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
 def versions(metadata: Mapping[str, Any], certificates: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Package and version; all of them where parts were made with different ones."""
     sources = [metadata, *metadata.get("parts", []), *certificates]

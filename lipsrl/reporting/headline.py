@@ -73,18 +73,24 @@ def _cells(rows: pd.DataFrame, column: str) -> dict[str, Cell]:
 
 def _ratio(evaluation: Evaluation, strength: float) -> Row:
     reference, *others = agents_of(evaluation)
-    cells = {}
-    for agent in others:
-        try:
-            table = evaluation.compare(agent, reference, "action_fluctuation")
-        except ValueError:  # no episode in common: there is no paired ratio to show
-            continue
-        for _, row in table[table["strength"] == strength].iterrows():
-            cells[agent] = estimate_cell(row["ratio"], row["ratio_low"], row["ratio_high"])
+    disturbance = str(evaluation.frame["disturbance"].iloc[0])
+    ratios = {agent: fluctuation_ratio(evaluation, disturbance, agent, strength) for agent in others}
+    cells = {agent: cell for agent, cell in ratios.items() if cell is not None}
     if cells:
         cells[reference] = Cell(1.0, "1", "reference")
     note = f"Fluctuation divided by that of {reference} in the same seeds and episodes; below 1 is calmer."
     return Row("fluctuation_ratio", f"… relative to {reference}", "estimate", cells, note)
+
+
+def fluctuation_ratio(evaluation: Evaluation, disturbance: str, agent: str, strength: float) -> Cell | None:
+    """`Evaluation.compare`'s ratio of the agent's fluctuation to the reference's; None without a common episode."""
+    frame = evaluation.frame
+    here = Evaluation(frame[(frame["disturbance"] == disturbance) & (frame["strength"] == strength)])
+    try:
+        row = here.compare(agent, agents_of(evaluation)[0], "action_fluctuation").iloc[0]
+    except ValueError:
+        return None
+    return estimate_cell(row["ratio"], row["ratio_low"], row["ratio_high"])
 
 
 def _auc(evaluation: Evaluation, floor: float) -> dict[str, Cell]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +35,14 @@ class PairedTable:
     rows: list[PairedRow]
 
 
-def paired_tables(evaluation: Evaluation) -> list[PairedTable]:
+def paired_tables(evaluation: Evaluation, agents: Sequence[str] | None = None) -> list[PairedTable]:
     """One table per further agent and disturbance, from `Evaluation.compare`.
 
-    Agents that share no episode with the first are left out.
+    Agents that share no episode with the first are left out, and those that are not among ``agents``.
     """
     reference, *others = agents_of(evaluation)
     tables = []
-    for agent in others:
+    for agent in others if agents is None else [a for a in others if a in agents]:
         try:
             returns = evaluation.compare(agent, reference, "return")
             fluctuations = evaluation.compare(agent, reference, "action_fluctuation")

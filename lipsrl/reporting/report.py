@@ -3,118 +3,156 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-import plotly.graph_objects as go
+import pandas as pd
+from markupsafe import Markup
 
 from lipsrl._files import write_text
 from lipsrl.evaluation import Evaluation
 from lipsrl.reporting import context
+from lipsrl.reporting.answer import answer
 from lipsrl.reporting.certificate_table import certificate_rows
-from lipsrl.reporting.consistency import by_agent, contradictions
-from lipsrl.reporting.context import agents_of, definition_of, disturbances_of
-from lipsrl.reporting.embedding import figures_json, plotly_script
-from lipsrl.reporting.figures import Styles, action_trace, fluctuation_under_noise, return_under_noise
-from lipsrl.reporting.headline import headline_rows
+from lipsrl.reporting.charts.svg import figure_svgs, swatch
+from lipsrl.reporting.consistency import contradictions
+from lipsrl.reporting.findings import Findings, findings_of
+from lipsrl.reporting.improvement import Condition, improvement_rows
 from lipsrl.reporting.numbers import number, percent
+from lipsrl.reporting.overview import disturbance_tables, overview, worst_rows
 from lipsrl.reporting.paired import paired_tables
+from lipsrl.reporting.portrait import Portrait
 from lipsrl.reporting.rows import KINDS
-from lipsrl.reporting.style import DARK_PAGE, LIGHT_PAGE, agent_styles
-from lipsrl.reporting.wording import averaging, describe_disturbance, nonfinite_sentences, strength_title
-
-#: agents side by side in one table; more go into a further table below, so that nothing scrolls sideways
-AGENTS_ACROSS = 4
-#: action channels drawn of one episode
-CHANNELS_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A figure in the page: the id of its element, the words below it, and Plotly's figure."""
-
-    id: str
-    caption: str
-    figure: go.Figure
+from lipsrl.reporting.sections import figures_of, profile_strengths
+from lipsrl.reporting.style import DARK_PAGE, LIGHT_PAGE
+from lipsrl.reporting.wording import averaging, nonfinite_sentences
 
 
 def write_report(
     path: str | Path,
     *,
     evaluation: Evaluation,
-    certificates: Sequence[Mapping[str, Any]],
-    traces: Mapping[str, Mapping[str, Any]],
-    commands: str | Sequence[str],
-    title: str = "Lipschitz agents under sensor noise",
+    certificates: Sequence[Mapping[str, Any]] = (),
+    traces: Mapping[str, Mapping[str, Any]] | None = None,
+    commands: str | Sequence[str] = (),
+    title: str | None = None,
     floor: float | None = None,
     notes: str | Sequence[str] | None = None,
+    reference: str | None = None,
+    attacks: Evaluation | None = None,
+    learning: Mapping[str, Sequence[pd.DataFrame]] | None = None,
+    portraits: Mapping[str, Portrait] | None = None,
+    sensitivities: Mapping[str, Sequence[float]] | None = None,
+    sensors: Sequence[str] = (),
+    reference_return: float | None = None,
+    feasibility_floor: float | None = None,
+    recommendations: Sequence[str] = (),
 ) -> Path:
-    """Write the report of an evaluation as one self-contained HTML file (about 5 MB: plotly.js is inside).
+    """Write the report of an evaluation as one self-contained HTML file (0.2 to 1 MB; docs/report.md).
 
     The same arguments give the same bytes. The file is written whole or not at all.
 
     Args:
         path: of the file, usually ``….html``; its folder is created.
-        evaluation: the table and its metadata. The first agent is the reference of ratios and differences.
+        evaluation: the table and its metadata. Attacks among its disturbances go into the section of worst cases.
         certificates: ``{"agent": str, "seed": int | None, **Certificate.to_dict()}`` each; may be empty.
-        traces: agent → `lipsrl.evaluation.rollout_trace`, all of the same episode under the same noise; may
-            be empty. ``"disturbance"`` and ``"strength"`` are named in the text where given.
+        traces: agent → `lipsrl.evaluation.rollout_trace`, all of the same episode under the same noise.
+            ``"disturbance"`` and ``"strength"`` are named in the text where given.
         commands: the shell commands that made it, in order.
-        title: heading.
+        title: heading; None: the agents and the environment.
         floor: the return that counts as nothing; None takes the evaluation's, if it has one.
-        notes: paragraphs of plain text below the heading.
+        notes: paragraphs of plain text below the answer.
+        reference: the agent that ratios and differences are against; None: the first without a promised constant.
+        attacks: an evaluation whose disturbances are attacks.
+        learning: agent → the table of each of its training runs (`lipsrl.reporting.read_progress`).
+        portraits: agent → `lipsrl.reporting.phase_portrait`.
+        sensitivities: agent → mean slope along each sensor (`lipsrl.reporting.sensitivities`).
+        sensors: names of the sensors, with their units.
+        reference_return: what a well-trained agent earns, for the warning about agents that have learned nothing.
+        feasibility_floor: smallest constant under which the task can be done, in raw units.
+        recommendations: sentences on which agent to take, for the section of K.
 
     Returns:
         ``path``.
 
     Raises:
         ValueError: an empty table or one that does not follow the evaluation's schema, certificates without
-            an agent or twice for one agent and training seed, or a trace without actions.
+            an agent or twice for one agent and training seed, a trace without actions, or an unknown reference.
     """
-    checked = Evaluation(evaluation.frame, evaluation.metadata)
-    if checked.frame.empty:
-        raise ValueError("evaluation must hold at least one episode, received an empty table.")
-    floor = checked.metadata.get("floor") if floor is None else floor
-    grouped = by_agent(certificates)
-    evaluated = agents_of(checked)
-    styles = agent_styles([*evaluated, *grouped, *traces])
-    noise_panels = _noise_panels(checked, floor, styles)
-    trace_panels = _trace_panels(traces, styles)
-    summary = checked.summary(["return"])
-    text = _template().render(
+    findings = findings_of(
+        evaluation=evaluation,
+        certificates=certificates,
+        traces=traces,
+        attacks=attacks,
+        learning=learning,
+        portraits=portraits,
+        sensitivities=sensitivities,
+        sensors=sensors,
+        reference=reference,
+        floor=floor,
+        reference_return=reference_return,
+        feasibility_floor=feasibility_floor,
         title=title,
+        recommendations=recommendations,
+    )
+    return write_page(path, findings, commands=commands, notes=notes)
+
+
+def write_page(
+    path: str | Path,
+    findings: Findings,
+    *,
+    commands: str | Sequence[str] = (),
+    notes: str | Sequence[str] | None = None,
+) -> Path:
+    """`write_report` of what has been put together already."""
+    evaluation, summary = findings.evaluation, findings.summary
+    tables = disturbance_tables(findings)
+    figures = figures_of(findings)
+    drawn = {
+        figure.name: [Markup(svg) for svg in figure_svgs(figure)]
+        for some in figures.values()
+        for figure in some
+    }
+    conditions = [
+        Condition(name, strength)
+        for i, name in enumerate(findings.disturbances)
+        for strength in profile_strengths(findings, name, clean=i == 0)
+    ]
+    text = _template().render(
+        findings=findings,
+        title=findings.title,
+        subtitle=context.subtitle(evaluation),
+        answer=answer(findings),
         notes=context.paragraphs(notes),
-        settings=context.settings(checked, floor),
+        settings=context.settings(evaluation, findings.floor),
         averaging=averaging(summary),
         nonfinite=nonfinite_sentences(summary),
-        styles=styles,
+        contradictions=contradictions(findings.certificates, evaluation),
+        swatches={agent: Markup(swatch(look)) for agent, look in findings.styles.items()},
+        swatch=lambda look: Markup(swatch(look)),
         light=LIGHT_PAGE,
         dark=DARK_PAGE,
-        headlines=[
-            (describe_disturbance(name, definition_of(checked, name)), headline_rows(checked, name, floor))
-            for name in disturbances_of(checked)
-        ],
-        evaluated=_across(evaluated),
-        noise_panels=noise_panels,
-        trace_panels=trace_panels,
-        trace_sentence=context.trace_sentence(traces),
-        certificates=certificates,
-        certificate_rows=certificate_rows(certificates, checked),
-        certified=_across(list(dict.fromkeys([*evaluated, *grouped]))),
-        several_seeds=any(len(same) > 1 for same in grouped.values()),
-        assumptions=list(dict.fromkeys(str(a) for c in certificates for a in c.get("assumptions") or [])),
-        contradictions=contradictions(certificates, checked),
-        paired=paired_tables(checked),
+        overview=overview(findings, tables),
+        tables=[(name, said, rows) for name, said, rows in tables],
+        figures=figures,
+        drawn=drawn,
+        worst=worst_rows(findings),
+        improvement=improvement_rows(findings, conditions),
+        certificates=findings.certificates,
+        certificate_rows=certificate_rows(findings.certificates, evaluation),
+        certified_agents=list(dict.fromkeys([*findings.agents, *findings.certified])),
+        several_seeds=any(len(same) > 1 for same in findings.certified.values()),
+        assumptions=list(
+            dict.fromkeys(str(a) for c in findings.certificates for a in c.get("assumptions") or [])
+        ),
+        paired=paired_tables(evaluation, findings.drawn),
         kinds=KINDS,
         commands=context.paragraphs(commands),
-        versions=context.versions(checked.metadata, certificates),
+        versions=context.versions(evaluation.metadata, findings.certificates),
         number=number,
         percent=percent,
-        figures_json=figures_json({p.id: p.figure for p in (*noise_panels, *trace_panels)}),
-        plotly_script=plotly_script(),
     )
     return write_text(path, text)
 
@@ -128,51 +166,3 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2")
-
-
-def _noise_panels(evaluation: Evaluation, floor: float | None, styles: Styles) -> list[Panel]:
-    """Two figures per disturbance that was measured at more than one strength."""
-    panels = []
-    for i, name in enumerate(disturbances_of(evaluation)):
-        if evaluation.frame.loc[evaluation.frame["disturbance"] == name, "strength"].nunique() < 2:
-            continue
-        definition = definition_of(evaluation, name)
-        shared: dict[str, Any] = {
-            "disturbance": name,
-            "strength_title": strength_title(definition),
-            "styles": styles,
-        }
-        under = f"Disturbance: {describe_disturbance(name, definition)}, times the strength."
-        dotted = "" if floor is None else f" Dotted: the floor, a return of {number(floor)}."
-        panels += [
-            Panel(
-                f"return-{i}",
-                f"Return and its 95 % band. {under}{dotted}",
-                return_under_noise(evaluation.frame, floor=floor, **shared),
-            ),
-            Panel(
-                f"fluctuation-{i}",
-                f"Action fluctuation and its 95 % band. {under}",
-                fluctuation_under_noise(evaluation.frame, **shared),
-            ),
-        ]
-    return panels
-
-
-def _trace_panels(traces: Mapping[str, Mapping[str, Any]], styles: Styles) -> list[Panel]:
-    """One figure per action channel that all agents have, at most `CHANNELS_SHOWN`."""
-    if not traces:
-        return []
-    channels = min(np.atleast_2d(np.asarray(t.get("actions", [])).T).shape[0] for t in traces.values())
-    return [
-        Panel(
-            f"trace-{channel}",
-            f"Action channel {channel + 1} of {channels}, as the environment received it.",
-            action_trace(traces, dimension=channel, styles=styles),
-        )
-        for channel in range(min(channels, CHANNELS_SHOWN))
-    ]
-
-
-def _across(agents: Sequence[str]) -> list[Sequence[str]]:
-    return [agents[i : i + AGENTS_ACROSS] for i in range(0, len(agents), AGENTS_ACROSS)]

@@ -7,21 +7,25 @@ from typing import Any
 
 import pandas as pd
 
+#: what reports measure if not told otherwise: white noise alone flatters a low bound, which errors that last can hurt
+STANDARD_DISTURBANCES = ("gaussian", "ar1:1:0.9", "bias")
+
 #: below this number of training seeds a bootstrap interval is too narrow (see `lipsrl.statistics`)
 FEW_SEEDS = 5
 
 ANY_STRENGTH = "strength of the disturbance (multiple of its own amplitude)"
 
 
-def is_unit_gaussian(definition: Mapping[str, Any] | None) -> bool:
-    """Whether strength is a standard deviation in sensor units: ``GaussianNoise(1.0)``."""
-    return bool(definition) and dict(definition or {}) == {"name": "gaussian", "std": 1.0}
+def is_unit_noise(definition: Mapping[str, Any] | None) -> bool:
+    """Whether strength is a standard deviation in sensor units: white noise, AR(1) noise or a bias of std 1."""
+    known = definition or {}
+    return known.get("name") in ("gaussian", "ar1", "bias") and known.get("std") == 1.0
 
 
 def strength_title(definition: Mapping[str, Any] | None) -> str:
     """The axis title of the strength of a disturbance that ``to_dict`` described."""
-    if is_unit_gaussian(definition):
-        return "standard deviation σ of the sensor noise (raw sensor units)"
+    if is_unit_noise(definition):
+        return "standard deviation σ of the sensor error (raw sensor units)"
     return ANY_STRENGTH
 
 
@@ -29,7 +33,19 @@ def at_strength(strength: float, definition: Mapping[str, Any] | None) -> str:
     """``"σ = 0.05"`` or ``"strength 0.05"``; ``"no noise"`` at zero."""
     if strength == 0.0:
         return "no noise"
-    return f"σ = {strength:g}" if is_unit_gaussian(definition) else f"strength {strength:g}"
+    return f"σ = {strength:g}" if is_unit_noise(definition) else f"strength {strength:g}"
+
+
+def spoken(name: str, definition: Mapping[str, Any] | None) -> str:
+    """What the disturbance is called in a sentence; a name of its own choice stays."""
+    family = str((definition or {}).get("name", name))
+    known = {
+        "gaussian": "white noise",
+        "ar1": "AR(1) noise",
+        "bias": "constant bias",
+        "uniform": "uniform noise",
+    }
+    return known.get(family, name) if name == family else name
 
 
 def describe_disturbance(name: str, definition: Mapping[str, Any] | None) -> str:

@@ -70,6 +70,10 @@ def test_demo_prints_its_commands_and_the_table(demo):
     assert [f.name for f in certificate.factors][:3] == ["vec_normalize", "network", "action"]
     page = (output / "report.html").read_text()
     assert "ppo-sandwich" in page
+    assert "hardly beats random actions" in page  # 2048 steps
+    last = result.stdout.splitlines()[-2:]
+    assert (output / "report.html").resolve().as_uri() in last[0]
+    assert "python -m experiments.dashboard --project" in last[1]
     assert "experiments.train --agent ppo-sandwich" in page
 
 
@@ -79,9 +83,10 @@ def test_evaluations_are_paired_and_complete(demo):
         Evaluation.load(output / f"{a}-pendulum-0" / "evaluation.parquet") for a in ("ppo", "ppo-sandwich")
     ]
     pooled = Evaluation.concat(parts)
-    assert len(pooled.frame) == 2 * 5 * 100
+    assert len(pooled.frame) == 2 * 3 * 5 * 50
+    assert list(pooled.frame["disturbance"].unique()) == ["gaussian", "ar1", "bias"]
     assert pooled.metadata["env"] == "Pendulum-v1"
-    first, second = (p.frame.set_index(["strength", "episode"])["env_seed"] for p in parts)
+    first, second = (p.frame.set_index(["disturbance", "strength", "episode"])["env_seed"] for p in parts)
     assert (first == second).all()
 
 
@@ -104,7 +109,15 @@ def test_lipsrl_command_on_run_folder_and_zip(demo, tmp_path, capsys):
     assert len(Evaluation.load(tmp_path / "e.parquet").frame) == 4
     both = [str(output / f"{a}-pendulum-0") for a in ("ppo", "ppo-sandwich")]
     assert cli.main(["report", *both, *options, "--output", str(tmp_path / "r.html")]) == 0
-    assert (tmp_path / "r.html").stat().st_size > 1_000_000
+    assert 50_000 < (tmp_path / "r.html").stat().st_size < 1_500_000
+    capsys.readouterr()
+    figures = ["--figures", str(tmp_path / "figures"), "--formats", "svg", "--reference", "ppo-sandwich"]
+    assert cli.main(["report", *both, *options, *figures]) == 0
+    said = capsys.readouterr().out
+    assert "Certified bound" in said
+    assert (tmp_path / "figures" / "disturbance-bias.svg").is_file()
+    assert cli.main(["runs", str(output)]) == 0
+    assert "ppo-sandwich-pendulum-0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -119,6 +132,11 @@ def test_lipsrl_command_on_run_folder_and_zip(demo, tmp_path, capsys):
         (["evaluate", "{folder}", "--strengths", "-1"], "strengths"),
         (["evaluate", "{zip}", "--env", "CartPole-v1"], "was trained on observations"),
         (["report", "{folder}", "--env", "Pendulum-v9"], "Pendulum-v9"),
+        (["report", "{folder}", "--output", "page.pdf"], "with the ending .html"),
+        (["report", "{folder}", "--reference", "sac"], "reference='sac' is not known"),
+        (["report", "{folder}", "--formats", "jpg"], "formats='jpg'"),
+        (["report"], "path is missing"),
+        (["runs", "nowhere"], "is no folder"),
     ],
 )
 def test_lipsrl_command_errors(demo, tmp_path, capsys, arguments, message, monkeypatch):

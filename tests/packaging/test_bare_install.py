@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["attack", "certify", "distill", "evaluate", "export", "frontier", "report"]
+COMMANDS = ["attack", "certify", "distill", "evaluate", "export", "frontier", "report", "runs"]
 TRAIN = """
 import torch
 from stable_baselines3 import PPO
@@ -85,6 +85,7 @@ def test_every_command_has_help(bare):
         "attack agent.zip --env Pendulum-v1 --episodes 1 --attack mad --epsilon 0.1 --steps 1",
         "export agent.zip --output agent.safetensors",
         "report agent.zip --env Pendulum-v1 --episodes 2 --output report.html",
+        "runs .",
         "distill agent.zip --env Pendulum-v1 --lipschitz-bound 4 --rounds 1 --steps 10 --episodes 2",
         "frontier agent.zip --env Pendulum-v1 --bounds 4 --rounds 1 --steps 10 --episodes 2 --strengths 0 --workers 1",
     ],

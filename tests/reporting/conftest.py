@@ -50,7 +50,7 @@ def make_frame(
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_evaluation() -> Callable[..., Evaluation]:
     def make(
         agents: Sequence[str] = ("ppo", "ppo-sandwich"),
@@ -72,7 +72,7 @@ def make_evaluation() -> Callable[..., Evaluation]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_certificate() -> Callable[..., dict[str, Any]]:
     def make(
         agent: str = "ppo", seed: int | None = 0, promise: float | None = None, **other: Any
@@ -106,7 +106,7 @@ def make_certificate() -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_trace() -> Callable[..., dict[str, Any]]:
     def make(channels: int = 1, steps: int = 30, dt: float = 0.05) -> dict[str, Any]:
         g = np.random.default_rng(channels)
