@@ -16,11 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
-<<<<<<< HEAD
-from lipsrl._commands._tracking import Tracking, files_of, label, tell
-=======
 from lipsrl._commands._source import Source
->>>>>>> 9a36c16 (The HTML report anew: the answer first, figures as inline SVG, three disturbances; lipsrl runs)
+from lipsrl._commands._tracking import Tracking, files_of, label, tell
 from lipsrl._commands.distill import certificate_cells
 from lipsrl._validation import positive_int
 from lipsrl.certificates import Certificate
@@ -28,14 +25,7 @@ from lipsrl.distillation import TEACHER, Frontier, Student, frontier
 from lipsrl.evaluation import EndlessEpisodeError, random_return
 from lipsrl.reporting import write_report
 from lipsrl.reporting.numbers import interval, number
-<<<<<<< HEAD
-from lipsrl.reporting.style import AgentStyle, agent_styles, axis, base_layout
 from lipsrl.tracking.jobs import Subject, log_frontier
-
-#: Of the lines, by history and noise level.
-DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
-=======
->>>>>>> 9a36c16 (The HTML report anew: the answer first, figures as inline SVG, three disturbances; lipsrl runs)
 
 RULE = (
     "Recommended: the smallest K whose return is not distinguishable, episode by episode, from the teacher's (clean) "

@@ -89,7 +89,7 @@ def workspace(
 
 def agent_colors(agents: Sequence[str]) -> dict[str, str]:
     """The colour of each agent in the HTML report."""
-    from lipsrl.reporting.style import agent_styles  # brings plotly
+    from lipsrl.reporting.style import agent_styles  # brings pandas and Jinja
 
     return {agent: style.color for agent, style in agent_styles(agents).items()}
 
