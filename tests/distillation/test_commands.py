@@ -15,10 +15,11 @@ import lipsrl
 from lipsrl import cli
 from lipsrl._commands import distill as distill_command
 from lipsrl._commands import frontier as frontier_command
-from lipsrl._commands.frontier import FrontierCommand, frontier_figure
+from lipsrl._commands.frontier import FrontierCommand
 from lipsrl.actors.normalization import load_vec_normalize
 from lipsrl.distillation import _frontier
 from lipsrl.evaluation import Evaluation, NonFiniteError
+from lipsrl.reporting.figures import frontier_plots
 from lipsrl.tracking import RunFolder
 
 BUDGET = ["--net-arch", "8", "--rounds", "1", "--steps", "40", "--episodes", "4"]
@@ -195,21 +196,19 @@ def test_frontier_prints_recommends_and_writes(files, tmp_path, monkeypatch, cap
     assert "Which K: students of one teacher on" in page  # the template of every report
     assert "Recommended clean" in page
 
-    figure = frontier_figure(found[0], "gaussian:1.0")
     table = found[0].table()
-    drawn = next(t for t in figure.data if t.name == "strength 0.2, shown 0.2" and "return" not in str(t.y))
+    settings = {student.name: (student.lipschitz_bound, 1) for student in found[0].students}
+    returns, _ = frontier_plots(found[0].evaluation.summary(), settings, "gaussian", "teacher")
+    drawn = next(line for line in returns.series if line.label == "strength 0.2, shown 0.2")
     rows = table[(table["strength"] == 0.2) & (table["noise_level"] == 0.2)].sort_values("lipschitz_bound")
     assert list(drawn.x) == [0.01, 8.0]
     assert list(drawn.y) == list(rows["return"])
-    assert list(drawn.error_y.array) == list(rows["return_high"] - rows["return"])
-    teacher = next(t for t in figure.data if t.name == "teacher, clean")
-    expected = table[(table["agent"] == "teacher") & (table["strength"] == 0)]["return"].iloc[0]
-    assert set(teacher.y) == {expected}
-    assert (
-        sum(t.name == "teacher, clean" for t in figure.data) == 2
-    )  # once per panel, in its strength's colour
-    assert teacher.line.color == next(t for t in figure.data if t.name == "clean, shown 0.2").line.color
-    assert "Strengths multiply gaussian:1.0" in figure.layout.annotations[0].text
+    assert list(drawn.high) == list(rows["return_high"])
+    clean = next(line for line in returns.series if line.label == "clean, shown 0.2")
+    assert clean.look.color != drawn.look.color  # a colour per strength
+    assert clean.look.dash == drawn.look.dash  # a dash per kind
+    (teacher,) = returns.levels
+    assert teacher.value == table[(table["agent"] == "teacher") & (table["strength"] == 0)]["return"].iloc[0]
 
 
 def test_frontier_says_when_no_k_is_enough(files, tmp_path, capsys):

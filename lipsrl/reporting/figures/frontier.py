@@ -31,7 +31,10 @@ def settings_of(certified: Mapping[str, Sequence[Certificate]]) -> dict[str, tup
 def frontier_plots(
     summary: pd.DataFrame, settings: Settings, disturbance: str, reference: str | None = None
 ) -> list[Plot]:
-    """Return and chatter over K, one line per number of frames and strength; empty where there is nothing to choose.
+    """Return and chatter over K, a colour per strength, a dash per kind of agent; empty without a choice.
+
+    Of a kind are agents that see as many frames and, where their names say more than ``K=…``, are named alike after
+    that (students of a frontier: what they were shown).
 
     Args:
         summary: of `Evaluation.summary`.
@@ -39,75 +42,63 @@ def frontier_plots(
         disturbance: whose strengths are drawn: none, the middle one and the largest.
         reference: an agent whose clean return and chatter are drawn as levels.
     """
-    ks = sorted({k for k, _ in settings.values()})
-    windows = sorted({frames for _, frames in settings.values()})
+    ks, windows = ({setting[i] for setting in settings.values()} for i in (0, 1))
     if len(ks) < 2 and len(windows) < 2:
         return []
-    here = summary[(summary["disturbance"] == disturbance)]
+    here = summary[summary["disturbance"] == disturbance]
     noisy = sorted(s for s in here["strength"].unique() if s > 0)
-    strengths = sorted(
-        {0.0, *({noisy[(len(noisy) - 1) // 2], noisy[-1]} if noisy else set())} & set(here["strength"])
+    chosen = {0.0, *noisy[(len(noisy) - 1) // 2 :][:1], *noisy[-1:]} & set(here["strength"])
+    strengths = sorted(chosen)
+    over = "K" if len(ks) > 1 else "frames"
+    lines = [
+        (agent, k, frames, _kind(agent, frames, len(windows) > 1) if over == "K" else "")
+        for agent, (k, frames) in settings.items()
+    ]
+    table = here.merge(pd.DataFrame(lines, columns=["agent", "K", "frames", "kind"]), on="agent")
+    kinds = list(dict.fromkeys(table["kind"]))
+    x_axis = Axis(
+        "observations that the policy sees at once (frames)", ticks={float(w): f"{w}" for w in windows}
     )
-    over_k = len(ks) >= 2
-    table = pd.DataFrame([(a, k, f) for a, (k, f) in settings.items()], columns=["agent", "K", "frames"])
-    merged = here.merge(table, on="agent")
-    other = "frames" if over_k else "K"
-    x_axis = (
-        Axis("K (action units per unit of what the policy receives)", "log", ticks={k: f"{k:g}" for k in ks})
-        if over_k
-        else Axis(
-            "observations that the policy sees at once (frames)", ticks={float(w): f"{w}" for w in windows}
-        )
-    )
+    if over == "K":
+        title = "K (action units per unit of what the policy receives)"
+        x_axis = Axis(title, "log", ticks={k: f"{k:g}" for k in ks})
     plots = []
     for column, title in (("return", RETURN), ("action_fluctuation", FLUCTUATION)):
         series = []
-        kinds = list(itertools.product(sorted(merged[other].unique()), strengths))
-        for i, (kind, strength) in enumerate(kinds):
-            rows = merged[(merged[other] == kind) & (merged["strength"] == strength)]
-            rows = rows.sort_values([("K" if over_k else "frames"), column])
-            # of several at one K the best: they differ in what they were shown
-            keep = "last" if column == "return" else "first"
-            rows = rows.drop_duplicates("K" if over_k else "frames", keep=keep)
-            if rows.empty:
-                continue
-            number_of = strengths.index(strength)
+        for (i, kind), (j, strength) in itertools.product(enumerate(kinds), enumerate(strengths)):
+            rows = table[(table["kind"] == kind) & (table["strength"] == strength)].sort_values(
+                [over, column]
+            )
+            # of several at one place the best
+            rows = rows.drop_duplicates(over, keep="last" if column == "return" else "first")
             look = AgentStyle(
-                PALETTE[number_of % len(PALETTE)],
-                DASHES[(i // len(strengths)) % len(DASHES)],
-                MARKERS[(i // len(strengths) + number_of) % len(MARKERS)],
+                PALETTE[j % len(PALETTE)], DASHES[i % len(DASHES)], MARKERS[(i + j) % len(MARKERS)]
             )
-            x, y, low, high = (
-                rows[c].to_numpy(dtype="float64")
-                for c in ("K" if over_k else "frames", column, f"{column}_low", f"{column}_high")
-            )
-            said = [
-                f"{agent}: {number(a)} {interval(b, c)}"
-                for agent, a, b, c in zip(rows["agent"], y, low, high, strict=True)
-            ]
-            series.append(
-                Series(
-                    _label(kind, strength, other, len({k for k, _ in kinds}) > 1),
-                    look,
-                    x,
-                    y,
-                    low,
-                    high,
-                    said=said,
+            if len(rows):
+                series.append(
+                    _line(rows, over, column, ", ".join(filter(None, (_where(strength), kind))), look)
                 )
-            )
         clean = here[(here["agent"] == reference) & (here["strength"] == 0.0)]
         levels = [Level(float(v), f"{reference}, clean") for v in clean[column] if v == v]
         plots.append(Plot(x_axis, Axis(title, zero=column != "return"), series, levels))
     return plots
 
 
-def _label(kind: float, strength: float, other: str, several: bool) -> str:
-    where = "clean" if strength == 0 else f"strength {strength:g}"
-    if not several:
-        return where
-    return (
-        f"{where}, {int(kind)} frame{'s' if kind > 1 else ''}"
-        if other == "frames"
-        else f"{where}, K = {kind:g}"
-    )
+def _line(rows: pd.DataFrame, over: str, column: str, label: str, look: AgentStyle) -> Series:
+    names = (over, column, f"{column}_low", f"{column}_high")
+    x, y, low, high = (rows[name].to_numpy(dtype="float64") for name in names)
+    said = [
+        f"{agent}: {number(a)} {interval(b, c)}"
+        for agent, a, b, c in zip(rows["agent"], y, low, high, strict=True)
+    ]
+    return Series(label, look, x, y, low, high, said=said)
+
+
+def _where(strength: float) -> str:
+    return "clean" if strength == 0 else f"strength {strength:g}"
+
+
+def _kind(agent: str, frames: int, several: bool) -> str:
+    if agent.startswith("K="):
+        return agent.partition(", ")[2]
+    return f"{frames} frame{'s' if frames > 1 else ''}" if several else ""
