@@ -1,5 +1,11 @@
 """For all tests."""
 
+import os
+
+# before torch is imported, and for the processes that tests start: workers of xdist share the cores, and small
+# matrices on several threads then wait for one another (nine times as long on two busy cores)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 
