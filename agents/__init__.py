@@ -5,11 +5,14 @@ from __future__ import annotations
 from agents.baselines import BASELINE_AGENTS
 from agents.ppo import PPO_AGENTS
 from agents.recipe import Recipe, Settings
+from agents.regularized import REGULARIZED_AGENTS
 from agents.sac import SAC_AGENTS
 from lipsrl._validation import lookup
 
 #: name → recipe.
-AGENTS: dict[str, Recipe] = {recipe.name: recipe for recipe in (*PPO_AGENTS, *SAC_AGENTS, *BASELINE_AGENTS)}
+AGENTS: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (*PPO_AGENTS, *SAC_AGENTS, *BASELINE_AGENTS, *REGULARIZED_AGENTS)
+}
 
 
 def get_agent(name: str) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from envs import Task, get_task
 from lipsrl.layers import LAYERS
+from lipsrl.regularizers import Regularizer
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Recipe:
         settings: task name → hyperparameters.
         lipschitz_bound: task name → K, in units of what the policy receives.
         disturbance: task name → what the sensors go through in training, as ``parse_disturbance`` reads it.
+        regularizers: task name → soft regularisers.
+        final_bound: task name → K at the end of a training whose bound moves there exponentially.
+        frames: observations that the policy sees at once.
+        certifiable: whether ``lipsrl.certify`` can say anything of the policy.
     """
 
     name: str
@@ -54,6 +60,10 @@ class Recipe:
     settings: dict[str, Settings]
     lipschitz_bound: dict[str, float] = field(default_factory=dict)
     disturbance: dict[str, str] = field(default_factory=dict)
+    regularizers: dict[str, tuple[Regularizer, ...]] = field(default_factory=dict)
+    final_bound: dict[str, float] = field(default_factory=dict)
+    frames: int = 1
+    certifiable: bool = True
 
     def for_task(self, task: str) -> Settings:
         """Hyperparameters on ``task``; ``ValueError`` if this agent has none for it."""
@@ -65,13 +75,31 @@ class Recipe:
             )
         return self.settings[task]
 
-    def policy_kwargs(self, task: Task, **overrides: Any) -> dict[str, Any]:
+    def methods(self, task: str, scale: float = 1.0) -> list[dict[str, Any]]:
+        """The soft regularisers on ``task`` as plain data, all their weights times ``scale``.
+
+        Raises:
+            ValueError: a scale that is no number >= 0, or without effect here.
+        """
+        methods = self.regularizers.get(task, ())
+        if scale != 1.0 and not methods:
+            raise ValueError(f"agent={self.name!r} has no soft regulariser whose weights could be scaled.")
+        return [method.scaled(scale).plain() for method in methods]
+
+    def policy_kwargs(
+        self, task: Task, *, regularizer_scale: float = 1.0, **overrides: Any
+    ) -> dict[str, Any]:
         """A fresh ``policy_kwargs`` dict (SB3's off-policy classes write into the one they are given).
 
         Raises:
-            ValueError: Lipschitz options for a plain agent.
+            ValueError: Lipschitz options for a plain agent, or a scale for one without regularisers.
         """
         kwargs = copy.deepcopy(self.for_task(task.name).policy)
+        methods = self.methods(task.name, regularizer_scale)
+        if methods:
+            kwargs["regularizers"] = methods
+            if self.layer is None:
+                kwargs["lipschitz_bound"] = math.inf  # SB3's own networks
         chosen = {key: value for key, value in overrides.items() if value is not None}
         if self.layer is None:
             if chosen:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,10 @@ import gymnasium as gym
 import torch
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from agents import AGENTS, Recipe, get_agent
 from envs import TASKS, Task, get_task
@@ -44,6 +45,7 @@ from lipsrl.certificates import (
     policy_units,
 )
 from lipsrl.disturbances import GaussianNoise, parse_disturbance
+from lipsrl.policies import LipschitzSchedule
 from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
 from lipsrl.tracking.config import git_revision, versions
 from lipsrl.tracking.jobs import log_trained
@@ -66,6 +68,8 @@ class Args:
     """K, if not the recipe's."""
     budget: str | None = None
     """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
+    regularizer_scale: float = 1.0
+    """Factor on the weights of the agent's soft regularisers (see agents/regularized.py)."""
     output: Path | None = None
     """Run folder; runs/AGENT-TASK-SEED if not given (under a W&B sweep runs/sweeps/SWEEP/AGENT-TASK-SEED-RUN)."""
     overwrite: bool = False
@@ -98,7 +102,7 @@ def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
             norm_obs=task.normalize_observation,
             norm_reward=task.normalize_reward,
         )
-    return venv
+    return venv if recipe.frames == 1 else VecFrameStack(venv, recipe.frames)
 
 
 def make_logger(folder: RunFolder, config: dict[str, Any], args: Args) -> tuple[Logger, WandbWriter]:
@@ -167,10 +171,10 @@ def live_smoothness(recipe: Recipe, task: Task, floor: FeasibilityFloor | None) 
 
 
 def learn(
-    model: BaseAlgorithm, timesteps: int, label: str, progress: bool, smoothness: SmoothnessCallback
+    model: BaseAlgorithm, timesteps: int, label: str, progress: bool, watching: Sequence[BaseCallback]
 ) -> bool:
     """Train; ``False`` if the user interrupted it."""
-    callbacks = [smoothness, ProgressCallback(timesteps, label, progress)]
+    callbacks = [*watching, ProgressCallback(timesteps, label, progress)]
     try:
         with keyboard_interrupt_on_terminate():
             model.learn(timesteps, callback=callbacks)
@@ -203,10 +207,14 @@ def train(args: Args) -> RunFolder:
             f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
         )
     torch.set_num_threads(positive_int("threads", args.threads))
-    floor = floor_of(task)
+    # a floor is of policies that see one observation
+    floor = floor_of(task) if recipe.frames == 1 else None
     venv = make_training_env(recipe, task)
-    options = {"lipschitz_bound": args.lipschitz_bound, "budget": args.budget}
+    options: dict[str, Any] = {"lipschitz_bound": args.lipschitz_bound, "budget": args.budget}
+    options["regularizer_scale"] = args.regularizer_scale
     model = recipe.build(venv, task, seed=args.seed, **options)
+    if recipe.frames > 1:
+        model.frame_stack = recipe.frames  # type: ignore[attr-defined] # what load_agent reads
 
     # Nothing is left of a run that fails before it has a model, and what it was to replace comes back.
     previous = folder.path.with_name(f".{folder.path.name}.previous")
@@ -250,9 +258,11 @@ def train(args: Args) -> RunFolder:
         }
         logger, wandb_writer = make_logger(folder, config, args)
         model.set_logger(logger)
-        smoothness = live_smoothness(recipe, task, floor)
+        watching: list[BaseCallback] = [live_smoothness(recipe, task, floor)] if recipe.certifiable else []
+        if task.name in recipe.final_bound:
+            watching.append(LipschitzSchedule("exponential", end=recipe.final_bound[task.name]))
         begun = time.perf_counter()
-        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress, smoothness)
+        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress, watching)
         seconds = time.perf_counter() - begun
         with uninterrupted():
             folder.save_model(model)
@@ -274,21 +284,28 @@ def train(args: Args) -> RunFolder:
             "train_seconds": round(seconds, 1),
         }
     )
-    certificate = certify(model)
-    certificate.save(folder.certificate_file)
+    certificate = certify(model) if recipe.certifiable else None
+    unfit: Sequence[str] = ()
     wandb_writer.summary({"status": status})
-    log_trained(wandb_writer.run, f"{args.task}-{args.agent}-{args.seed}", certificate, agent_files(folder))
-    unfit = () if floor is None else feasibility_warnings(floor, certificate, policy_units(model))
+    if certificate is not None:
+        certificate.save(folder.certificate_file)
+        log_trained(
+            wandb_writer.run, f"{args.task}-{args.agent}-{args.seed}", certificate, agent_files(folder)
+        )
+        unfit = () if floor is None else feasibility_warnings(floor, certificate, policy_units(model))
     logger.close()
     venv.close()
     rate = model.num_timesteps / max(seconds, 1e-9)
     if not finished:
         print(f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept.")
-    print(
-        f"{folder.path}: {model.num_timesteps} steps in {seconds:.0f} s ({rate:.0f}/s), "
-        f"certified ≤ {rounded_up(certificate.upper_bound, 4)} per raw unit "
-        f"(network {rounded_up(certificate.network.upper_bound, 4)}, tightness {certificate.network.tightness:.0%})"
-    )
+    said = "no certificate: the policy has no Lipschitz constant"
+    if certificate is not None:
+        network = certificate.network
+        said = (
+            f"certified ≤ {rounded_up(certificate.upper_bound, 4)} per raw unit "
+            f"(network {rounded_up(network.upper_bound, 4)}, tightness {network.tightness:.0%})"
+        )
+    print(f"{folder.path}: {model.num_timesteps} steps in {seconds:.0f} s ({rate:.0f}/s), {said}")
     for text in unfit:
         print(f"Feasibility: {text}")
     return folder

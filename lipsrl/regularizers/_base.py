@@ -11,7 +11,7 @@ from torch import Tensor
 from lipsrl._validation import lookup
 from lipsrl.regularizers._batch import Batch, Memory
 from lipsrl.regularizers._observations import UNITS
-from lipsrl.regularizers._weights import Weight, check_weight, weight_at
+from lipsrl.regularizers._weights import Weight, check_weight, non_negative, weight_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,21 @@ class Regularizer:
         """Of one loss, at a remaining progress from 1 (start of the training) to 0."""
         weight: Weight = getattr(self, term)
         return weight_at(f"{type(self).__name__}: {term}", weight, progress_remaining)
+
+    def scaled(self, scale: float) -> Regularizer:
+        """The same with all weights times ``scale``.
+
+        Raises:
+            ValueError: ``scale`` is no number ≥ 0, or a weight is a function.
+        """
+        factor = non_negative("scale", scale)
+        found: dict[str, Any] = {}
+        for term in (*self.actor_terms, *self.critic_terms):
+            weight = getattr(self, term)
+            if callable(weight):
+                raise ValueError(f"{type(self).__name__}: {term} is a function and cannot be scaled.")
+            found[term] = tuple(factor * w for w in weight) if isinstance(weight, tuple) else factor * weight
+        return dataclasses.replace(self, **found)
 
     def targets(self) -> dict[str, float]:
         """Losses whose weight is found: their target."""

@@ -1,0 +1,180 @@
+"""Soft regularisers, alone and together with a bound, with the hyperparameters of the agents beside them.
+
+Weights are those that the methods' authors (or their public code) give for the task, else their general start. They
+are where a search begins: every method gets the same trials, its weights times each of :data:`TRIALS`
+(``python -m experiments.train --agent ppo-caps --regularizer-scale 3``) with training seeds from 100. For the tables
+that scale is taken which has the least mean |Δa| at the task's chatter strength, among those whose clean return is not below
+the plain agent's by more than a tenth of its distance from the task's floor (:func:`chosen_scale`). Tables use seeds
+below 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stable_baselines3 import PPO, SAC
+from torch import nn
+
+from agents.ppo import LIPSCHITZ_BOUND as PPO_BOUND
+from agents.ppo import SETTINGS as PPO_SETTINGS
+from agents.recipe import Recipe, Settings
+from agents.sac import LIPSCHITZ_BOUND as SAC_BOUND
+from agents.sac import SETTINGS as SAC_SETTINGS
+from lipsrl.policies.baselines import FourierFilter, LipsNetPolicy, SACLipsNetPolicy
+from lipsrl.policies.fir_filter import FIRFilter
+from lipsrl.regularizers import (
+    ASAP,
+    CAPS,
+    CATS,
+    L2C2,
+    PAVE,
+    ActionRate,
+    GradCAPS,
+    GradientPenalty,
+    Regularizer,
+    SmoothPolicy,
+)
+
+#: Factors on a method's weights that each method is tried with.
+TRIALS = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+#: Frames that filters see.
+FRAMES = 8
+
+_SA = SmoothPolicy(0.1, divergence="kl", solver="sgld", epsilon=0.075)
+
+#: key of an agent's name → method; the weights of Pendulum where the authors give other ones there.
+PPO_METHODS: dict[str, tuple[Regularizer, Regularizer]] = {
+    "caps": (CAPS(0.1, 0.5), CAPS(0.01, 0.05)),
+    "cats": (CATS(0.1), CATS(0.01)),
+    "grad-caps": (GradCAPS(0.1), GradCAPS(0.1)),
+    "l2c2": (L2C2(), L2C2(lower=0.01, upper=1.0)),
+    "sr2l": (SmoothPolicy(0.1), SmoothPolicy(0.1)),
+    "sa": (_SA, _SA),
+    "lcp": (GradientPenalty(0.002), GradientPenalty(0.002)),
+    "gradient-penalty": (GradientPenalty(0.01, kind="mean"), GradientPenalty(0.01, kind="mean")),
+    "asap": (ASAP(2.0, 0.3, 0.07), ASAP(2.0, 0.03, 0.005)),
+    "action-rate": (ActionRate(0.1), ActionRate(0.1)),
+}  # fmt: skip
+
+SAC_METHODS: dict[str, Regularizer] = {
+    "caps": CAPS(0.1, 0.5),
+    "cats": CATS(0.1),
+    "grad-caps": GradCAPS(1.0),
+    "l2c2": L2C2(lower=0.01, upper=1.0),
+    "asap": ASAP(2.0, 0.03, 0.005),
+    "pave": PAVE(),
+}
+
+
+def _of_ppo(general: Regularizer, on_pendulum: Regularizer) -> dict[str, tuple[Regularizer, ...]]:
+    return {task: (on_pendulum if task == "pendulum" else general,) for task in PPO_SETTINGS}
+
+
+def _policy(settings: Mapping[str, Settings], **options: Any) -> dict[str, Settings]:
+    return {task: replace(one, policy={**one.policy, **options}) for task, one in settings.items()}
+
+
+def _smooth(settings: Mapping[str, Settings]) -> dict[str, Settings]:
+    return _policy(settings, activation_fn=nn.SiLU)
+
+
+_FILTERED = {"n_frames": FRAMES}
+
+_PENALTY = GradientPenalty(0.01, kind="mean")
+
+REGULARIZED_AGENTS = (
+    *(
+        Recipe(f"ppo-{key}", PPO, "LipschitzMlpPolicy", None, PPO_SETTINGS, regularizers=_of_ppo(*methods))
+        for key, methods in PPO_METHODS.items()
+    ),
+    *(
+        Recipe(
+            f"sac-{key}",
+            SAC,
+            "LipschitzMlpPolicy",
+            None,
+            _smooth(SAC_SETTINGS) if key == "pave" else SAC_SETTINGS,
+            regularizers=dict.fromkeys(SAC_SETTINGS, (method,)),
+        )
+        for key, method in SAC_METHODS.items()
+    ),
+    # PAVE needs smooth activations: the twin without it
+    Recipe("sac-silu", SAC, "MlpPolicy", None, _smooth(SAC_SETTINGS)),
+    # both together: a method that shapes, a bound that limits
+    *(
+        Recipe(
+            f"ppo-sandwich-{key}",
+            PPO,
+            "LipschitzMlpPolicy",
+            "sandwich",
+            PPO_SETTINGS,
+            PPO_BOUND,
+            regularizers=_of_ppo(*PPO_METHODS[key]),
+        )
+        for key in ("caps", "cats", "lcp")
+    ),
+    Recipe(
+        "sac-sandwich-caps",
+        SAC,
+        "LipschitzMlpPolicy",
+        "sandwich",
+        SAC_SETTINGS,
+        SAC_BOUND,
+        regularizers=dict.fromkeys(SAC_SETTINGS, (SAC_METHODS["caps"],)),
+    ),
+    # a bound that itself goes from loose to tight: ten times K to K
+    Recipe(
+        "ppo-sandwich-ramp",
+        PPO,
+        "LipschitzMlpPolicy",
+        "sandwich",
+        PPO_SETTINGS,
+        {task: 10 * bound for task, bound in PPO_BOUND.items()},
+        final_bound=dict(PPO_BOUND),
+    ),
+    # no certificate
+    Recipe("ppo-lipsnet", PPO, LipsNetPolicy, None, PPO_SETTINGS, certifiable=False),
+    Recipe("sac-lipsnet", SAC, SACLipsNetPolicy, None, SAC_SETTINGS, certifiable=False),
+    Recipe(
+        "ppo-lipsnet-plus",
+        PPO,
+        "LipschitzMlpPolicy",
+        None,
+        _policy(PPO_SETTINGS, features_extractor_class=FourierFilter, features_extractor_kwargs=_FILTERED),
+        regularizers=dict.fromkeys(PPO_SETTINGS, (_PENALTY,)),
+        frames=FRAMES,
+    ),
+    # LipsNet++'s filter with its bound
+    Recipe(
+        "ppo-fir-sandwich",
+        PPO,
+        "LipschitzMlpPolicy",
+        "sandwich",
+        _policy(PPO_SETTINGS, features_extractor_class=FIRFilter, features_extractor_kwargs=_FILTERED),
+        PPO_BOUND,
+        frames=FRAMES,
+    ),
+)
+
+
+def chosen_scale(trials: Mapping[float, tuple[float, float]], plain: float, floor: float) -> float:
+    """The scale that the rule above picks.
+
+    Args:
+        trials: scale → (clean return, mean |Δa| at the chatter strength), each over the same training seeds.
+        plain: clean return of the plain agent on those seeds.
+        floor: return of a random policy.
+
+    Raises:
+        ValueError: the trials are not those of :data:`TRIALS`.
+    """
+    if set(trials) != set(TRIALS):
+        raise ValueError(f"every method is tried with the scales {TRIALS}, received {sorted(trials)}.")
+    worst = plain - 0.1 * abs(plain - floor)
+    good = [scale for scale, (clean, _) in trials.items() if clean >= worst]
+    if not good:  # none keeps the return: the one that keeps most
+        return max(trials, key=lambda scale: trials[scale][0])
+    return min(good, key=lambda scale: trials[scale][1])
