@@ -3,9 +3,9 @@
 Weights are those that the methods' authors (or their public code) give for the task, else their general start. They
 are where a search begins: every method gets the same trials, its weights times each of :data:`TRIALS`
 (``python -m experiments.train --agent ppo-caps --regularizer-scale 3``) with training seeds from 100. For the tables
-that scale is taken which has the least mean |Δa| at the task's chatter strength, among those whose clean return is not below
-the plain agent's by more than a tenth of its distance from the task's floor (:func:`chosen_scale`). Tables use seeds
-below 100.
+that scale is taken which has the least mean |Δa| at the task's chatter strength, among those whose clean return is not
+below the plain agent's by more than a tenth of its distance from the task's floor (:func:`chosen_scale`). Tables use
+seeds below 100.
 """
 
 from __future__ import annotations
