@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lipsrl.attacks import ATTACKS
+from lipsrl.disturbances import DISTURBANCES
 from lipsrl.evaluation._compare import compare
 from lipsrl.evaluation._curves import curve_numbers
 from lipsrl.evaluation._files import metadata_path, read, write
@@ -68,6 +70,17 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", conform(self.frame))
+
+    @property
+    def attacks(self) -> list[str]:
+        """Names of the disturbances that look at the policy, in the order of the table.
+
+        By their descriptions in the metadata; where there is none, by a name that attacks alone have (``"bias"`` is a
+        disturbance's too).
+        """
+        known = self.metadata.get("disturbances") or {}
+        names = [str(name) for name in self.frame["disturbance"].unique()]
+        return [name for name in names if _is_attack(name, known.get(name))]
 
     @staticmethod
     def check_path(path: str | Path) -> Path:
@@ -223,3 +236,11 @@ def _parquet(path: str | Path) -> Path:
             f"received {str(path)!r}."
         )
     return target
+
+
+def _is_attack(name: str, description: Any) -> bool:
+    if not isinstance(description, Mapping):
+        family = name.partition("(")[0]
+        return family in ATTACKS and family not in DISTURBANCES
+    parts = description.get("disturbances", ())  # of what is composed
+    return "epsilon" in description or any(_is_attack("", part) for part in parts)

@@ -10,11 +10,9 @@ from typing import Any
 import pandas as pd
 
 from lipsrl._validation import lookup, unknown_name
-from lipsrl.attacks import ATTACKS
-from lipsrl.disturbances import DISTURBANCES
 from lipsrl.evaluation import Evaluation
 from lipsrl.reporting.consistency import Certificate, as_float, by_agent
-from lipsrl.reporting.context import agents_of, definition_of, disturbances_of
+from lipsrl.reporting.context import agents_of, disturbances_of
 from lipsrl.reporting.degradation import Degradation
 from lipsrl.reporting.portrait import Portrait
 from lipsrl.reporting.style import AgentStyle, agent_styles
@@ -172,19 +170,9 @@ def _reference_first(parts: Mapping[str, Any] | None, reference: str) -> dict[st
     return {name: given[name] for name in sorted(given, key=lambda name: name != reference)}
 
 
-def is_attack(name: str, definition: Mapping[str, Any] | None) -> bool:
-    """Whether a disturbance of an evaluation looks at the policy."""
-    if definition:
-        return "epsilon" in definition
-    family = name.partition("(")[
-        0
-    ]  # a constant bias is a disturbance, and an attack where it is chosen to harm
-    return family in ATTACKS and family not in DISTURBANCES
-
-
 def _apart(evaluation: Evaluation) -> tuple[Evaluation, Evaluation | None]:
     """What does not look at the policy, and the attacks; the whole twice where there is nothing else."""
-    names = [d for d in disturbances_of(evaluation) if is_attack(d, definition_of(evaluation, d))]
+    names = evaluation.attacks
     if not names:
         return evaluation, None
     attacked = evaluation.frame["disturbance"].isin(names)

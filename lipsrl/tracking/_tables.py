@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from lipsrl.attacks import ATTACKS, RandomAttack, minimum_rows, worst_attacks
+from lipsrl.attacks import RandomAttack, minimum_rows, worst_attacks
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
 
@@ -94,7 +94,7 @@ def sensor_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def with_minimum(evaluation: Evaluation) -> tuple[Evaluation, list[str]]:
     """The evaluation with the worst of its attacks as a disturbance beside them; and the attacks' names."""
     frame = evaluation.frame
-    attacks = [name for name in frame["disturbance"].unique() if name.split("(")[0] in ATTACKS]
+    attacks = evaluation.attacks
     searching = [name for name in attacks if name.split("(")[0] != RandomAttack.name]
     if not searching or MINIMUM in set(frame["disturbance"]):
         return evaluation, attacks

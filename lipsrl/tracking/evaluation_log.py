@@ -11,6 +11,7 @@ import pandas as pd
 from lipsrl._validation import unknown_name
 from lipsrl.evaluation import Evaluation
 from lipsrl.tracking._tables import (
+    MINIMUM,
     Certificates,
     certificate_numbers,
     certificate_rows,
@@ -65,7 +66,7 @@ def log_evaluation(
     if agent is not None and agent not in agents:
         raise unknown_name("agent", agent, agents)
     mine = agent or (agents[0] if len(agents) == 1 else None)
-    parts = key_parts(frame["disturbance"].unique())
+    parts = key_parts(frame["disturbance"].unique(), [*attacks, MINIMUM])
     rows = certificate_rows(certificates, agents)
     summary = evaluation.summary(["return", "action_fluctuation"])
     robustness = robustness_table(evaluation)

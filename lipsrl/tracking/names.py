@@ -173,11 +173,22 @@ def key_part(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name.replace(".", "_")).strip("-") or "unnamed"
 
 
-def key_parts(names: Iterable[str]) -> dict[str, str]:
-    """:func:`key_part` of each; numbered where two would be the same."""
+def key_parts(names: Iterable[str], attacks: Iterable[str] = ()) -> dict[str, str]:
+    """:func:`key_part` of each; numbered where two would be the same.
+
+    Args:
+        names: of disturbances.
+        attacks: those of them that look at the policy. Their parts begin with ``attack-``: a constant bias is a
+            disturbance, and an attack where it is chosen to harm, and strengths of the two are different things.
+
+    Example:
+        >>> key_parts(["gaussian", "bias"], attacks=["bias"])
+        {'gaussian': 'gaussian', 'bias': 'attack-bias'}
+    """
+    aimed = set(attacks)
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        first = part = key_part(name)
+        first = part = key_part(f"attack-{name}" if name in aimed else name)
         number = 2
         while part in found.values():
             part, number = f"{first}-{number}", number + 1

@@ -108,7 +108,8 @@ def contents_of(disturbances: Iterable[str], attacks: Iterable[str], jobs: Itera
         raise ValueError(
             f"jobs is empty: name the job types that the project has runs of, of {', '.join(JOBS)}."
         )
-    faced, attacked = (tuple(key_parts(names).values()) for names in (disturbances, attacks))
+    faced, attacking = tuple(key_parts(disturbances).values()), list(attacks)
+    attacked = tuple(key_parts(attacking, attacking).values())
     return Contents(faced, attacked, frozenset(known))
 
 

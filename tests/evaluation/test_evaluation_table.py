@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from stable_baselines3 import PPO
 
-from lipsrl.evaluation import COLUMNS, Evaluation
+from lipsrl.attacks import ConstantBiasAttack, RandomAttack
+from lipsrl.disturbances import GaussianNoise, Mixture
+from lipsrl.evaluation import COLUMNS, Evaluation, evaluate
 from lipsrl.metrics import normalized_auc
 from lipsrl.statistics import bootstrap_ci, iqm
 
@@ -296,3 +299,20 @@ class TestCompare:
         frame = pd.concat([table(("a",), seeds=(0, 1)), table(("b",), seeds=(2, 3))])
         with pytest.raises(ValueError, match="'return' in common"):
             Evaluation(frame).compare("a", "b")
+
+
+def test_attacks_are_told_from_disturbances_of_the_same_name():
+    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu", seed=0)
+    faced = {
+        "bias": ConstantBiasAttack(
+            None, 0.1, env="Pendulum-v1", episodes=1, candidates=2, max_episode_steps=2
+        ),
+        "mixed": Mixture([GaussianNoise(0.1), RandomAttack(None, 0.1)]),
+        "noise": GaussianNoise(0.1),
+    }
+    options = {"strengths": (0, 1), "n_episodes": 1, "max_episode_steps": 2}
+    assert evaluate(model, "Pendulum-v1", disturbances=faced, **options).attacks == ["bias", "mixed"]
+    plain = evaluate(model, "Pendulum-v1", disturbances=["bias", "gaussian"], **options)
+    assert plain.attacks == []
+    frame = plain.frame.replace({"disturbance": {"gaussian": "mad"}})
+    assert Evaluation(frame, {}).attacks == ["mad"]

@@ -110,11 +110,26 @@ def test_the_worst_attack():
     for name, size in harm.items():
         parts.append(table(disturbances=(name,), returns=lambda s, e, size=size: -1 - size * s).frame)
     run = Run()
-    log_evaluation(Evaluation(pd.concat(parts), {}), run=run)
+    described = {name: {"name": name, "epsilon": 1.0, "model": None} for name in harm}
+    log_evaluation(Evaluation(pd.concat(parts), {"disturbances": described}), run=run)
     assert run.summary["robustness/worst_attack_name"] == "mad"
     assert run.summary["robustness/worst_attack_return"] == pytest.approx(-2.0)
     assert run.summary["robustness/worst_attack_epsilon"] == 0.2
-    assert "robustness/minimum/return" in run.keys
+    assert {f"robustness/attack-{name}/return" for name in (*harm, "minimum")} <= run.keys
+
+
+def test_a_constant_bias_is_a_disturbance_and_an_attack_has_keys_of_its_own():
+    bias = table(disturbances=("bias",), returns=lambda s, e: -1 - s)
+    disturbed, attacked = Run(), Run()
+    log_evaluation(
+        Evaluation(bias.frame, {"disturbances": {"bias": {"name": "bias", "std": 1.0}}}), run=disturbed
+    )
+    attack = {"name": "bias", "epsilon": 1.0, "model": {"class": "PPO"}}
+    log_evaluation(Evaluation(bias.frame, {"disturbances": {"bias": attack}}), run=attacked)
+    assert "robustness/bias/return" in disturbed.keys
+    assert not any("attack" in key for key in disturbed.keys | set(disturbed.summary))
+    assert {"robustness/attack-bias/return", "robustness/attack-minimum/return"} <= attacked.keys
+    assert attacked.summary["robustness/worst_attack_name"] == "bias"
 
 
 def test_certificates_of_windows():

@@ -219,7 +219,7 @@ def test_lipsrl_commands(trained, tmp_path, monkeypatch):
     assert {"actions/trace", "actions/clip"} <= evaluated.keys
 
     assert attacked.info["run_group"] == "pendulum/ppo-sandwich"
-    assert {"robustness/mad/return", "robustness/random/return", "robustness/minimum/return"} <= attacked.keys
+    assert {f"robustness/attack-{name}/return" for name in ("mad", "random", "minimum")} <= attacked.keys
     assert attacked.summary["robustness/worst_attack_epsilon"] == 0.1
     assert attacked.summary["robustness/worst_attack_name"] in ("mad", "random")
 
