@@ -1,4 +1,4 @@
-"""The agents that a reviewer asks for in one table: clean, under white and coloured noise, under attack.
+"""The agents that a reviewer asks for in one table: clean, under white and coloured noise, bias and attack; K; time.
 
     python -m experiments.baselines runs/pendulum/ppo-pendulum-* runs/baselines/*
 
@@ -8,6 +8,7 @@ with, seed by seed in the same episodes, and the one that is shown behind an act
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
 from lipsrl._files import write_text
 from lipsrl.attacks import MADAttack
-from lipsrl.disturbances import AutoregressiveNoise, GaussianNoise
+from lipsrl.certificates import Certificate
+from lipsrl.disturbances import AutoregressiveNoise, Bias, GaussianNoise
 from lipsrl.evaluation import evaluate
 from lipsrl.metrics import action_fluctuation
 from lipsrl.statistics import bootstrap_ci, iqm, paired_difference
@@ -36,8 +38,12 @@ CONDITIONS = (
     ("gaussian", 0.0, "clean"),
     ("gaussian", 0.2, "white noise σ=0.2"),
     ("ar1", 0.2, "AR(1) noise σ=0.2, ρ=0.9"),
+    ("bias", 0.2, "bias σ=0.2"),
     ("mad", 0.2, "MAD ε=0.1"),
 )
+
+#: What is kept of each run and condition.
+MEASURED = ["return", "action_fluctuation", "high_frequency_ratio"]
 
 
 @dataclass
@@ -81,7 +87,11 @@ def measure(folder: RunFolder, task: Task, args: Args, make: Callable[[], gym.En
     """Episodes of one run under every condition."""
     config = folder.read_config()
     model, statistics = folder.load()
-    noises = [GaussianNoise(1.0), AutoregressiveNoise(1.0, 0.9), MADAttack(None, 0.5)]
+    noises: list[Any] = [GaussianNoise(1.0), AutoregressiveNoise(1.0, 0.9), Bias(1.0)]
+    if (
+        folder.certificate_file.is_file()
+    ):  # a policy that is no plain network has no gradient to be attacked by
+        noises.append(MADAttack(None, 0.5))
     return evaluate(
         {(config["agent"], config["seed"]): model},
         make,
@@ -102,6 +112,7 @@ def filtered(folder: RunFolder, task: Task, args: Args) -> pd.DataFrame:
     noises = {
         "gaussian": GaussianNoise(1.0),
         "ar1": AutoregressiveNoise(1.0, 0.9),
+        "bias": Bias(1.0),
         "mad": MADAttack(None, 0.5),
     }
     for name, strength in {(d, s) for d, s, _ in CONDITIONS} | {("gaussian", task.chatter_strength)}:
@@ -120,8 +131,27 @@ def filtered(folder: RunFolder, task: Task, args: Args) -> pd.DataFrame:
     return pd.concat(frames)
 
 
-def table(means: pd.DataFrame, task: Task) -> str:
-    """Markdown: IQM over training seeds with 95 % bootstrap intervals, paired differences with the first agent."""
+def described(folder: RunFolder) -> dict[str, Any]:
+    """What is known of a run without playing: the constant that is certified per raw unit, and how long it took."""
+    config, bound = folder.read_config(), math.nan
+    if folder.certificate_file.is_file():
+        bound = Certificate.load(folder.certificate_file).upper_bound
+    return {
+        "agent": config["agent"],
+        "seed": config["seed"],
+        "K": bound,
+        "train_seconds": float(config.get("train_seconds", math.nan)),
+    }
+
+
+def table(means: pd.DataFrame, task: Task, runs: pd.DataFrame) -> str:
+    """Markdown: IQM over training seeds with 95 % bootstrap intervals, paired differences with the first agent.
+
+    Args:
+        means: of each run and condition.
+        task: of all runs.
+        runs: :func:`described`, one row per run.
+    """
 
     def by_seed(agent: str, disturbance: str, strength: float, column: str) -> pd.Series:
         rows = means[
@@ -133,12 +163,20 @@ def table(means: pd.DataFrame, task: Task) -> str:
 
     agents = list(dict.fromkeys(means["agent"]))
     titles = ["agent", "seeds", *(title for _, _, title in CONDITIONS)]
-    titles.append(f"mean \\|Δa\\|, white noise σ={task.chatter_strength:g}")
+    titles += [
+        f"mean \\|Δa\\|, white noise σ={task.chatter_strength:g}",
+        "power above a quarter of the sampling rate, likewise",
+        "certified K, raw units",
+        "training, s",
+    ]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for agent in agents:
         cells = [agent, str(means[means["agent"] == agent]["seed"].nunique())]
         for disturbance, strength, _ in CONDITIONS:
             own = by_seed(agent, disturbance, strength, "return")
+            if own.empty:
+                cells.append("–")
+                continue
             low, high = bootstrap_ci(own.to_numpy(), iqm)[1:]
             cell = f"{float(iqm(own.to_numpy())):.0f} [{low:.0f}, {high:.0f}]"
             if agent != agents[0]:
@@ -147,9 +185,14 @@ def table(means: pd.DataFrame, task: Task) -> str:
                 gap, down, up = paired_difference(own[shared].to_numpy(), base[shared].to_numpy())
                 cell += f"; {gap:+.0f} [{down:+.0f}, {up:+.0f}]"
             cells.append(cell)
-        chatter = by_seed(agent, "gaussian", task.chatter_strength, "action_fluctuation").to_numpy()
-        low, high = bootstrap_ci(chatter, iqm)[1:]
-        cells.append(f"{float(iqm(chatter)):.2f} [{low:.2f}, {high:.2f}]")
+        for column in MEASURED[1:]:
+            found = by_seed(agent, "gaussian", task.chatter_strength, column).to_numpy()
+            low, high = bootstrap_ci(found, iqm)[1:]
+            cells.append(f"{float(iqm(found)):.2f} [{low:.2f}, {high:.2f}]")
+        own = runs[runs["agent"] == agent]
+        for column in ("K", "train_seconds"):
+            known = own[column].dropna()
+            cells.append(f"{known.median():.3g}" if len(known) else "none")
         lines.append("| " + " | ".join([agent, *(cell.replace("-", "−") for cell in cells[1:])]) + " |")
     return "\n".join(lines)
 
@@ -169,13 +212,12 @@ def main() -> None:
             frames.append(measure(folder, task, args, task.make))
             if config["agent"] == configs[0]["agent"]:
                 frames.append(filtered(folder, task, args))
+        runs = pd.DataFrame([described(folder) for folder in folders])
         keys = ["agent", "seed", "disturbance", "strength"]
-        means = (
-            pd.concat(frames).groupby(keys, sort=False)[["return", "action_fluctuation"]].mean().reset_index()
-        )
+        means = pd.concat(frames).groupby(keys, sort=False)[MEASURED].mean().reset_index()
         if args.output is not None:
             write_text(args.output, means.to_csv(index=False))
-        print(table(means, task))
+        print(table(means, task, runs))
 
 
 if __name__ == "__main__":
