@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipsrl._version import __version__ as __version__
@@ -84,6 +86,10 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_EXPORTS, *_SUBMODULES])
 
 
+def _is_command() -> bool:
+    return Path(sys.argv[0]).stem == "lipsrl" if sys.argv else False
+
+
 def _installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
@@ -91,5 +97,6 @@ def _installed(package: str) -> bool:
         return False
 
 
-if _installed("torch") and _installed("stable_baselines3"):
+# the `lipsrl` command imports what a subcommand needs, policies included, when one is asked for
+if not _is_command() and _installed("torch") and _installed("stable_baselines3"):
     importlib.import_module("lipsrl.policies")

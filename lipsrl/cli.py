@@ -2,56 +2,80 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import tyro
-from rich.console import Console
-
-import lipsrl
-from lipsrl._commands.attack import AttackCommand
-from lipsrl._commands.certify import Certify
-from lipsrl._commands.distill import Distill
-from lipsrl._commands.evaluate import Evaluate
-from lipsrl._commands.export import Export
-from lipsrl._commands.frontier import FrontierCommand
-from lipsrl._commands.pack import Pack
-from lipsrl._commands.report import Report
-from lipsrl._commands.runs import Runs
 from lipsrl._validation import unknown_name
+from lipsrl._version import __version__
 
-TRUST = "SB3 zips and VecNormalize files are pickles: opened through an allow-list; --trust opens any."
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "attack": AttackCommand,
-    "certify": Certify,
-    "distill": Distill,
-    "evaluate": Evaluate,
-    "export": Export,
-    "frontier": FrontierCommand,
-    "pack": Pack,
-    "report": Report,
-    "runs": Runs,
+class Command(NamedTuple):
+    """A subcommand: where its class is, imported when it is asked for, and what it does."""
+
+    place: str
+    summary: str
+
+    def load(self) -> Any:
+        """The class: a dataclass of its options with a method ``run``."""
+        module, name = self.place.split(":")
+        return getattr(importlib.import_module(f"lipsrl._commands.{module}"), name)
+
+
+#: In the order in which an agent meets them.
+COMMANDS = {
+    "certify": Command("certify:Certify", "how far the action can move per unit of the observation, proven"),
+    "evaluate": Command("evaluate:Evaluate", "return and smoothness as sensor faults grow"),
+    "attack": Command(
+        "attack:AttackCommand", "return when observations are moved, inside a budget, to do harm"
+    ),
+    "distill": Command("distill:Distill", "a Lipschitz twin of a trained agent, with memory if asked for"),
+    "frontier": Command(
+        "frontier:FrontierCommand", "one student per K: what each costs and buys; which K to take"
+    ),
+    "report": Command("report:Report", "several agents side by side: the answer here, or a page of figures"),
+    "runs": Command("runs:Runs", "run folders, one line each"),
+    "export": Command("export:Export", "policy, normalisation and certificate in one file without code"),
+    "pack": Command("pack:Pack", "zip, statistics and environment in one run folder"),
 }
+
+HELP = """usage: lipsrl COMMAND [OPTIONS]
+
+Smoothness of learned controllers, measured and proven.
+
+{commands}
+
+lipsrl COMMAND --help  says what a command takes
+lipsrl --version       prints the version
+
+SB3 zips and VecNormalize files are pickles: opened through an allow-list; --trust opens any.
+Exit status: 0 done, 2 an error in one line, 130 interrupted."""
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return HELP.format(commands="\n".join(lines))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["--version"]:
-        print(f"lipsrl {lipsrl.__version__}")
+    if not given or given[0] in ("-h", "--help"):
+        print(_help(), file=sys.stdout if given else sys.stderr)
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(f"lipsrl {__version__}")
         return 0
-    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+    if given[0] not in COMMANDS:
         print(f"error: {unknown_name('command', given[0], COMMANDS)}", file=sys.stderr)
         return 2
-    chosen: Any = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="lipsrl", description=f"Smoothness of learned controllers, measured and proven. {TRUST}",
-        args=arguments,
-    )  # fmt: skip
+    import tyro  # and the command: seconds that help and errors do not wait for
+
+    chosen: Any = tyro.cli(COMMANDS[given[0]].load(), prog=f"lipsrl {given[0]}", args=given[1:])
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         # classes and environments of the user's project, as `python -m` finds them; last: nothing there stands before
@@ -66,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: Any) -> int:
+    from rich.console import Console
+
     try:
         command.run(Console())
     except BrokenPipeError:  # whoever reads (head, less) has seen enough
