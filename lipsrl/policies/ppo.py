@@ -34,6 +34,8 @@ class MlpPolicy(LipschitzActorCritic, ActorCriticPolicy):
         features_extractor_class: a class that knows its own Lipschitz constant: an attribute ``bound`` that it keeps at
             all times, and ``lipschitz_bound()``, measured. K covers it.
         ortho_init: applies to the value network; accepted for compatibility.
+        regularizers: soft losses that the training adds, as :func:`lipsrl.regularizers.regularize` takes them, or as
+            data: ``[dict(name="CAPS", temporal=0.1)]``.
 
     Other arguments are those of :class:`stable_baselines3.common.policies.ActorCriticPolicy`.
 

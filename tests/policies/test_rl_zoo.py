@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from stable_baselines3 import PPO
 
+from lipsrl.regularizers import CAPS, regularized
+
 pytest.importorskip("rl_zoo3", reason="pip install rl_zoo3 to check the commands of docs/policies.md")
 
 DOCS = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
@@ -36,3 +38,12 @@ def test_the_yaml_of_the_docs(tmp_path):
     (tmp_path / "lipschitz.yml").write_text(yaml, encoding="utf-8")
     policy = train(tmp_path, "--conf-file", "lipschitz.yml").policy
     assert policy.lipschitz_network.lipschitz_bound() <= policy.options.lipschitz_bound == 4.0
+
+
+def test_the_yaml_of_the_page_on_regularisers(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "regularizers.md").read_text(encoding="utf-8")
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "lipschitz.yml").write_text(yaml, encoding="utf-8")
+    model = train(tmp_path, "--conf-file", "lipschitz.yml")
+    assert regularized(model) == (CAPS(temporal=0.01, spatial=0.05),)
+    assert model.regularizers_state["updates"] > 0

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import lipsrl
-from lipsrl.regularizers import CAPS, regularize, regularized, unregularize
+from lipsrl.regularizers import ASAP, CAPS, regularize, regularized, unregularize
 from tests.policies.zoo import Tiny, build
 from tests.regularizers.helpers import ALGORITHMS, same_training, tiny
 
@@ -45,7 +45,12 @@ def test_learns_on_after_save_and_load_and_as_a_copy(algorithm, tmp_path):
     assert model.regularizers_state["updates"] == updates
 
 
-def test_a_resumed_training_is_the_training_that_was_not_interrupted(tmp_path):
+@pytest.mark.parametrize(
+    "method",
+    [METHOD, ASAP(2.0, 1.0, 1.0), CAPS(0.5, 0.5, target_fluctuation=1e-3)],
+    ids=["CAPS", "ASAP", "target"],
+)
+def test_a_resumed_training_is_the_training_that_was_not_interrupted(method, tmp_path):
     """PPO on a finished rollout: the same minibatches, the same displaced observations."""
 
     def resume(model):
@@ -55,10 +60,16 @@ def test_a_resumed_training_is_the_training_that_was_not_interrupted(tmp_path):
         model.env.seed(7)
         return model.learn(24, reset_num_timesteps=False)
 
-    model = regularize(tiny("PPO"), METHOD).learn(24)
+    model = regularize(tiny("PPO"), method).learn(24)
     model.save(tmp_path / "model.zip")
-    loaded = type(model).load(tmp_path / "model.zip", env=Tiny())
-    assert same_training(resume(model), resume(loaded))
+    loaded, twin = type(model).load(tmp_path / "model.zip", env=Tiny()), copy.deepcopy(model)
+    state = copy.deepcopy(model.regularizers_state)
+    resumed = resume(model)
+    for other in (loaded, twin):
+        # whoever learns on its own leaves the others as they were
+        np.testing.assert_equal(other.regularizers_state, state)
+        assert same_training(resumed, resume(other))
+        np.testing.assert_equal(other.regularizers_state, model.regularizers_state)
 
 
 def test_the_zip_has_plain_data_and_acts_where_only_sb3_is_known(tmp_path):
