@@ -45,7 +45,7 @@ def spoken(name: str, definition: Mapping[str, Any] | None) -> str:
         "bias": "constant bias",
         "uniform": "uniform noise",
     }
-    return known.get(family, name) if name == family else name
+    return known.get(family, name) if name in (family, "white") else name
 
 
 def describe_disturbance(name: str, definition: Mapping[str, Any] | None) -> str:

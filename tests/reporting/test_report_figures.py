@@ -242,6 +242,8 @@ def test_a_frontier_is_drawn_where_there_is_something_to_choose(make_evaluation,
     clean = lines(returns)["clean"]
     np.testing.assert_array_equal(clean.x, [2.0, 4.0, 8.0])
     np.testing.assert_array_equal(clean.y, [summary.loc[(a, 0.0), "return"] for a in agents[1:]])
+    texts = [t.text for t in drawn(returns).iter(f"{SVG}text")]
+    assert {"2", "4", "8"} < set(texts)
     assert returns.levels[0].value == summary.loc[("teacher", 0.0), "return"]
     assert len(chatter.series) == 3  # clean, the middle strength and the largest
     assert frontier_plots(evaluation.summary(), {"K=2": (2.0, 1)}, "gaussian") == []

@@ -115,7 +115,7 @@ def _grid(
             f'<text class="t" x="{_n(left - 6)}" y="{_n(at + 4)}" text-anchor="end">{_text(text)}</text>'
         )
     end = -1e9
-    for value, text in ticks["x"].items():
+    for value, text in sorted(ticks["x"].items()):
         at = float(x(np.array(value)))
         lines.append(f"M{_n(at)} {_n(top)}V{_n(bottom)}")
         half = _CHARACTER * len(text) / 2

@@ -42,7 +42,7 @@ def frontier_plots(
         disturbance: whose strengths are drawn: none, the middle one and the largest.
         reference: an agent whose clean return and chatter are drawn as levels.
     """
-    ks, windows = ({setting[i] for setting in settings.values()} for i in (0, 1))
+    ks, windows = (sorted({setting[i] for setting in settings.values()}) for i in (0, 1))
     if len(ks) < 2 and len(windows) < 2:
         return []
     here = summary[summary["disturbance"] == disturbance]
