@@ -216,6 +216,7 @@ def test_untrained_agents_are_warned_of(report, make_evaluation):
 
 
 def test_sizes(report, make_evaluation):
+    """Seconds: the bootstrap intervals of twenty agents under three disturbances."""
     two = report(evaluation=make_evaluation(disturbances=("a", "b", "c")))
     twenty = report(
         evaluation=make_evaluation(
