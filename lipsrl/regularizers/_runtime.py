@@ -93,8 +93,10 @@ class Runtime:
     def begin(self, model: Any) -> None:
         """At the start of each ``train()``."""
         self.logged.clear()
+        # below zero where the last rollout goes beyond the number of steps asked for
+        remaining = min(max(float(model._current_progress_remaining), 0.0), 1.0)
         self.weights = {
-            f"{method.name}_{term}": method.weight(term, model._current_progress_remaining)
+            f"{method.name}_{term}": method.weight(term, remaining)
             for method in self.methods
             for term in (*method.actor_terms, *method.critic_terms)
         }

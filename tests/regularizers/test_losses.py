@@ -178,6 +178,14 @@ def test_weights():
     assert CATS((0.1, 0.2)).weight("temporal", 1.0) == 0.1
 
 
+def test_a_rollout_beyond_the_end_has_the_weight_of_the_end():
+    """24 steps asked for, rollouts of 16: SB3's remaining progress is -1/3 then."""
+    model = regularize(tiny("PPO"), CAPS(temporal=(0.3, 0.0), spatial=lambda remaining: remaining)).learn(24)
+    assert model.num_timesteps == 32
+    assert logged(model, "caps_temporal_weight") == 0.0
+    assert logged(model, "caps_spatial_weight") == 0.0
+
+
 def test_a_dual_variable_moves_towards_its_target():
     dual = Dual("x", target=0.2, value=0.1)
     dual.update(0.3)
