@@ -124,7 +124,7 @@ def _panel(canvas: Any, axes: Any, plot: Plot) -> None:
             vmax=plot.heat.limits[1],
             cmap=LinearSegmentedColormap.from_list("lipsrl", colour_stops(plot.heat)),
         )
-        canvas.colorbar(image, ax=axes).set_label(_plain(plot.heat.title))
+        canvas.colorbar(image, ax=axes)  # the heading says of what
     else:
         axes.grid(alpha=0.25, linewidth=0.5)
     for series in plot.series:
@@ -150,7 +150,8 @@ def _axis(axes: Any, which: str, axis: Axis, limits: tuple[float, float]) -> Non
     getattr(axes, f"set_{which}ticks")(list(ticks), [_plain(text) for text in ticks.values()])
     getattr(axes, f"set_{which}ticks")([], minor=True)
     getattr(axes, f"set_{which}lim")(*limits)
-    getattr(axes, f"set_{which}label")(_plain("\n".join(wrapped(axis.title, 300))))
+    room = 300 if which == "x" else 210  # a panel is wider than it is high
+    getattr(axes, f"set_{which}label")(_plain("\n".join(wrapped(axis.title, room))))
 
 
 def _series(axes: Any, series: Series) -> None:
@@ -171,6 +172,7 @@ def _series(axes: Any, series: Series) -> None:
         drawstyle="steps-post" if series.join == "held" else "default",
         marker=_MARKERS[look.marker] if series.markers else None,
         markersize=4,
+        clip_on=not series.markers,  # a marker at the edge is drawn whole
         markerfacecolor="none" if series.hollow else look.color,
     )
 
