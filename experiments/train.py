@@ -11,11 +11,9 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +31,11 @@ from agents import AGENTS, Recipe, get_agent
 from envs import TASKS, Task, get_task
 from experiments._console import command_line, fail, parse
 from experiments._progress import ProgressCallback
+from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
 from experiments._tracking import agent_files
 from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
-from lipsrl.actors.normalization import attached_frames
+from lipsrl.actors.frames import attached_frames
 from lipsrl.certificates import (
     FeasibilityFloor,
     certify,
@@ -122,30 +121,6 @@ def make_logger(folder: RunFolder, config: dict[str, Any], args: Args) -> tuple[
         wandb_writer,
     ]
     return Logger(folder=str(folder.path), output_formats=outputs), wandb_writer
-
-
-@contextmanager
-def keyboard_interrupt_on_terminate() -> Iterator[None]:
-    """Treat a polite kill like Ctrl-C: a batch system's time limit must not cost the model either."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore a second Ctrl-C while the model is being saved: it would lose what the first one kept."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def floor_of(task: Task) -> FeasibilityFloor | None:

@@ -20,7 +20,8 @@ from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at
 from lipsrl._commands._source import Source, statistics_file
 from lipsrl._commands._tracking import Tracking, files_of, label, tell
 from lipsrl._validation import positive_int
-from lipsrl.actors.normalization import attached_frames, normalization_of
+from lipsrl.actors.frames import attached_frames
+from lipsrl.actors.normalization import normalization_of
 from lipsrl.attacks._aim import holds_attack
 from lipsrl.certificates import Certificate, certify
 from lipsrl.distillation import TEACHER, certificate_or_none, distill, fine_tune

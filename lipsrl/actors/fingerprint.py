@@ -17,7 +17,8 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from lipsrl.actors.normalization import NormalizeLike, frames_of, normalization_of
+from lipsrl.actors.frames import frames_of
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.policies._unwrapped import policy_of
 
 #: settings of a policy that no action depends on

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -24,7 +23,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from lipsrl._validation import positive_int
-from lipsrl.actors.frames import kept_frames
+from lipsrl.actors.frames import attached_frames
 from lipsrl.actors.statistics import load_statistics
 
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
@@ -34,44 +33,6 @@ NONE = "none"
 
 #: Wrappers that hand a vector observation on as it is, or several (VecNormalize: one that normalises rewards only).
 _PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize, VecFrameStack)
-
-
-def attached_frames(model: Any) -> int:
-    """Depth of the frame stack around the model's own environment; without one what the model says itself, or 1.
-
-    Raises:
-        ValueError: a frame stack of a Dict.
-    """
-    layer = model.get_env() if isinstance(model, BaseAlgorithm) else None
-    frames = 1 if layer is not None else kept_frames(model) or 1
-    while isinstance(layer, VecEnvWrapper):
-        if isinstance(layer, VecFrameStack):
-            if isinstance(layer.observation_space, spaces.Dict):
-                raise ValueError(
-                    "Frame stacks of Dict observations are not supported. Flatten the Dict before it is stacked "
-                    "(gymnasium.wrappers.FlattenObservation)."
-                )
-            frames *= int(layer.stacked_obs.n_stack)
-        layer = layer.venv
-    return frames
-
-
-def frames_of(model: Any, frame_stack: Any = None) -> int:
-    """``frame_stack`` where it is given, else :func:`attached_frames`.
-
-    Raises:
-        ValueError: no integer > 0, or another number than the model itself says that it sees.
-    """
-    if frame_stack is None:
-        return attached_frames(model)
-    frames = positive_int("frame_stack", frame_stack)
-    kept = kept_frames(model)
-    if kept is not None and kept != frames:
-        raise ValueError(
-            f"frame_stack={frames}, but this model was made for windows of {kept} observations, as it says itself "
-            "(model.frame_stack). Leave frame_stack out."
-        )
-    return frames
 
 
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:

@@ -21,7 +21,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from lipsrl._episodes import EndlessEpisodeError, check_limit, limited
 from lipsrl._validation import positive_finite, positive_int
-from lipsrl.actors.normalization import NormalizeLike, frames_of, normalization_of, normalizes_frames
+from lipsrl.actors.frames import frames_of
+from lipsrl.actors.normalization import NormalizeLike, normalization_of, normalizes_frames
 from lipsrl.attacks._aim import aimed, holds_aimed, refresh
 from lipsrl.distillation._asymmetric import BothViews, asymmetric, same_weights
 from lipsrl.distillation._rollouts import FINE_TUNING, HELD_OUT, Rollouts, derived_seed

@@ -15,7 +15,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lipsrl.actors.normalization import ObservationChain, frames_of
+from lipsrl.actors.frames import frames_of
+from lipsrl.actors.normalization import ObservationChain
 from lipsrl.actors.observations import stack_axis
 from lipsrl.attacks._aim import aimed, holds_attack
 from lipsrl.disturbances import Disturbance

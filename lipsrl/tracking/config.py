@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from lipsrl.actors.normalization import attached_frames
+from lipsrl.actors.frames import attached_frames
 from lipsrl.policies._unwrapped import policy_of
 
 #: What results depend on.
