@@ -83,15 +83,25 @@ def is_contraction(matrix: Tensor) -> bool:
 
 @torch.no_grad()
 def gram_is_contraction(gram: Tensor, shape: torch.Size) -> bool:
-    """:func:`is_contraction` of a matrix of ``shape`` whose smaller Gram matrix is at hand. Leaves it as it is.
+    """:func:`is_contraction` of a matrix of ``shape`` whose smaller Gram matrix is at hand. Leaves it as it is."""
+    gap = gram.neg()
+    gap.diagonal().add_(1.0)
+    return gap_proves_contraction(gap, shape)
+
+
+@torch.no_grad()
+def gap_proves_contraction(gap: Tensor, shape: torch.Size, less: float = 0.0) -> bool:
+    """:func:`is_contraction` of a matrix M of ``shape``, from ``gap = I - MᵀM``, which is left as it is.
 
     ``(1 - η)I - MᵀM`` has a Cholesky factor only if it is positive definite up to rounding; η covers the
     rounding of the product and of the factorisation.
+
+    Args:
+        less: how much further (of the squared norm) below 1 it must be.
     """
     m, n = shape
-    eta = 8 * EPS64 * (m + n) * min(m, n)
-    slack = gram.neg()
-    slack.diagonal().add_(1.0 - eta)
+    slack = gap.clone()
+    slack.diagonal().sub_(8 * EPS64 * (m + n) * min(m, n) + less)
     return int(torch.linalg.cholesky_ex(slack).info) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from lipsrl.layers._linalg import (
     MARGIN,
     check_finite,
     distance_from_identity,
-    gram_is_contraction,
+    gap_proves_contraction,
     in_units,
     newton_schulz_step,
     polar_factor,
@@ -21,6 +22,7 @@ from lipsrl.layers._linalg import (
     smaller_gram,
     spectral_norm,
 )
+from lipsrl.layers._polar import proven_polar_step
 
 #: Entries of WᵀW may be this far from the identity's before the exact projection moves anything.
 TOLERANCE = 1e-5
@@ -30,14 +32,26 @@ TOLERANCE = 1e-5
 def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
     """``radius`` times the polar factor of ``weight``, inside the ball of that radius; ``None`` if it is there.
 
-    "There" means: norm below ``radius`` by a float64 Cholesky test, and orthogonal within ``TOLERANCE``.
+    "There" means: norm below ``radius`` by a float64 Cholesky test, and orthogonal within ``TOLERANCE``. From a few
+    optimizer steps away :func:`~lipsrl.layers._polar.proven_polar_step` leads there; from further away, Newton–Schulz
+    steps in float64 or an SVD, and a test of the result.
     """
-    check_finite(weight)
+    matrix = weight.double()
+    gap = smaller_gram(matrix).mul_(-1.0 / radius).mul_(1.0 / radius)  # radius² may overflow
+    gap.diagonal().add_(1.0)
+    distance = float(torch.linalg.vector_norm(gap, math.inf))
+    if not distance < math.inf:
+        check_finite(weight)
+    if distance <= TOLERANCE and gap_proves_contraction(gap, weight.shape):
+        return None
+    step = proven_polar_step(weight, gap, radius, matrix=matrix)
+    return _retract_from_afar(weight, radius) if step is None else step
+
+
+def _retract_from_afar(weight: Tensor, radius: float) -> Tensor:
     matrix = weight.double() / radius
     gram = smaller_gram(matrix)
     distance = distance_from_identity(gram)
-    if distance <= TOLERANCE and gram_is_contraction(gram, matrix.shape):
-        return None
     good_enough = 1e-12 if weight.dtype == torch.float64 else 1e-8  # float32 cannot hold more
     tall = matrix.shape[0] >= matrix.shape[1]
     while good_enough < distance <= 0.5 / len(gram):  # then ‖WᵀW/r² - I‖_F ≤ 1/2: Newton–Schulz converges
