@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
+from lipsrl.layers._leading import SLACK, Leading, clip_leading
 from lipsrl.layers._linalg import (
     LARGE,
     MARGIN,
@@ -21,6 +22,9 @@ from lipsrl.layers._linalg import (
     smaller_gram,
     spectral_norm,
 )
+
+#: Weights of sizes up to here, and down to its inverse, do not underflow in float32.
+LARGEST = 1e15
 
 #: Singular directions that the cheap update follows.
 TRACKED = 8
@@ -79,6 +83,8 @@ class Spectral(LipschitzLayer):
     shrinks: ClassVar[bool] = True
     weight: nn.Parameter
     slack: float = MARGIN
+    #: What the last projection clipped, where it did; warm start only: never part of what the layer means.
+    _followed: Leading | None = None
 
     def reset_parameters(self, gain: float) -> None:
         start = random_orthonormal(self.out_features, self.in_features, gain * self.radius * (1 - MARGIN))
@@ -104,10 +110,24 @@ class Spectral(LipschitzLayer):
 
     @torch.no_grad()
     def project(self) -> bool:
-        gram = smaller_gram(self.weight.double() / self.radius)
+        matrix = self.weight.double() / self.radius
+        gram = smaller_gram(matrix)
+        followed = self._followed
+        if followed is not None and followed.fits(gram, self.weight):
+            # it was outside the last time, so it will be now: no factorisation to find that out
+            clipped, self._followed, moved = clip_leading(
+                matrix, gram, followed, max(self.slack, SLACK), self.weight.dtype
+            )
+            if clipped is not None:
+                if moved:
+                    self.weight.copy_(clipped.mul_(self.radius))
+                return moved
         if gram_is_contraction(gram, self.weight.shape):  # never if there is NaN or infinity
+            self._followed = None
             return False
         check_finite(self.weight)
+        if 1.0 / LARGEST < self.radius < LARGEST and float(gram.diagonal().max()) < math.inf:
+            self._followed = Leading.of(gram, self.weight)
         self.weight.copy_(shrink_into_ball(self._clipped(gram), self.radius, self.weight.dtype))
         return True
 
