@@ -2,10 +2,10 @@
 
     python -m benchmarks.learn --output learn.json
 
-PPO, A2C, SAC, TD3, TQC and DQN as SB3 builds them where nothing is said (Pendulum-v1, CartPole-v1 for DQN), stock and each
-fast layer. All models of an algorithm are built and warmed up first, then each learns on for a few hundred steps per round,
-in an order that is shuffled anew each round. Processor and wall time, one thread; medians, and ratios to stock of the
-same round with their 95 % intervals.
+PPO, A2C, SAC, TD3, TQC and DQN as SB3 builds them where nothing is said (Pendulum-v1, CartPole-v1 for DQN), stock and
+each fast layer. All models of an algorithm are built and warmed up first, then each learns on for a few hundred steps
+per round, in an order that is shuffled anew each round. Processor and wall time, one thread; medians, and ratios to
+stock of the same round with their 95 % intervals.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ class Case:
         steps: environment steps per round.
         net_arch: widths; ``None`` leaves SB3's own.
         image: height and width of a grey image as observation (``FakeImageEnv``); ``None``: a vector.
+        n_steps: of an on-policy rollout; ``None`` leaves SB3's own.
     """
 
     algorithm: type[BaseAlgorithm]
     steps: int
     net_arch: tuple[int, ...] | None = None
     image: int | None = None
+    n_steps: int | None = None
 
     def env(self) -> gym.Env[Any, Any]:
         """The task: its own price is small."""
@@ -67,8 +69,8 @@ class Case:
         """The model, trained for long enough that nothing happens for the first time any more."""
         policy: dict[str, Any] = {} if self.net_arch is None else {"net_arch": list(self.net_arch)}
         options: dict[str, Any] = {}
-        if self.algorithm is PPO and self.image is not None:
-            options["n_steps"] = 128
+        if self.n_steps is not None:
+            options |= {"n_steps": self.n_steps, "batch_size": min(64, self.n_steps)}
         if self.algorithm not in (PPO, A2C):
             options["buffer_size"] = 10_000
         if layer != STOCK:
@@ -90,7 +92,7 @@ CASES = {
     "TQC": Case(TQC, 200),
     "DQN": Case(DQN, 2000),
     "SAC 84×84": Case(SAC, 20, image=84),
-    "PPO 84×84": Case(PPO, 128, image=84),
+    "PPO 84×84": Case(PPO, 128, image=84, n_steps=128),
     "DQN 84×84": Case(DQN, 100, image=84),
 }
 

@@ -35,6 +35,13 @@ class Factors(NamedTuple):
     unit_scale: Tensor | None = None
 
 
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(
+        a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+        for a, b in zip(some, others, strict=True)
+    )
+
+
 class LipschitzLayer(nn.Module, ABC):
     """``y = S x + W_out φ(W_in x + b)``, at most ``bound``-Lipschitz in :attr:`norm`; see :class:`Factors`.
 
@@ -65,6 +72,8 @@ class LipschitzLayer(nn.Module, ABC):
     norm: ClassVar[str] = "l2"
     #: Whether the proof needs activations with slope in [0, 1].
     needs_unit_slope: ClassVar[bool] = False
+    #: Whether ``W_out`` is a matrix, which a network multiplies into the next layer.
+    merges: ClassVar[bool] = False
     #: Whether the weights may shrink inside their set; others need a gain to be smaller than ``bound``.
     shrinks: ClassVar[bool] = False
 
@@ -101,6 +110,28 @@ class LipschitzLayer(nn.Module, ABC):
     #: Versions of the parameters when they were last put into their set by who knows how.
     _seen: int | None = None
     _hooked: list[int] | None = None
+
+    #: The parameters, and in which set, as :meth:`keep_inside` has left them.
+    _inside: tuple[tuple[float, float], list[Tensor]] | None = None
+
+    def keep_inside(self) -> bool:
+        """:meth:`project`, unless the weights are to the bit those that the last call of this has left.
+
+        Comparing them costs a hundredth of a projection; off-policy algorithms often act without having learned.
+        """
+        if self.is_as_left():
+            return False
+        changed = self.project()
+        own = [p.detach().clone() for p in self._parameters.values() if p is not None]
+        self.__dict__["_inside"] = ((self.bound, self.unit), own)
+        return changed
+
+    def is_as_left(self) -> bool:
+        """Whether the weights are those that :meth:`keep_inside` has left, and their set the same."""
+        inside = self._inside
+        if inside is None or inside[0] != (self.bound, self.unit) or self._versions() is None:
+            return False
+        return _equal(inside[1], [p for p in self._parameters.values() if p is not None])
 
     def mark(self) -> None:
         """To be called by whoever has put the weights into their set, or will in time."""
@@ -155,6 +186,7 @@ class LipschitzLayer(nn.Module, ABC):
         state = self.__dict__.copy()
         state["_seen"] = None if self.written() else _AS_SEEN  # a copy's parameters count anew
         state.pop("_hooked", None)
+        state.pop("_inside", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ class Leading(NamedTuple):
 
     @classmethod
     def of(cls, gram: Tensor, like: Tensor) -> Leading | None:
-        """From the eigenvectors of ``gram`` (k, k), in the dtype of ``like``; ``None``: too many are near the radius."""
+        """From the eigenvectors of ``gram`` (k, k), in the dtype of ``like``; ``None``: too many are near 1."""
         k = len(gram)
         if k < SMALLEST:
             return None
@@ -46,7 +46,11 @@ class Leading(NamedTuple):
 
     def fits(self, gram: Tensor, like: Tensor) -> bool:
         """Whether it belongs to a layer of this size, device and dtype."""
-        return len(self.basis) == len(gram) and self.basis.device == like.device and self.basis.dtype == like.dtype
+        return (
+            len(self.basis) == len(gram)
+            and self.basis.device == like.device
+            and self.basis.dtype == like.dtype
+        )
 
 
 def _filtered(gram: Tensor, leading: Leading) -> Tensor:
@@ -65,7 +69,7 @@ def _filtered(gram: Tensor, leading: Leading) -> Tensor:
 def clip_leading(
     matrix: Tensor, gram: Tensor, leading: Leading, slack: float, dtype: torch.dtype
 ) -> tuple[Tensor | None, Leading, bool]:
-    """Clip the followed singular values of the float64 ``matrix`` (m, n) to ``1 - slack``, and *prove* the rest below 1.
+    """Clip the followed singular values of the float64 ``matrix`` (m, n) to ``1 - slack`` and *prove* all below 1.
 
     Rayleigh–Ritz on the filtered basis. With its vectors V and shares D the result is ``M(I - VDVᵀ)`` (or from the
     left), whatever V is; its Gram matrix follows from the old one by a product of rank 2r. A Cholesky test of that
@@ -81,9 +85,10 @@ def clip_leading(
     found = torch.linalg.qr(_filtered(gram.to(leading.basis.dtype), leading)).Q
     exact = found.double()
     image = gram @ exact
-    squares, rotation = torch.linalg.eigh(exact.mT @ image)
-    if not bool(squares[-1] < math.inf):
+    small = exact.mT @ image
+    if not math.isfinite(float(small.sum())):  # LAPACK would not say so kindly
         return None, leading, False
+    squares, rotation = torch.linalg.eigh(small)
     leading = Leading(found, math.sqrt(max(float(squares[0]), 0.0)))
     above = int((squares > (1.0 - slack) ** 2).sum())
     gap = gram.neg()

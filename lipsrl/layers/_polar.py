@@ -13,7 +13,7 @@ from lipsrl.layers._precision import gamma, multiplies_in_float32
 #: Coefficients of ``(1 - e)^-½ = 1 + e/2 + 3e²/8 + 5e³/16 + 35e⁴/128 + …``.
 _SERIES = (0.5, 0.375, 0.3125, 0.2734375)
 
-#: Terms are added until what is left (Frobenius, in units of the radius) is below this …
+#: Terms are added until the entries of what is left (in units of the radius) are below this …
 NEAR_ENOUGH = 4e-6
 #: … and the step must be possible this far (relative) inside the ball. Otherwise it is not taken.
 LARGEST_MARGIN = 4e-6
@@ -23,7 +23,9 @@ SMALLEST, LARGEST = 1e-15, 1e15
 
 
 @torch.no_grad()
-def proven_polar_step(weight: Tensor, gap: Tensor, radius: float, *, matrix: Tensor) -> Tensor | None:
+def proven_polar_step(
+    weight: Tensor, gap: Tensor, distance: float, radius: float, *, matrix: Tensor
+) -> Tensor | None:
     """``radius`` times the polar factor of ``weight`` up to 1e-5, of norm ≤ ``radius`` for certain; ``None``: too far.
 
     With ``E = I - SᵀS`` the polar factor of S is ``S(I - E)^-½``. The series of that root, cut off after the terms
@@ -39,30 +41,34 @@ def proven_polar_step(weight: Tensor, gap: Tensor, radius: float, *, matrix: Ten
     - the product ``S·C`` by ``γ_n·‖S‖_F·‖C‖_F`` in the dtype that it is made in (Higham 2002, section 3.5);
     - the sum ``S + S·C``, once rounded, by u·‖S + S·C‖_F.
 
-    The step aims that much inside the ball: the first three are small because C is, the last because it is one rounding.
+    The step aims that much inside the ball: the first three are small because C is, the last is one rounding.
 
     Args:
         weight: (m, n) S·radius.
         gap: E in float64, of the smaller Gram matrix (k, k).
+        distance: ‖E‖_F.
         radius: of the ball.
         matrix: ``weight`` in float64.
     """
     k, dtype = len(gap), weight.dtype
-    distance = float(torch.linalg.vector_norm(gap))
+    distance *= 1.0 + EPS64 * k**2  # rounding of the norm
     if not (distance < 0.1 and SMALLEST < radius < LARGEST):
         return None
-    degree = next((d for d in (1, 2, 3) if _SERIES[d] * 2 * distance ** (d + 1) <= NEAR_ENOUGH), 0)
+    # entries of what is left, ≈ 2c_{d+1}·E^{d+1}: by Cauchy–Schwarz at most the largest squared row of E times ‖E‖^{d-1}
+    rows = distance**2 if _SERIES[1] * 2 * distance**2 <= NEAR_ENOUGH else float(gap.square().sum(1).max())
+    degree = next((d for d in (1, 2, 3) if _SERIES[d] * 2 * rows * distance ** (d - 1) <= NEAR_ENOUGH), 0)
     if not degree:
         return None
     unit = torch.finfo(dtype).eps / 2
     size = math.sqrt(k * (1.0 + distance))  # ≥ ‖S‖_F
+    series = 0.6 * distance  # ≥ ‖C‖_F
     over = 0.0 if degree % 2 else 1.1 * _SERIES[degree] * distance ** (degree + 1)
     rounded = 1.05 * unit * size + over + 16 * EPS64 * sum(weight.shape) * k
-    work = dtype if multiplies_in_float32(weight.device) else torch.float64
-    for work in dict.fromkeys((work, torch.float64)):
+    own = dtype if multiplies_in_float32(weight.device) else torch.float64
+    for work in dict.fromkeys((own, torch.float64)):
         wrong = gamma(k + 2, torch.finfo(work).eps / 2)
-        # of C, relative to the norm of S; of the product; MARGIN·√k for the part of C that moves the aim
-        margin = rounded + wrong * 2.2 * distance + wrong * size * (distance + LARGEST_MARGIN * math.sqrt(k))
+        # of C; of the product, where the part of C that moves the aim is of size LARGEST_MARGIN·√k
+        margin = rounded + wrong * 2.2 * distance + wrong * size * (series + LARGEST_MARGIN * math.sqrt(k))
         if margin <= LARGEST_MARGIN:
             break
     else:

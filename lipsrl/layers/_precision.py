@@ -21,9 +21,7 @@ def gamma(n: int, unit: float = UNIT32) -> float:
 
 def multiplies_in_float32(device: torch.device) -> bool:
     """Whether float32 matrix products on ``device`` are known to be made in float32: not in TF32 or bfloat16."""
-    if device.type != "cpu" or any(
-        os.environ.get(name, "strict").lower() != "strict" for name in _SWITCHES
-    ):
+    if device.type != "cpu" or any(os.environ.get(name, "strict").lower() != "strict" for name in _SWITCHES):
         return False
     backend: Any = torch.backends.mkldnn.matmul if hasattr(torch.backends.mkldnn, "matmul") else None
     mode = getattr(backend, "fp32_precision", None)

@@ -72,6 +72,7 @@ class Sandwich(LipschitzLayer):
     name: ClassVar[str] = "sandwich"
     needs_unit_slope: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
     stack: nn.Parameter
 
     @classmethod

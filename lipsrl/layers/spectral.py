@@ -122,6 +122,7 @@ class Spectral(LipschitzLayer):
                 if moved:
                     self.weight.copy_(clipped.mul_(self.radius))
                 return moved
+            self._followed = None
         if gram_is_contraction(gram, self.weight.shape):  # never if there is NaN or infinity
             self._followed = None
             return False

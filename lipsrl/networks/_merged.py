@@ -6,7 +6,7 @@ import contextlib
 import warnings
 import weakref
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import torch
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lipsrl._context import own_precision, tracing
+from lipsrl.layers import LipschitzLayer
 from lipsrl.networks._stages import Stage, evaluate
 from lipsrl.networks._state import WeightKeeper
+from lipsrl.networks._tree import set_mode
 
 #: Entries of a parameter that are looked at, as shares of its length.
 _PROBED = (0.0, 0.37, 0.73, 1.0)
@@ -52,10 +54,33 @@ class Merging(WeightKeeper):
     """See :class:`LipschitzMLP`, which says what a user may rely on."""
 
     _kept: list[Stage] | None = None  # of eval mode
+    _left: list[Stage] | None = None  # what was kept in the last eval mode
     _probes: Probes | None = None
     _cache_in_eval: bool = False
-    #: What the last training forward of :meth:`latent` returned, and the weights that it was made with.
-    _handed: tuple[weakref.ref[Tensor], list[tuple[int, int]], Stage] | None = None
+    #: What the last training forward of :meth:`latent` returned, the weights it was made with, whether it had a graph.
+    _handed: tuple[weakref.ref[Tensor], list[tuple[int, int]], Stage, bool] | None = None
+
+    def project(self) -> bool:
+        """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed.
+
+        In eval mode the weights that act are then these.
+        """
+        return self._project(lambda layer: layer.project())
+
+    def _keep_inside(self) -> bool:
+        """:meth:`project`, but layers are left alone whose weights are to the bit those that the last call left."""
+        return self._project(lambda layer: layer.keep_inside())
+
+    def _project(self, how: Callable[[LipschitzLayer], bool]) -> bool:
+        with own_precision(self._like()):
+            changed = [how(layer) for layer in self._held()]
+            changed.append(self._project_shares())
+        self._refresh_cache()
+        return any(changed)
+
+    def _project_shares(self) -> bool:
+        """What the budget learns, where it does."""
+        return False
 
     @abstractmethod
     def stages(self, *, acting: bool = True) -> list[Stage]:
@@ -65,9 +90,10 @@ class Merging(WeightKeeper):
         """Activations of the last hidden layer (…, hidden[-1]); ``x`` itself if there is none."""
         stages = self._current_stages()
         latent = evaluate(stages[:-1], x)
-        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if self.training and not torch.compiler.is_compiling():
             stamp = self._current_stamp()
-            self.__dict__["_handed"] = stamp and (weakref.ref(latent), stamp, stages[-1])
+            graph = torch.is_grad_enabled()
+            self.__dict__["_handed"] = stamp and (weakref.ref(latent), stamp, stages[-1], graph)
         return latent
 
     def output(self, latent: Tensor, *, again: bool = False) -> Tensor:
@@ -90,7 +116,7 @@ class Merging(WeightKeeper):
             return None
         if not again:
             self.__dict__["_handed"] = None
-        if not (self.training and torch.is_grad_enabled()) or handed[1] != self._current_stamp():
+        if not self.training or handed[3] != torch.is_grad_enabled() or handed[1] != self._current_stamp():
             return None
         return handed[2]
 
@@ -115,7 +141,7 @@ class Merging(WeightKeeper):
             return self.stages() if self._kept is None or not self._cache_in_eval else self._kept
         if self.training:
             self._settle()
-            return self.stages()
+            return self._still_kept() or self.stages()
         stamp = self._current_stamp()
         if stamp is None:  # torch.func.functional_call put others in their place
             return self.stages()
@@ -126,6 +152,17 @@ class Merging(WeightKeeper):
         if self._kept is None or not self._cache_in_eval or self._wants_gradients():
             return self.stages()
         return self._kept
+
+    def _still_kept(self) -> list[Stage] | None:
+        """In training without gradient, before the first step: what the policy has just acted with.
+
+        Off-policy algorithms ask for the next actions then, and merging is as dear as the forward itself.
+        """
+        if self._left is None or torch.is_grad_enabled():
+            return None
+        if not all(layer.is_as_left() for layer in self._held()):
+            self._left = None
+        return self._left
 
     def _constants(self) -> list[Stage]:
         """The weights that act, as constants of a graph that is being recorded.
@@ -153,7 +190,7 @@ class Merging(WeightKeeper):
         """Project before acting. Moving the function of weights that somebody else has written is worth a word."""
         written = [layer for layer in self._held() if layer.projected and layer.written()]
         before = [[p.detach().clone() for p in layer.parameters()] for layer in written]
-        self.project()
+        self._keep_inside()
         for layer, old in zip(written, before, strict=True):
             change = sum(
                 float((p.detach() - q).square().sum()) for p, q in zip(layer.parameters(), old, strict=True)
@@ -172,13 +209,17 @@ class Merging(WeightKeeper):
     def _refresh_cache(self) -> None:
         """To be called when the weights are inside their sets."""
         super()._refresh_cache()
-        self._kept = self._probes = None
-        like = next(self.parameters())
-        if self.training or like.is_meta or torch.compiler.is_compiling():
+        self._kept = self._left = self._probes = None
+        if self.training or torch.compiler.is_compiling() or self._like().is_meta:
             return
-        with torch.no_grad(), own_precision(like):
+        with torch.no_grad(), own_precision(self._like()):
             self._kept = [stage.clone() for stage in self.stages()]
-        self._probes = Probes(p for p in self.parameters() if type(p) is nn.Parameter)
+        held = (p for parameters in self._watched or () for p in parameters.values())
+        self._probes = Probes(p for p in held if type(p) is nn.Parameter)
+
+    def _like(self) -> Tensor:
+        """Of the device and dtype of the weights."""
+        return next(iter(self._held())).bias
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -188,7 +229,7 @@ class Merging(WeightKeeper):
 
     def _renew_stale_cache(self) -> None:
         if self._kept is not None:
-            with torch.no_grad(), own_precision(next(self.parameters())):
+            with torch.no_grad(), own_precision(self._like()):
                 for old, new in zip(self._kept, self.stages(), strict=True):
                     for a, b in zip(old, new, strict=True):
                         if isinstance(a, Tensor) and isinstance(b, Tensor) and not torch.equal(a, b):
@@ -203,19 +244,25 @@ class Merging(WeightKeeper):
             return self
         if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
             self._project_aloud()
-        super().train(mode)
+        left = self._kept if mode and self._cache_in_eval and self._merging_is_dear() else None
+        set_mode(self, mode)
         self._refresh_cache()
+        self._left = left
         return self
 
+    def _merging_is_dear(self) -> bool:
+        """And the weights that act are the same in both modes."""
+        return False
+
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._kept = self._probes = None
+        self._kept = self._left = self._probes = None
         super()._apply(fn, recurse)
-        if self._cache_in_eval and not self.training and not next(self.parameters()).is_meta:
+        if self._cache_in_eval and not self.training and not self._like().is_meta:
             self.project()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("_kept", "_probes", "_cache_in_eval", "_handed"):
+        for name in ("_kept", "_left", "_probes", "_cache_in_eval", "_handed"):
             state.pop(name, None)
         return state

@@ -238,15 +238,8 @@ class LipschitzMLP(Merging):
         )  # fmt: skip
         return proven_product(norms, added)
 
-    def project(self) -> bool:
-        """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed.
-
-        In eval mode the weights that act are then these.
-        """
-        with own_precision(self.head.bias):
-            changed = [m.project() for m in self.modules() if isinstance(m, (LipschitzLayer, Shares))]
-        self._refresh_cache()
-        return any(changed)
+    def _project_shares(self) -> bool:
+        return self.shares is not None and self.shares.project()
 
     def merge(self) -> nn.Sequential:
         """The same function as fresh plain torch modules: ``nn.Linear``, activations and residual blocks of them."""
@@ -268,12 +261,16 @@ class LipschitzMLP(Merging):
         layer: Any
         for layer, part in zip(self._held(), self._layout(LAYERS[self.layer_name]), strict=True):
             layer.bound, layer.unit = part.bound, part.unit
-        self._watched = self._stamp = self._kept = self._probes = None
+        self._watched = self._stamp = self._kept = self._left = self._probes = None
 
     def _held(self) -> list[LipschitzLayer]:
         # Module.__getattr__ would cost as much as a matrix product, at every forward
         modules: Any = self._modules
         return [*modules["layers"]._modules.values(), modules["head"]]
+
+    def _merging_is_dear(self) -> bool:
+        held = self._held()
+        return self.shares is None and held[0].merges and all(layer.projected for layer in held)
 
     def _settle(self) -> bool:
         written = super()._settle()
