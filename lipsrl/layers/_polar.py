@@ -54,7 +54,7 @@ def proven_polar_step(
     distance *= 1.0 + EPS64 * k**2  # rounding of the norm
     if not (distance < 0.1 and SMALLEST < radius < LARGEST):
         return None
-    # entries of what is left, ≈ 2c_{d+1}·E^{d+1}: by Cauchy–Schwarz at most the largest squared row of E times ‖E‖^{d-1}
+    # entries of what is left, ≈ 2c_{d+1}·E^{d+1}: at most the largest squared row of E times ‖E‖^{d-1} (Cauchy–Schwarz)
     rows = distance**2 if _SERIES[1] * 2 * distance**2 <= NEAR_ENOUGH else float(gap.square().sum(1).max())
     degree = next((d for d in (1, 2, 3) if _SERIES[d] * 2 * rows * distance ** (d - 1) <= NEAR_ENOUGH), 0)
     if not degree:
