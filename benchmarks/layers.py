@@ -28,10 +28,11 @@ from benchmarks._layer_cases import Entry, choose, inference, ppo_learn, step_an
 from benchmarks._layer_tables import CASES, PLAIN, ROUNDING, Row, against_targets, print_tables
 from benchmarks._peers import PEERS
 from benchmarks._timing import calls_within, interleave, machine, paired_ratio
-from experiments._console import command_line, fail, parse, versions
+from experiments._console import command_line, fail, parse
 from lipsrl._files import write_text
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import LAYERS
+from lipsrl.tracking.config import versions
 
 
 @dataclass

@@ -32,10 +32,11 @@ from tqdm import tqdm
 
 import lipsrl  # noqa: F401  (registers the policies)
 from benchmarks._timing import as_time, interleave, machine, paired_ratio
-from experiments._console import command_line, fail, parse, versions
+from experiments._console import command_line, fail, parse
 from lipsrl._files import write_text
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import LAYERS
+from lipsrl.tracking.config import versions
 
 STOCK = "stock"
 

@@ -90,21 +90,21 @@ def clip_leading(
         return None, leading, False
     squares, rotation = torch.linalg.eigh(small)
     leading = Leading(found, math.sqrt(max(float(squares[0]), 0.0)))
-    above = int((squares > (1.0 - slack) ** 2).sum())
     gap = gram.neg()
     gap.diagonal().add_(1.0)
-    clipped = matrix
-    if above:
-        share = 1.0 - (1.0 - slack) / squares[-above:].sqrt()
-        vectors, image = exact @ rotation[:, -above:], image @ rotation[:, -above:]
-        cut = vectors * share
-        half = image * share - cut @ ((vectors.mT @ image) * share) / 2
-        gap.addmm_(vectors, half.mT).addmm_(half, vectors.mT)
-        if matrix.shape[0] >= matrix.shape[1]:
-            clipped = matrix - (matrix @ cut) @ vectors.mT
-        else:
-            clipped = matrix - vectors @ (cut.mT @ matrix)
+    if float(squares[-1]) <= 1.0:  # inside, if nothing else is outside: every bit stays
+        return (matrix if gap_proves_contraction(gap, matrix.shape) else None), leading, False
+    above = int((squares > (1.0 - slack) ** 2).sum())
+    share = 1.0 - (1.0 - slack) / squares[-above:].sqrt()
+    vectors, image = exact @ rotation[:, -above:], image @ rotation[:, -above:]
+    cut = vectors * share
+    half = image * share - cut @ ((vectors.mT @ image) * share) / 2
+    gap.addmm_(vectors, half.mT).addmm_(half, vectors.mT)
+    if matrix.shape[0] >= matrix.shape[1]:
+        clipped = matrix - (matrix @ cut) @ vectors.mT
+    else:
+        clipped = matrix - vectors @ (cut.mT @ matrix)
     size = math.sqrt(float(gram.trace()))
     rounding = 1.1 * torch.finfo(dtype).eps / 2 * size + 64 * EPS64 * sum(matrix.shape) * (1.0 + size**2)
     proven = gap_proves_contraction(gap, matrix.shape, 2 * rounding)
-    return (clipped if proven else None), leading, above > 0
+    return (clipped if proven else None), leading, True
