@@ -1,0 +1,72 @@
+"""Changing mode without torch's walk, and merged weights that serve on in training: never a stale flag or weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from stable_baselines3 import DQN, PPO, SAC, TD3
+from torch import nn
+
+import lipsrl  # noqa: F401  (registers the policies)
+from lipsrl import LipschitzMLP
+from lipsrl.networks._tree import set_mode
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC, TD3, DQN], ids=lambda cls: cls.__name__)
+def test_every_module_has_the_mode_that_stock_has(algorithm):
+    env = "CartPole-v1" if algorithm is DQN else "Pendulum-v1"
+    options = {} if algorithm is PPO else {"buffer_size": 10}
+    kwargs = {"net_arch": [8, 8]}
+    stock = algorithm("MlpPolicy", env, policy_kwargs=kwargs, device="cpu", **options).policy
+    ours = algorithm(
+        "LipschitzMlpPolicy", env, policy_kwargs={**kwargs, "lipschitz_bound": 3.0}, device="cpu", **options
+    ).policy
+    for mode in (True, False, False, True, True):
+        stock.set_training_mode(mode)
+        ours.set_training_mode(mode)
+        flags = {name.split(".")[0]: module.training for name, module in stock.named_modules()}
+        for name, module in ours.named_modules():
+            assert module.training == flags[name.split(".")[0]], (name, mode)
+
+
+def test_a_module_that_comes_later_changes_mode_too():
+    root = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
+    set_mode(root, False)
+    root[1].append(nn.Dropout())
+    set_mode(root, True)
+    set_mode(root, False)
+    assert not root[1][1].training
+    root[1][0] = nn.BatchNorm1d(2)
+    set_mode(root, False)
+    assert not root[1][0].training
+    with pytest.raises(ValueError, match="True or False"):
+        set_mode(root, 1)
+
+
+@pytest.mark.parametrize("write", ["one entry behind every counter", "step", "bias", "bound", "load"])
+def test_weights_of_the_last_eval_mode_never_outlive_a_write(write):
+    torch.manual_seed(0)
+    network, x = LipschitzMLP(4, 2, (8, 8), 3.0, "sandwich"), torch.randn(5, 4)
+    network.cache_in_eval = True
+    network.eval()
+    acted = network(x)
+    network.train()
+    with torch.no_grad():
+        assert torch.equal(network(x), acted)
+        assert network._still_kept() is not None
+        if write == "one entry behind every counter":
+            network.layers[1].stack.data[3, 2] += 0.01
+        elif write == "step":
+            network.head.weight.add_(0.01)
+        elif write == "bias":
+            network.layers[0].bias.data[1] += 0.1
+        elif write == "bound":
+            network.set_bound(2.0)
+        else:
+            network.load_state_dict(LipschitzMLP(4, 2, (8, 8), 3.0, "sandwich").state_dict())
+        now = network(x)
+        fresh = network.output(network.latent(x))
+    assert not torch.equal(now, acted)
+    assert torch.equal(now, fresh)
+    assert torch.equal(now, network(x).detach())  # with a graph: merged anew
+    assert network._left is None
