@@ -51,6 +51,13 @@ def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
     ):
         return None
     step = proven_polar_step(weight, gap, distance, radius, matrix=matrix)
+    if step is None and 0.01 < distance < 0.5:  # one float32 step nearer, to where one is proven
+        nearer, _ = newton_schulz_step(weight, radius * (1 - MARGIN))
+        if nearer is not None:
+            matrix = nearer.double()
+            gap = smaller_gram(matrix).mul_(-1.0 / radius).mul_(1.0 / radius)
+            gap.diagonal().add_(1.0)
+            step = proven_polar_step(nearer, gap, float(torch.linalg.vector_norm(gap)), radius, matrix=matrix)
     return _retract_from_afar(weight, radius) if step is None else step
 
 
