@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lipsrl.reporting.consistency import as_float
 from lipsrl.reporting.degradation import NOTHING
 from lipsrl.reporting.doubts import untrained
 from lipsrl.reporting.findings import Findings
@@ -89,6 +90,8 @@ def _under_disturbance(findings: Findings, subject: str | None, doubtful: dict[s
         return [f"{short(reference)} keeps {listed(shares)} of its return."] if shares else []
     if reference in doubtful:
         return [f"{short(reference)} has not learned the task, so nothing can be said against it."]
+    if subject in doubtful:
+        return [f"{short(subject)} has not learned the task, so what it keeps of its return says nothing."]
     paired = findings.degradation.against(subject, reference)
     groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
     for disturbance in findings.disturbances:
@@ -101,8 +104,20 @@ def _under_disturbance(findings: Findings, subject: str | None, doubtful: dict[s
             alone = len(names) == sum(map(len, groups.values()))
             said.append(_clause(findings, subject, sign, names, first=not said, alone=alone))
     if len(findings.agents) > 2 and said:
-        said.append(_ranks(findings))
-    return said
+        said += [text for text in [_ranks(findings, doubtful)] if text]
+    return said or [f"Who degrades less cannot be said: {_unknown(findings, subject)}."]
+
+
+def _unknown(findings: Findings, subject: str) -> str:
+    """Why two agents have no difference under any disturbance."""
+    both = findings.summary[findings.summary["agent"].isin([subject, findings.reference])]
+    broken = both[both["n_nonfinite"] > 0]
+    if len(broken):
+        who = listed([short(str(agent)) for agent in broken["agent"].unique()])
+        return f"{who} had episodes that were not finite, and nothing is averaged over them"
+    if not (both["strength"] == 0.0).any() or not (both["strength"] > 0.0).any():
+        return "that takes episodes with and without disturbance"
+    return f"{short(subject)} and {short(findings.reference)} have no training seed and episode in common"
 
 
 def _clause(
@@ -133,18 +148,21 @@ def _numbers(findings: Findings, subject: str, disturbance: str, *, whole: bool,
     return f"{'loses ' if whole else ''}{size} {way} of return{under}"
 
 
-def _ranks(findings: Findings) -> str:
-    """Who keeps most, disturbance by disturbance, of more than two agents."""
+def _ranks(findings: Findings, doubtful: dict[str, str]) -> str:
+    """Who keeps most, disturbance by disturbance, of more than two agents that have learned anything."""
     best: dict[str, list[str]] = {}
+    learned = [agent for agent in findings.agents if agent not in doubtful]
+    if len(learned) < 3:
+        return ""
     for disturbance in findings.disturbances:
-        shares = {a: findings.degradation.kept[a, disturbance].value for a in findings.agents
+        shares = {a: findings.degradation.kept[a, disturbance].value for a in learned
                   if (a, disturbance) in findings.degradation.kept}  # fmt: skip
         if shares:
             best.setdefault(max(shares, key=lambda a: shares[a]), []).append(spoken_of(findings, disturbance))
     if not best:
         return ""
     parts = [f"{short(agent)} under {listed(names)}" for agent, names in best.items()]
-    return f"Of the {len(findings.agents)} agents most is kept by {'; by '.join(parts)}."
+    return f"Of the {len(learned)} agents{' that learned' if doubtful else ''} most is kept by {'; by '.join(parts)}."
 
 
 def _clean(findings: Findings, subject: str | None) -> str:
@@ -158,7 +176,8 @@ def _clean(findings: Findings, subject: str | None) -> str:
     elif spread.sign > 0:
         said = f"it earns {number(spread.value)} {spread_interval(spread)} more"
     else:
-        said = f"the two earn alike (difference {signed(spread.value)} {spread_interval(spread)})"
+        between = f"difference {signed(spread.value)} {spread_interval(spread)}".rstrip()
+        said = f"the two cannot be told apart by what they earn ({between})"
     ratio, where = chatter_ratio(findings, subject)
     calm = "" if ratio is None else f"; its chatter is {ratio.text} {ratio.detail} times as large ({where})"
     return f"Without disturbance {said}{calm}."
@@ -169,10 +188,24 @@ def _proven(findings: Findings, subject: str | None) -> str:
     bound = bound_of(findings, agent)
     if math.isnan(bound):
         return "Nothing is proven: there is no certificate."
+    if math.isinf(bound):
+        return "Nothing is proven: the certified bound is infinite."
     said = f"Proven: its action moves by at most {number(bound, rounding='up')} per raw unit of sensor error"
+    said += _of_seeds(findings, agent)
     other = math.nan if subject is None else bound_of(findings, findings.reference)
-    return (
-        f"{said}; that of {short(findings.reference)} by {number(other, rounding='up')}."
-        if other == other
-        else f"{said}."
-    )
+    if math.isfinite(other):
+        said += f"; that of {short(findings.reference)} by {number(other, rounding='up')}"
+        said += _of_seeds(findings, findings.reference)
+    return f"{said}."
+
+
+def _of_seeds(findings: Findings, agent: str) -> str:
+    """Of how many training seeds a bound is, where there are several."""
+    rows = findings.evaluation.frame[findings.evaluation.frame["agent"] == agent]
+    seeds = int(rows["seed"].nunique(dropna=False))
+    proven = sum(not math.isnan(as_float(c.get("upper_bound"))) for c in findings.certified.get(agent, []))
+    if max(seeds, proven) < 2:
+        return ""
+    if proven < seeds:
+        return f" ({proven} of {seeds} training seeds)"
+    return f" (the largest of {proven} training seeds)"

@@ -55,7 +55,9 @@ class Degradation:
             except ValueError:  # a strength is missing, or there is but one: others are still worth showing
                 continue
             name = "normalized_auc"
-            spread = Spread(*(float(row[c]) for c in (name, f"{name}_low", f"{name}_high")))
+            spread = _spread(row, name)
+            if _units(rows) < 2:
+                spread = Spread(spread.value, math.nan, math.nan)
             if not math.isnan(spread.value):  # a clean return below the floor
                 found[str(agent), str(disturbance)] = spread
         return found
@@ -125,7 +127,18 @@ def _compared(evaluation: Evaluation | None, agent: str, reference: str) -> dict
         table = evaluation.compare(agent, reference, "return")
     except ValueError:  # nothing in common, so nothing that could be paired
         return {}
-    return {str(row["disturbance"]): _spread(row, "difference") for _, row in table.iterrows()}
+    return {
+        str(row["disturbance"]): _spread(row, "difference")
+        if row["n_pairs"] > 1
+        else Spread(float(row["difference"]), math.nan, math.nan)
+        for _, row in table.iterrows()
+    }
+
+
+def _units(rows: pd.DataFrame) -> int:
+    """What an interval is over: training seeds where there are several, else episodes; of one there is none."""
+    seeds = int(rows["seed"].nunique(dropna=False))
+    return seeds if seeds > 1 else int(rows["episode"].nunique())
 
 
 def _spread(row: pd.Series, column: str) -> Spread:

@@ -52,7 +52,9 @@ def _kept_card(findings: Findings, agent: str, subject: str | None, doubtful: di
     known = [d for d in findings.disturbances if is_known(findings, agent, d)]
     if not known:
         return Card(
-            "Return kept under disturbance", MISSING, "no floor, no strengths, or less than random actions"
+            "Return kept under disturbance",
+            MISSING,
+            "no floor, no strengths, less than random actions, or not finite",
         )
     if agent in doubtful:
         return Card("Return kept under disturbance", MISSING, f"{short(agent)} has not learned the task")
@@ -125,6 +127,8 @@ def _bound_card(findings: Findings, agent: str, subject: str | None) -> Card:
     other = math.nan if subject is None else bound_of(findings, findings.reference)
     if other == other:
         beside.append(f"{short(findings.reference)}: ≤ {number(other, rounding='up')}")
+    if len(findings.certified.get(agent, [])) > 1:
+        beside.append("largest over training seeds")
     if findings.feasibility_floor is not None:
         beside.append(f"feasibility floor: {number(findings.feasibility_floor, rounding='down')}")
     return Card("Certified bound", f"≤ {number(bound, rounding='up')}", "action per raw sensor unit", beside)

@@ -31,8 +31,9 @@ def chatter_ratio(findings: Findings, subject: str) -> tuple[Cell | None, str]:
 
 
 def bound_of(findings: Findings, agent: str) -> float:
-    """The certified bound of an agent, the median over its training seeds; nan without a certificate."""
-    return median([as_float(c.get("upper_bound")) for c in findings.certified.get(agent, [])])
+    """What is proven of all certified models of an agent: the largest bound; nan without a certificate."""
+    known = [as_float(c.get("upper_bound")) for c in findings.certified.get(agent, [])]
+    return max((bound for bound in known if not math.isnan(bound)), default=math.nan)
 
 
 def median(values: Sequence[float]) -> float:
@@ -49,7 +50,7 @@ def is_known(findings: Findings, agent: str, disturbance: str) -> bool:
 def kept(findings: Findings, agent: str, disturbance: str) -> str:
     """The share of its return that an agent keeps, with the interval."""
     spread = findings.degradation.kept[agent, disturbance]
-    return f"{share(spread.value)} {share_interval(spread)}"
+    return f"{share(spread.value)} {share_interval(spread)}".rstrip()
 
 
 def percent_of(findings: Findings, agent: str, disturbance: str) -> str:

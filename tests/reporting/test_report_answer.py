@@ -117,6 +117,56 @@ def test_without_certificates_nothing_is_called_proven(findings):
     assert found.cards[3].value == "–"
 
 
+def test_what_is_proven_holds_of_every_training_seed(findings, make_evaluation, make_certificate):
+    seeds = (0, 1, 2)
+    evaluation = make_evaluation(seeds=seeds, disturbances=NOISES)
+    certificates = [
+        make_certificate(agent, seed, promise) | {"upper_bound": bound + seed}
+        for agent, promise, bound in (("ppo", None, 50.0), ("ppo-sandwich", 6.0, 7.0))
+        for seed in seeds
+    ]
+    found = answer(findings(evaluation=evaluation, certificates=certificates))
+    assert (
+        "at most 9.00 per raw unit of sensor error (the largest of 3 training seeds)" in found.sentences[-1]
+    )
+    assert "ppo by 52.0 (the largest of 3" in found.sentences[-1]
+    assert found.cards[3].value == "≤ 9.00"
+    some = answer(findings(evaluation=evaluation, certificates=certificates[:2] + certificates[3:5]))
+    assert "at most 8.00 per raw unit of sensor error (2 of 3 training seeds)" in some.sentences[-1]
+    endless = [c | {"upper_bound": math.inf} for c in certificates]
+    endless = answer(findings(evaluation=evaluation, certificates=endless))
+    assert endless.sentences[-1] == "Nothing is proven: the certified bound is infinite."
+
+
+def test_of_one_episode_there_is_no_interval_and_no_verdict(findings, make_evaluation):
+    evaluation = make_evaluation(n_episodes=1)
+    found = answer(findings(evaluation=evaluation, edit=worse("gaussian", "ppo-sandwich", 3000.0)))
+    assert "ppo-sandwich cannot be told apart from ppo" in found.sentences[0]
+    assert "cannot be told apart by what they earn" in found.sentences[1]
+    assert "[" not in found.sentences[0]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.1])
+def test_episodes_that_were_not_finite_are_named_in_the_answer(findings, strength):
+    def edit(frame):
+        rows = (frame["agent"] == "ppo-sandwich") & (frame["strength"] == strength) & (frame["episode"] == 3)
+        frame.loc[rows, "return"] = math.nan
+        frame.loc[rows, "nonfinite"] = "reward"
+
+    first = answer(findings(edit=edit)).sentences[0]
+    assert first == (
+        "Who degrades less cannot be said: ppo-sandwich had episodes that were not finite, and nothing is averaged "
+        "over them."
+    )
+
+
+def test_agents_without_an_episode_in_common_are_not_compared(findings, make_evaluation):
+    evaluation = make_evaluation(seeds=(0, 1))
+    frame = evaluation.frame
+    frame.loc[frame["agent"] == "ppo", "seed"] += 5
+    assert "no training seed and episode in common" in answer(findings(evaluation=evaluation)).sentences[0]
+
+
 def test_one_agent_alone(findings, make_evaluation):
     found = answer(findings(evaluation=make_evaluation(agents=("only",))))
     assert found.subject is None
@@ -143,6 +193,7 @@ def test_untrained_agents_are_called_so_and_are_no_answer(findings, make_evaluat
     assert list(found.untrained) == ["ppo-sandwich"]
     assert "hardly beats random actions" in found.untrained["ppo-sandwich"]
     assert found.cards[0].value == "–"
+    assert found.sentences[0].startswith("ppo-sandwich has not learned the task")
 
     def both(frame):
         frame["return"] = FLOOR + 10.0 + frame["episode"]
@@ -152,6 +203,15 @@ def test_untrained_agents_are_called_so_and_are_no_answer(findings, make_evaluat
     assert nothing.sentences == [
         "There is no answer yet: no agent here does better than random actions by more than a little."
     ]
+
+
+def test_an_untrained_agent_is_not_said_to_keep_most(findings, make_evaluation):
+    evaluation = make_evaluation(agents=("plain", "a", "b", "flat"), n_episodes=12)
+    frame = evaluation.frame
+    frame.loc[frame["agent"] == "flat", "return"] = FLOOR + 10.0
+    said = " ".join(answer(findings(evaluation=evaluation)).sentences)
+    assert "Of the 3 agents that learned most is kept by" in said
+    assert "flat" not in said
 
 
 def test_trained_agents_are_not_doubted(make_evaluation):
