@@ -16,6 +16,7 @@ from lipsrl.certificates import Certificate, certify
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation import Evaluation
 from lipsrl.tracking import Mode
+from lipsrl.tracking._start import project_of
 from lipsrl.tracking.jobs import Subject, Tracked, log_measured
 from lipsrl.tracking.names import Job
 
@@ -28,6 +29,15 @@ class Tracking:
     """Weights & Biases: online, offline (kept in ./wandb until `wandb sync`) or disabled."""
     project: str | None = None
     """W&B project; WANDB_PROJECT if not given, else lipsrl."""
+
+    def check_tracking(self) -> None:
+        """What can be known to fail before anything is measured.
+
+        Raises:
+            ValueError: runs are to be logged, and W&B takes no project of this name.
+        """
+        if self.track != "disabled":
+            project_of(self.project)
 
     def job(self, kind: Job, source: Source, config: Mapping[str, Any], **options: Any) -> Tracked:
         """What all W&B runs of the command share; ``options`` are further fields of `Tracked`."""

@@ -83,6 +83,7 @@ class AttackCommand(Tracking):
     """Write the table of all episodes there (.parquet, with a .json beside it)."""
 
     def run(self, console: Console) -> None:
+        self.check_tracking()
         if self.output is not None:
             Evaluation.check_path(self.output)
         if not any(self.epsilon):

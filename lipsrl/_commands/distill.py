@@ -67,6 +67,7 @@ class Distill(Tracking, Lesson):
     """Replace the output if it is there."""
 
     def run(self, console: Console) -> None:
+        self.check_tracking()
         self._check()
         source = self.teacher(console)
         shown = read_mixture(self.disturbance)

@@ -120,6 +120,7 @@ class Evaluate(Tracking, Episodes):
     """Write the table there (.parquet, with a .json beside it)."""
 
     def run(self, console: Console) -> None:
+        self.check_tracking()
         if self.output is not None:
             Evaluation.check_path(self.output)
         sources = self.sources()

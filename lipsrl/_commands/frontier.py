@@ -58,6 +58,7 @@ class FrontierCommand(Tracking, Lesson):
     """Write into the folder though there are files in it."""
 
     def run(self, console: Console) -> None:
+        self.check_tracking()
         positive_int("workers", self.workers)
         there = sorted(self.output.iterdir())[:1] if self.output.is_dir() else []
         check_output(self.output / "frontier.html", there, self.overwrite)

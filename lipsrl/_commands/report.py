@@ -85,7 +85,7 @@ class Report(Episodes):
         """What can be known to fail before anything is opened.
 
         Raises:
-            ValueError: an output that is no page, or an unknown format.
+            ValueError: an output that is no page, a folder that is a file, or an unknown format.
         """
         if self.output is not None and (
             self.output.is_dir() or self.output.suffix.lower() not in (".html", ".htm")
@@ -94,6 +94,10 @@ class Report(Episodes):
                 f"output={str(self.output)!r} must be the page to write, with the ending .html; it is a folder or "
                 "has another ending."
             )
+        if self.figures is not None:
+            _check_folder("figures", self.figures)
+        if self.output is not None:
+            _check_folder("output", self.output.parent)
         for name in self.formats:
             lookup("formats", name, FORMATS)
 
@@ -183,3 +187,10 @@ def _shared(values: Iterable[Any]) -> float | None:
     found = set(values)
     only = found.pop() if len(found) == 1 else None
     return float(only) if isinstance(only, (int, float)) else None
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    """``ValueError`` where a file stands in the way of ``folder``."""
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise ValueError(f"{option} needs the folder {str(folder)!r}, but {str(part)!r} is a file.")

@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lipsrl._validation import unknown_name
+from lipsrl.tracking._labels import check_project
 from lipsrl.tracking.config import run_config
 from lipsrl.tracking.define import define_metrics
 
 Mode = Literal["online", "offline", "disabled"]
 MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
+
+
+def project_of(project: str | None) -> str:
+    """``project``, else WANDB_PROJECT, else lipsrl.
+
+    Raises:
+        ValueError: no name that W&B takes.
+    """
+    return check_project(project or os.environ.get("WANDB_PROJECT") or "lipsrl")
 
 
 def start_run(
@@ -28,11 +38,12 @@ def start_run(
     """A W&B run of its own; one that is active goes on beside it. Arguments as of ``WandbWriter``.
 
     Raises:
-        ValueError: unknown mode; W&B cannot start, and why.
+        ValueError: unknown mode, no name of a project; W&B cannot start, and why.
     """
     chosen = mode or os.environ.get("WANDB_MODE") or "offline"
     if chosen not in (*MODES, "dryrun", "shared"):
         raise unknown_name("track", chosen, MODES)
+    name_of_project = project_of(project)
     # W&B takes a checkout's own `agents` folder for an LLM framework of that name and advertises for it
     os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
     import wandb  # seconds to import: only a run that tracks pays for it
@@ -58,7 +69,7 @@ def start_run(
             group=group,
             job_type=job_type,
             mode=chosen,  # type: ignore[arg-type]
-            project=project or os.environ.get("WANDB_PROJECT") or "lipsrl",
+            project=name_of_project,
             settings=settings,
             reinit=None if wandb.run is None else "create_new",  # a run of the user's own goes on beside it
         )

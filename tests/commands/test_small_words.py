@@ -41,6 +41,37 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
     assert "ending .html" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--output", "--figures"])
+def test_a_file_in_the_way_of_a_report_is_named_before_anything_is_measured(
+    zipped, option, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("lipsrl._commands.evaluate.evaluate", lambda *a, **k: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    command = ["report", str(zipped), "--env", "Pendulum-v1", option, str(tmp_path / "file" / "page.html")]
+    assert cli.main(command) == 2
+    assert f"{str(tmp_path / 'file')!r} is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "attack", "distill", "frontier"])
+def test_a_project_that_wandb_refuses_is_named_before_anything_is_measured(zipped, command, tmp_path, capsys):
+    given = [
+        command,
+        str(tmp_path / "none.zip"),
+        "--env",
+        "Pendulum-v1",
+        "--track",
+        "offline",
+        "--project",
+        "a/b",
+    ]
+    if command == "distill":
+        given += ["--lipschitz-bound", "5"]
+    assert cli.main(given) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: project must be 1 to 128 characters")
+    assert said.count("\n") == 1
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(zipped):
     script = Path(sys.executable).with_name("lipsrl")
     command = f'"{script}" certify "{zipped}" --json | head -n 1; exit ${{PIPESTATUS[0]}}'
