@@ -77,7 +77,11 @@ def measured(paths: list[Path]) -> Measured:
         commands.append(config["command"])
         if folder.certificate_file.is_file():
             certificates.append(
-                {"agent": config["agent"], **Certificate.load(folder.certificate_file).to_dict()}
+                {
+                    **Certificate.load(folder.certificate_file).to_dict(),
+                    "agent": config["agent"],
+                    "env": config["env_id"],
+                }
             )
         if folder.evaluation_file.is_file():
             by_task.setdefault(config["task"], []).append(Evaluation.load(folder.evaluation_file))

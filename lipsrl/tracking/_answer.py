@@ -22,8 +22,13 @@ def answer(evaluation: Evaluation, certificates: Iterable[Row] = ()) -> str:
     Args:
         evaluation: of one or several agents and disturbances.
         certificates: ``Certificate.to_dict()`` with ``agent``; of several seeds the largest bound counts.
+
+    Agents that hardly beat random actions (`lipsrl.reporting.doubts`) are named first, and keep most of nothing.
     """
+    from lipsrl.reporting.doubts import untrained  # brings Jinja
+
     summary = evaluation.summary(("return", "action_fluctuation"))
+    doubtful = untrained(evaluation, evaluation.metadata.get("floor"))
     proven = _proven(certificates)
     try:
         curves = evaluation.normalized_auc()
@@ -37,18 +42,20 @@ def answer(evaluation: Evaluation, certificates: Iterable[Row] = ()) -> str:
             of_curves = _records(curves[curves["disturbance"] == disturbance])
             rows = [row | curve for row, curve in zip(rows, of_curves, strict=True)]
         parts += [
-            f"**{cell(str(disturbance))}.** {_best(rows)}".rstrip(),
+            f"**{cell(str(disturbance))}.** {_best([row for row in rows if row['agent'] not in doubtful])}".rstrip(),
             _table(rows, proven),
             _note(rows, evaluation.metadata),
         ]
-    return "\n\n".join(part for part in [*parts, missing] if part)
+    warnings = [cell(text) for text in doubtful.values()]
+    return "\n\n".join(part for part in [*warnings, *parts, missing] if part)
 
 
 def _proven(certificates: Iterable[Row]) -> dict[str, float]:
     bounds: dict[str, float] = {}
     for certificate in certificates:
-        agent = str(certificate["agent"])
-        bounds[agent] = max(bounds.get(agent, 0.0), float(certificate["upper_bound"]))
+        agent, bound = str(certificate["agent"]), float(certificate["upper_bound"])
+        if bound == bound:
+            bounds[agent] = max(bounds.get(agent, 0.0), bound)
     return bounds
 
 
@@ -118,4 +125,6 @@ def _interval(row: Row, name: str, digits: str) -> str:
         return "–"
     if pd.isna(row[name]):
         return "not finite"
+    if pd.isna(row[f"{name}_low"]) or pd.isna(row[f"{name}_high"]):
+        return f"{row[name]:{digits}}"
     return f"{row[name]:{digits}} [{row[f'{name}_low']:{digits}}, {row[f'{name}_high']:{digits}}]"

@@ -38,9 +38,11 @@ def read_saved(path: str | Path, project: str, entity: str = "") -> Saved:
     """What a file of :func:`write_dashboard` remembers of this project; nothing if there is no such file.
 
     Raises:
-        ValueError: the file is something else, or of another project.
+        ValueError: the file is something else, a folder, or of another project.
     """
     file = Path(path)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder. Name the file (.json) to write in it.")
     if not file.is_file():
         return Saved()
     try:

@@ -44,7 +44,8 @@ def report(
     Args:
         project, entity, disturbances, attacks, jobs, agents: as :func:`lipsrl.tracking.workspace`.
         evaluations: one per task; the answer of each and a table with intervals come first.
-        certificates: ``Certificate.to_dict()`` of each run, with ``agent``, for that table.
+        certificates: ``Certificate.to_dict()`` of each run, with ``agent``, for that table; with ``env``, only
+            for that environment's.
         commands: that made the runs.
 
     Returns:
@@ -63,12 +64,14 @@ def report(
         ),
         wr.TableOfContents(),
     ]
-    measured = list(evaluations)
+    measured, certificates = list(evaluations), list(certificates)
     if measured:
         blocks.append(wr.H2("In numbers"))
     for evaluation in measured:
-        task = str(evaluation.metadata.get("env", "one task"))
-        blocks += [wr.H3(title(task)), wr.MarkdownBlock(answer(evaluation, certificates))]
+        env = evaluation.metadata.get("env")
+        task = str(env or "one task")
+        proven = [row for row in certificates if env is None or row.get("env") in (None, env)]
+        blocks += [wr.H3(title(task)), wr.MarkdownBlock(answer(evaluation, proven))]
     for part in sections(contents):
         blocks += [wr.H2(part.name.capitalize()), wr.P(part.text), _grid(part, agents)]
     blocks += [

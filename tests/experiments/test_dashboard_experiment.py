@@ -119,6 +119,7 @@ def test_the_same_dashboard_is_the_same_file(command, tmp_path):
     [
         (["--project", "a/b", "--spec", "d.json"], "project must be 1 to 128 characters"),
         (["--project", "p", "--spec", "d.json", "--runs", "nothing"], "'nothing' is not a run folder"),
+        (["--project", "p", "--spec", ".."], ".. is a folder"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(command, tmp_path, arguments, says):

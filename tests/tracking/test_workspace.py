@@ -219,6 +219,28 @@ def test_the_report_begins_with_the_answer_and_its_intervals():
     assert "over seeds" in text
 
 
+def test_a_certificate_of_another_task_is_not_shown():
+    certificates = [
+        {"agent": "a", "upper_bound": 3.5, "env": "Pendulum-v1"},
+        {"agent": "a", "upper_bound": 7.0, "env": "Reacher-v5"},
+        {"agent": "a", "upper_bound": float("nan")},
+    ]
+    text = text_of(report("p", evaluations=[agents_of(["a"])], certificates=certificates))
+    assert "≤ 3.5 |" in text
+    assert "≤ 7" not in text
+
+
+def test_an_untrained_agent_is_named_and_keeps_most_of_nothing():
+    evaluation = agents_of(["a", "b", "c"])
+    frame = evaluation.frame.copy()
+    frame.loc[frame["agent"] == "c", "return"] = -1299.0 - frame["episode"] / 100
+    text = text_of(report("p", evaluations=[Evaluation(frame, evaluation.metadata)]))
+    assert "c hardly beats random actions" in text
+    assert "c keeps most" not in text
+    assert "keeps most of its return" in text
+    assert "nan" not in text
+
+
 def test_a_winner_is_named_only_where_intervals_are_apart():
     evaluation = agents_of(["still"])
     frame = evaluation.frame.assign(agent="same")
