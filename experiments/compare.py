@@ -35,7 +35,9 @@ from lipsrl.reporting import (
     write_figures,
     write_page,
 )
+from lipsrl.reporting.destinations import check_folder, check_page
 from lipsrl.tracking import Mode, RunFolder
+from lipsrl.tracking._start import project_of
 
 
 @dataclass
@@ -126,11 +128,22 @@ def floor_of(configs: list[dict[str, Any]]) -> float | None:
     return floors.pop() if len(floors) == 1 else None
 
 
-def compare(args: Args) -> Evaluation:
-    """Evaluate, certify, print and report."""
-    folders = open_runs(args.run)
+def check_destinations(args: Args) -> None:
+    """``ValueError`` for what could not be written, or logged, in the end."""
     if args.output is not None:
         Evaluation.check_path(args.output)
+    if args.report is not None:
+        check_page("report", args.report)
+    if args.figures is not None:
+        check_folder("figures", args.figures)
+    if args.track != "disabled":
+        project_of(args.project)
+
+
+def compare(args: Args) -> Evaluation:
+    """Evaluate, certify, print and report."""
+    check_destinations(args)
+    folders = open_runs(args.run)
     configs = [folder.read_config() for folder in folders]
     task = one_task(configs)
     refuse_twins(folders, configs)

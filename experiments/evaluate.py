@@ -25,6 +25,7 @@ from lipsrl.evaluation import Evaluation, evaluate, model_fingerprint
 from lipsrl.policies import actor_parts
 from lipsrl.reporting import STANDARD_DISTURBANCES, comparison_table
 from lipsrl.tracking import Mode, RunFolder
+from lipsrl.tracking._start import project_of
 
 
 @dataclass
@@ -45,15 +46,19 @@ class Args:
     """W&B project; WANDB_PROJECT if not given, else lipsrl."""
 
 
-def is_current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> bool:
-    """Whether a stored evaluation is what would be measured now."""
+def current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> Evaluation | None:
+    """What would be measured now, if a stored evaluation holds it: the first episodes of more are the same ones."""
     data = evaluation.metadata
-    return (
-        data.get("n_episodes") == episodes
+    known = (
+        data.get("n_episodes", 0) >= episodes
         and data.get("seed") == seed
         and data.get("strengths") == list(task.strengths)
         and data.get("disturbances") == {d.name: d.to_dict() for d in standard_disturbances()}
     )
+    if not known:
+        return None
+    frame = evaluation.frame
+    return Evaluation(frame[frame["episode"] < episodes], {**data, "n_episodes": episodes})
 
 
 def standard_disturbances() -> list[Disturbance]:
@@ -76,8 +81,9 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
     if folder.evaluation_file.is_file() and not force:
         stored = Evaluation.load(folder.evaluation_file)
         same = stored.fingerprints.get(key) == model_fingerprint(model, statistics)
-        if same and is_current(stored, task, episodes, seed):
-            return stored
+        found = current(stored, task, episodes, seed) if same else None
+        if found is not None:
+            return found
     evaluation = evaluate(
         {key: model},
         task.make,
@@ -111,6 +117,8 @@ def main() -> None:
     args = parse(Args, __doc__)
     torch.set_num_threads(1)
     with fail():
+        if args.track != "disabled":
+            project_of(args.project)
         folders = open_runs(args.run)
         evaluations = [
             evaluate_run(folder, episodes=args.episodes, seed=args.seed, force=args.force)

@@ -31,6 +31,7 @@ from lipsrl.reporting import (
     write_page,
 )
 from lipsrl.reporting.charts import FORMATS
+from lipsrl.reporting.destinations import check_folder, check_page
 
 #: Of random actions, whose mean return is the floor.
 _FLOOR_EPISODES = 20
@@ -87,17 +88,10 @@ class Report(Episodes):
         Raises:
             ValueError: an output that is no page, a folder that is a file, or an unknown format.
         """
-        if self.output is not None and (
-            self.output.is_dir() or self.output.suffix.lower() not in (".html", ".htm")
-        ):
-            raise ValueError(
-                f"output={str(self.output)!r} must be the page to write, with the ending .html; it is a folder or "
-                "has another ending."
-            )
-        if self.figures is not None:
-            _check_folder("figures", self.figures)
         if self.output is not None:
-            _check_folder("output", self.output.parent)
+            check_page("output", self.output)
+        if self.figures is not None:
+            check_folder("figures", self.figures)
         for name in self.formats:
             lookup("formats", name, FORMATS)
 
@@ -187,10 +181,3 @@ def _shared(values: Iterable[Any]) -> float | None:
     found = set(values)
     only = found.pop() if len(found) == 1 else None
     return float(only) if isinstance(only, (int, float)) else None
-
-
-def _check_folder(option: str, folder: Path) -> None:
-    """``ValueError`` where a file stands in the way of ``folder``."""
-    for part in (folder, *folder.parents):
-        if part.exists() and not part.is_dir():
-            raise ValueError(f"{option} needs the folder {str(folder)!r}, but {str(part)!r} is a file.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,9 @@ def read_progress(path: str | Path) -> pd.DataFrame | None:
     """``progress.csv`` of a run folder, or the file itself; None where there is none, or nothing to read in it.
 
     A training that was killed may leave half a line: what stands before it is read.
+
+    Warns:
+        UserWarning: the file is no table.
     """
     file = Path(path)
     file = file / "progress.csv" if file.is_dir() else file
@@ -18,6 +22,9 @@ def read_progress(path: str | Path) -> pd.DataFrame | None:
         return None
     try:
         table = pd.read_csv(file, on_bad_lines="skip")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+    except pd.errors.EmptyDataError:  # the training has not written yet
+        return None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        warnings.warn(f"{file} cannot be read, so its curves are left out: {error}", stacklevel=2)
         return None
     return table if len(table) else None

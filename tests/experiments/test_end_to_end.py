@@ -11,14 +11,18 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from agents import AGENTS, get_agent
 from envs import TASKS, get_task
+from experiments import compare
+from experiments.evaluate import evaluate_run
 from experiments.train import Args, train
 from lipsrl import cli
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
+from lipsrl.tracking import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,6 +185,35 @@ def test_compare_errors(demo, tmp_path):
     result = run("experiments.compare", folder, folder, "--report", tmp_path / "r.html", check=False)
     assert "training seed 0" in result.stderr
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"report": "page.txt"}, r"report='page\.txt' must be the page to write, with the ending \.html"),
+        ({"figures": "file"}, r"figures needs the folder 'file', but 'file' is a file"),
+        ({"track": "offline", "project": "a/b"}, "project"),
+    ],
+)
+def test_what_compare_cannot_write_is_said_before_anything_is_measured(
+    options, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    monkeypatch.setattr(compare, "open_runs", lambda runs: pytest.fail("opened"))
+    paths = {name: Path(value) if name in ("report", "figures") else value for name, value in options.items()}
+    with pytest.raises(ValueError, match=message):
+        compare.compare(compare.Args(run=[tmp_path], **paths))
+
+
+def test_fewer_episodes_are_the_first_of_those_that_were_measured(demo):
+    folder = RunFolder.open(demo[0] / "ppo-pendulum-0")
+    before = folder.evaluation_file.read_bytes()
+    few = evaluate_run(folder, episodes=2, seed=0)
+    whole = Evaluation.load(folder.evaluation_file)
+    assert folder.evaluation_file.read_bytes() == before
+    assert few.metadata["n_episodes"] == 2
+    pd.testing.assert_frame_equal(few.frame, whole.frame[whole.frame["episode"] < 2].reset_index(drop=True))
 
 
 def test_existing_run_is_not_overwritten(demo):

@@ -6,6 +6,7 @@ import pytest
 from lipsrl.attacks import RandomAttack
 from lipsrl.disturbances import Compose, Delay, GaussianNoise, Quantization
 from lipsrl.evaluation import Evaluation
+from lipsrl.reporting import read_progress
 from lipsrl.reporting.certificate_table import certificate_rows
 from lipsrl.reporting.consistency import by_agent, contradictions
 from lipsrl.reporting.headline import headline_rows
@@ -203,3 +204,9 @@ def test_episodes_that_were_not_finite_are_counted_where_numbers_are_missing(mak
     (table,) = paired_tables(evaluation)
     assert [row.pairs for row in table.rows] == ["6 episodes", "6 episodes", "6 episodes, 2 not finite"]
     assert nonfinite_sentences(make_evaluation().summary(["return"])) == []
+
+
+def test_a_log_that_is_no_table_is_named(tmp_path):
+    (tmp_path / "progress.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.warns(UserWarning, match=r"progress\.csv cannot be read, so its curves are left out"):
+        assert read_progress(tmp_path) is None
