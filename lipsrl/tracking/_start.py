@@ -49,6 +49,9 @@ def start_run(
     import wandb  # seconds to import: only a run that tracks pays for it
 
     Path(folder).mkdir(parents=True, exist_ok=True)
+    if wandb.run is None:
+        # an earlier run with sync_tensorboard=True, ended since, has left TensorBoard's writers wired to the next one
+        wandb.tensorboard.unpatch()
     settings = wandb.Settings(
         console="off",
         silent=True,

@@ -165,3 +165,15 @@ def test_damaged_zips_are_named(tmp_path):
     (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="not a readable Stable-Baselines3 zip"):
         load_model(tmp_path / "cut.zip")
+
+
+def test_a_run_that_mirrored_tensorboard_does_not_mirror_the_next_one(tmp_path, monkeypatch):
+    """W&B leaves TensorBoard's writers patched when such a run ends: our values would arrive twice."""
+    import wandb
+
+    monkeypatch.chdir(tmp_path)
+    wandb.init(mode="offline", sync_tensorboard=True, dir=str(tmp_path)).finish()
+    assert wandb.patched["tensorboard"]
+    writer = WandbWriter(tmp_path / "run", {}, name="next", mode="offline")
+    writer.close()
+    assert not wandb.patched["tensorboard"]
