@@ -51,7 +51,9 @@ def start_run(
     Path(folder).mkdir(parents=True, exist_ok=True)
     if wandb.run is None:
         # an earlier run with sync_tensorboard=True, ended since, has left TensorBoard's writers wired to the next one
-        wandb.tensorboard.unpatch()
+        from wandb.integration.tensorboard import unpatch
+
+        unpatch()
     settings = wandb.Settings(
         console="off",
         silent=True,
