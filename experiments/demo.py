@@ -5,6 +5,7 @@ These are the commands of the other scripts, printed as they run; the two traini
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -53,9 +54,12 @@ def demo(args: Args) -> int:
     print(
         f"Done in {time.perf_counter() - begun:.0f} s. The page (open it in a browser): {page.resolve().as_uri()}"
     )
+    # the evaluations are stored: the second command only logs them
+    runs = shlex.join(map(str, folders))
     print(
-        "The same in W&B, once you are logged in (wandb login): "
-        f"wandb sync {args.output}/*/wandb/offline-run-* && python -m experiments.dashboard --project lipsrl"
+        f"The same in W&B, once you are logged in (wandb login): wandb sync {args.output}/*/wandb/offline-run-* && "
+        f"python -m experiments.compare {runs} --episodes {args.episodes} --track online && "
+        f"python -m experiments.dashboard --project lipsrl --runs {runs}"
     )
     return 0
 

@@ -22,7 +22,7 @@ _HEIGHT = 8
 #: What makes the runs that the panels are of, and their dashboard, where nobody says how they were made.
 COMMANDS = (
     "python -m experiments.sweep --agents ppo ppo-sandwich --seeds 10 --output runs/pendulum --track online",
-    "python -m experiments.compare runs/pendulum/* --report report.html",
+    "python -m experiments.compare runs/pendulum/* --report report.html --track online",
     "python -m experiments.dashboard --project lipsrl --runs runs/pendulum/*",
 )
 
