@@ -1,0 +1,123 @@
+"""`experiments.regularizers`: trials on seeds of their own, one choice for all seeds, nothing made twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from agents import get_agent as real
+from agents.regularized import TRIALS
+from envs import get_task
+from experiments import baselines, regularizers, train
+from experiments.regularizers import Args, scale_of
+from tests.experiments.test_regularized_agents import small
+
+FOUND = {0.1: (-150.0, 0.9), 0.3: (-150.0, 0.6), 1.0: (-155.0, 0.4), 3.0: (-160.0, 0.3), 10.0: (-900.0, 0.1)}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Trainings of moments in this process; the list of those that were run."""
+    ran = []
+
+    def run_all(commands, jobs):
+        for command in commands:
+            options = dict(zip(command[3::2], command[4::2], strict=False))
+            ran.append(options["--output"].rsplit("/", 1)[-1])
+            recipe = small(real(options["--agent"]))
+            monkeypatch.setattr(train, "get_agent", lambda _, recipe=recipe: recipe)
+            train.train(
+                train.Args(
+                    agent=options["--agent"], seed=int(options["--seed"]), timesteps=int(options["--timesteps"]),
+                    regularizer_scale=float(options.get("--regularizer-scale", 1.0)), output=options["--output"],
+                    track="disabled", progress=False, overwrite=True,
+                )
+            )  # fmt: skip
+        return []
+
+    class Pool:
+        def __init__(self, *_):
+            self.map = map
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+    real_args = train.Args
+    monkeypatch.setattr(train, "Args", lambda **k: real_args(**{**k, "output": Path(k["output"])}))
+    monkeypatch.setattr(regularizers, "run_all", run_all)
+    monkeypatch.setattr(regularizers, "ProcessPoolExecutor", Pool)
+    short = dataclasses.replace(get_task("pendulum"), env_kwargs={"max_episode_steps": 12})
+    for module in (baselines, regularizers):
+        monkeypatch.setattr(module, "get_task", lambda _: short)
+    monkeypatch.setattr(
+        regularizers,
+        "judged",
+        lambda path, *_: FOUND[float(path.name.split("-")[3])] if "caps" in path.name else (-140.0, 0.8),
+    )
+    return ran
+
+
+def args_in(folder, **options):
+    return Args(
+        methods=["ppo-caps"], beside=["ppo-sandwich-caps"], seeds=1, timesteps=64, episodes=1, output=folder,
+        **options,
+    )  # fmt: skip
+
+
+def test_the_table_is_made_with_the_scale_that_the_trials_choose(tmp_path, trained, capsys):
+    regularizers.study(args_in(tmp_path))
+    trials = [f"ppo-caps-pendulum-{scale:g}-100" for scale in TRIALS]
+    table = ["ppo-pendulum-0", "ppo-caps-pendulum-0", "ppo-sandwich-caps-pendulum-0"]
+    assert trained == ["ppo-pendulum-100", *trials, *table]
+    kept = json.loads((tmp_path / "pendulum-ppo-scales.json").read_text())
+    # 10 is smoother, and has lost more than a tenth of the way from plain (-140) to the floor (-1235)
+    assert kept["chosen"] == {"ppo-caps": 3.0}
+    assert kept["trial_seeds"] == [100]
+    assert kept["trials"]["ppo-caps"]["10"] == [-900.0, 0.1]
+    for name in table[1:]:
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        (method,) = config["hyperparameters"]["policy_kwargs"]["regularizers"]
+        assert method["temporal"] == pytest.approx(3 * 0.01)
+    said = capsys.readouterr().out
+    rows = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ")]
+    assert rows == ["agent", "ppo", "ppo + EMA", "ppo-caps", "ppo-sandwich-caps"]
+
+    trained.clear()
+    regularizers.study(args_in(tmp_path))  # again: nothing is made twice
+    assert trained == []
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == [
+        line for line in said.splitlines() if line.startswith("|")
+    ]
+    (tmp_path / "ppo-caps-pendulum-0" / "config.json").write_text(
+        (tmp_path / "trials" / "ppo-caps-pendulum-10-100" / "config.json").read_text()
+    )
+    with pytest.raises(ValueError, match="is finished with regularizers="):
+        regularizers.study(args_in(tmp_path))
+
+
+def test_agents_with_a_bound_take_the_scale_of_the_method_alone():
+    chosen = {"ppo-caps": 3.0, "ppo-lcp": 0.1}
+    agents = ("ppo", "ppo-sandwich", "ppo-caps", "ppo-sandwich-caps", "ppo-sandwich-lcp", "ppo-lipsnet")
+    assert [scale_of(agent, chosen) for agent in agents] == [1.0, 1.0, 3.0, 3.0, 0.1, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"family": "a2c"}, "family='a2c'"),
+        ({"methods": ["ppo-cap"]}, "ppo-caps"),
+        ({"beside": ["ppo-none"]}, "ppo-none"),
+        ({"task": "pendulumm"}, "pendulum"),
+        ({"seeds": 0}, "seeds"),
+    ],
+)
+def test_wrong_words(tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        regularizers.study(dataclasses.replace(args_in(tmp_path), **options))
+    assert not list(tmp_path.iterdir())
