@@ -12,6 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from envs import Task, get_task
+from lipsrl._validation import non_negative
 from lipsrl.layers import LAYERS
 from lipsrl.regularizers import Regularizer
 
@@ -82,6 +83,7 @@ class Recipe:
             ValueError: a scale that is no number >= 0, or without effect here.
         """
         methods = self.regularizers.get(task, ())
+        non_negative("regularizer_scale", scale)
         if scale != 1.0 and not methods:
             raise ValueError(f"agent={self.name!r} has no soft regulariser whose weights could be scaled.")
         return [method.scaled(scale).plain() for method in methods]

@@ -38,6 +38,16 @@ def positive_finite(argument: str, value: Any) -> float:
     return number
 
 
+def non_negative(name: str, value: Any) -> float:
+    """``value`` as a float if it is a finite number ≥ 0; otherwise ``ValueError``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{name} must be a number >= 0, received {value!r} of type {type(value).__name__}.")
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{name} must be a finite number >= 0, received {value!r}.")
+    return number
+
+
 def positive_int(argument: str, value: Any) -> int:
     """``value`` as an int if it is an integer > 0; otherwise ``ValueError``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value <= 0:

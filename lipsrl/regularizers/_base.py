@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lipsrl._validation import lookup
+from lipsrl._validation import lookup, non_negative
 from lipsrl.regularizers._batch import Batch, Memory
 from lipsrl.regularizers._observations import UNITS
-from lipsrl.regularizers._weights import Weight, check_weight, non_negative, weight_at
+from lipsrl.regularizers._weights import Weight, check_weight, weight_at
 
 
 @dataclasses.dataclass(frozen=True)

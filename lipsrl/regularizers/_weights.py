@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from lipsrl._validation import non_negative
 
 #: A number ≥ 0; (start, end), linear over the training; or a function of the remaining progress from 1 to 0, as SB3's
 #: learning rates are.
@@ -21,16 +22,6 @@ DUAL_RANGE = (1e-6, 1e3)
 
 #: Largest change of its logarithm per update.
 DUAL_RATE = 0.01
-
-
-def non_negative(name: str, value: Any) -> float:
-    """``value`` as a float if it is a finite number ≥ 0; otherwise ``ValueError``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"{name} must be a number >= 0, received {value!r} of type {type(value).__name__}.")
-    number = float(value)
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{name} must be a finite number >= 0, received {value!r}.")
-    return number
 
 
 def check_weight(name: str, value: Any) -> Weight:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lipsrl._validation import lookup
+from lipsrl._validation import lookup, non_negative
 from lipsrl.regularizers._base import Regularizer
 from lipsrl.regularizers._batch import Batch
 from lipsrl.regularizers._families import deterministic
-from lipsrl.regularizers._weights import Weight, non_negative
+from lipsrl.regularizers._weights import Weight
 
 KINDS = ("log_prob", "mean")
 

@@ -69,6 +69,8 @@ def test_scale_is_on_every_weight():
     assert recipe.policy_kwargs(task)["lipschitz_bound"] == math.inf
     with pytest.raises(ValueError, match="has no soft regulariser"):
         AGENTS["ppo"].policy_kwargs(task, regularizer_scale=2.0)
+    with pytest.raises(ValueError, match="regularizer_scale must be a finite number >= 0"):
+        recipe.policy_kwargs(task, regularizer_scale=-1.0)
 
 
 def test_the_rule_for_weights():

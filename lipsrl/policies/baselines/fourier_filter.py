@@ -10,11 +10,11 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from lipsrl._validation import non_negative
 from lipsrl.layers._plain import plain_linear
 from lipsrl.policies._frames import frame_size
 from lipsrl.regularizers import GradientPenalty
 from lipsrl.regularizers._ride import ride
-from lipsrl.regularizers._weights import non_negative
 
 
 class FourierFilter(BaseFeaturesExtractor):
