@@ -63,6 +63,9 @@ class AttackCommand(Tracking):
     """linf or l2."""
     units: str = "normalized"
     """Of epsilon. normalized: what the policy receives, behind VecNormalize; raw: the sensors' own."""
+    sensor_scale: list[float] = field(default_factory=list)
+    """Unit of each sensor (its tolerance on the datasheet), which epsilon then counts: one number per sensor, or one
+    for all. Instead of --units."""
     steps: int = 10
     """Gradient steps of an attack, each of epsilon/steps."""
     restarts: int = 1
@@ -96,15 +99,18 @@ class AttackCommand(Tracking):
             trust=self.trust,
             frame_stack=self.frame_stack,
         ).sources()
+        if len(self.sensor_scale) == 1:
+            shape = sources[0].model.observation_space.shape or (1,)
+            self.sensor_scale *= shape[0] // (sources[0].frame_stack or 1)
         attacks = self.attacks(sources[0].env)
         with keeping(self.output):
             evaluation = self.measure(sources, attacks)
         if self.output is not None:
             evaluation.save(self.output)
-        ball = f"{self.norm}, {self.units} units"
+        ball = f"{self.norm}, {'units of sensor-scale' if self.sensor_scale else f'{self.units} units'}"
         for agent in evaluation.frame["agent"].unique():
             console.print(attack_table(evaluation, agent, list(attacks), ball))
-        config = {"attacks": list(attacks), "norm": self.norm, "units": self.units}
+        config = {"attacks": list(attacks), "norm": self.norm, "units": self.sensor_scale or self.units}
         self.log(console, "attack", sources, evaluation, config, seed=self.seed)
 
     def attacks(self, env: Any) -> MinimumOverAttacks:
@@ -113,7 +119,7 @@ class AttackCommand(Tracking):
         Raises:
             ValueError: an unknown attack, norm or unit, or one that is chosen twice.
         """
-        budget: dict[str, Any] = {"norm": self.norm, "units": self.units}
+        budget: dict[str, Any] = {"norm": self.norm, "units": self.sensor_scale or self.units}
         chosen: list[Attack | MinimumOverAttacks] = [RandomAttack(None, 1.0, **budget)]
         walk = {**budget, "steps": self.steps, "restarts": self.restarts}
         for name in self.attack:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from lipsrl._validation import lookup
 from lipsrl.actors.frames import FrameStack
 from lipsrl.actors.normalization import ObservationChain
 
@@ -15,6 +16,28 @@ FloatArray = NDArray[np.floating[Any]]
 
 #: in what the budget is counted: what the policy receives, or what the sensors give
 UNITS = ("normalized", "raw")
+
+#: One of those, or a unit for each sensor (its tolerance), raw.
+Units: TypeAlias = str | ArrayLike
+
+
+def check_units(units: Units) -> str | tuple[float, ...]:
+    """``units`` as a name, or as numbers > 0.
+
+    Raises:
+        ValueError: an unknown name (the nearest is suggested), or something else.
+    """
+    if isinstance(units, str):
+        return lookup("units", units, dict(zip(UNITS, UNITS, strict=True)))
+    try:
+        found = np.asarray(units, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    if found.ndim != 1 or not len(found) or not (np.isfinite(found) & (found > 0)).all():
+        raise ValueError(
+            f"units must be 'normalized', 'raw' or one finite number > 0 per sensor, received {units!r}."
+        )
+    return tuple(found.tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +52,7 @@ class View:
         mean, gain: (dim,).
         clip: in normalised units; infinite if there is none.
         raw: displacements are of raw observations; otherwise of what the policy receives.
+        unit: (dim,) raw displacement of each sensor that counts as 1; ones unless it was given.
         frames: observations in what the policy receives.
         one_by_one: frames are normalised before they are stacked; otherwise the stack is.
         older_mean, older_gain: ((frames - 1)·dim,) of the earlier frames.
@@ -38,21 +62,25 @@ class View:
     gain: FloatArray
     clip: float
     raw: bool
+    unit: FloatArray
     frames: int
     one_by_one: bool
     older_mean: FloatArray
     older_gain: FloatArray
 
     @classmethod
-    def of(cls, chain: ObservationChain, size: int, units: str) -> View:
+    def of(cls, chain: ObservationChain, size: int, units: Units) -> View:
         """Copy the statistics.
 
         Args:
             size: length of what the policy receives.
+            units: of displacements, see :func:`check_units`.
 
         Raises:
-            ValueError: the statistics are of another length, or not finite; or ``size`` is no multiple of the frames.
+            ValueError: the statistics or the units are of another length, or not finite; or ``size`` is no multiple of
+                the frames.
         """
+        units = check_units(units)
         frames = chain.frames
         if size % frames:
             raise ValueError(
@@ -64,8 +92,21 @@ class View:
         (older_mean, mean), (older_gain, gain) = (
             np.split(a.copy(), [size - size // frames]) for a in (mean, gain)
         )
+        unit = np.ones_like(gain) if isinstance(units, str) else np.array(units)
+        if unit.shape != gain.shape:
+            raise ValueError(f"units must be {len(gain)} numbers, one per sensor, received {len(unit)}.")
         one_by_one = chain.one_by_one(mean.shape)
-        return cls(mean, gain, float(clip[0]), units == "raw", frames, one_by_one, older_mean, older_gain)
+        return cls(
+            mean,
+            gain,
+            float(clip[0]),
+            units != "normalized",
+            unit,
+            frames,
+            one_by_one,
+            older_mean,
+            older_gain,
+        )
 
     @property
     def dim(self) -> int:
@@ -75,7 +116,7 @@ class View:
     @property
     def slope(self) -> FloatArray:
         """(dim,) what the policy sees, before the clip, of a displacement by 1."""
-        return self.gain if self.raw else np.ones_like(self.gain)
+        return self.gain * self.unit if self.raw else np.ones_like(self.gain)
 
     def received(self, observations: FloatArray) -> FloatArray:
         """(n, dim) raw → what the policy receives of them as its newest frame."""
@@ -105,7 +146,7 @@ class View:
         that the policy would not see move stay as they are, bit for bit.
         """
         if self.raw:
-            return _add_inwards(observations, observations, displacements)
+            return _add_inwards(observations, observations, displacements * self.unit)
         visible = self.visible(self.centre(observations), displacements)
         reach = self.clip / self.gain
         base = np.clip(observations, self.mean - reach, self.mean + reach)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from lipsrl._validation import lookup
 from lipsrl.actors.normalization import NormalizeLike
-from lipsrl.actors.view import UNITS
+from lipsrl.actors.view import Units, check_units
 from lipsrl.attacks._batch import AttackBatch
 from lipsrl.attacks._norms import NORMS, FloatArray, Norm
 from lipsrl.attacks._target import Target
@@ -24,9 +24,9 @@ class Attack(Disturbance):
     training, make another.
 
     The budget holds for every attacked observation, because each coordinate is rounded towards the true one: in
-    raw units to 2⁻⁵² of ``epsilon``, whatever the dtype; in normalised units to the rounding of float64
-    arithmetic, and that VecNormalize rounds what it hands to the policy to float32 (half a unit in the last
-    place) comes on top. Observations that are not finite are left as they are, as are all at
+    raw units to 2⁻⁵² of ``epsilon`` (times the sensor's unit, if it has one), whatever the dtype; in normalised units
+    to the rounding of float64 arithmetic, and that VecNormalize rounds what it hands to the policy to float32 (half a
+    unit in the last place) comes on top. Observations that are not finite are left as they are, as are all at
     ``epsilon`` 0, bit for bit.
 
     Behind SB3's VecFrameStack the attack acts on each observation before it is stacked, as every disturbance: only the
@@ -40,7 +40,8 @@ class Attack(Disturbance):
         vec_normalize: the VecNormalize that stands before the model, or the path of its file. None: the one
             around the model's own environment, if any.
         units: ``"normalized"``: the ball is around what the policy receives, as in the literature, and VecNormalize
-            is undone. ``"raw"``: around the raw observation. The same without a VecNormalize.
+            is undone. ``"raw"``: around the raw observation. The same without a VecNormalize. Numbers, one per sensor:
+            raw, each sensor in a unit of its own, such as its tolerance.
         frame_stack: how many observations the model sees at once, if it was trained behind a VecFrameStack; None: as
             in the model's own environment, if it has one.
 
@@ -60,14 +61,14 @@ class Attack(Disturbance):
         epsilon: float,
         norm: str = "linf",
         vec_normalize: NormalizeLike = None,
-        units: str = "normalized",
+        units: Units = "normalized",
         *,
         frame_stack: int | None = None,
     ) -> None:
         self.epsilon = nonnegative_number("epsilon", epsilon)
         self._norm = lookup("norm", norm, NORMS)
         self.norm = norm
-        self.units = lookup("units", units, dict(zip(UNITS, UNITS, strict=True)))
+        self.units = check_units(units)
         if model is not None:
             self._aim(model, Target.of(model, vec_normalize, frame_stack, self.units))
         elif vec_normalize is not None or frame_stack is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.actors.normalization import NormalizeLike
+from lipsrl.actors.view import Units
 from lipsrl.attacks._base import Attack
 from lipsrl.attacks._norms import FloatArray
 
@@ -47,7 +48,7 @@ class GradientAttack(Attack):
         epsilon: float,
         norm: str = "linf",
         vec_normalize: NormalizeLike = None,
-        units: str = "normalized",
+        units: Units = "normalized",
         *,
         steps: int = 10,
         step_size: float | None = None,

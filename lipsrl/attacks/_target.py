@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike, observation_chain
-from lipsrl.actors.view import View
+from lipsrl.actors.view import Units, View
 from lipsrl.policies._unwrapped import policy_of
 
 
@@ -33,12 +33,13 @@ class Target:
     normalization_sha256: str | None
 
     @classmethod
-    def of(cls, model: Any, vec_normalize: NormalizeLike, frame_stack: int | None, units: str) -> Target:
+    def of(cls, model: Any, vec_normalize: NormalizeLike, frame_stack: int | None, units: Units) -> Target:
         """Read ``model``.
 
         Raises:
             TypeError: no SB3 algorithm.
-            ValueError: its observations are no vectors, or the normalisation or the frame stack does not fit them.
+            ValueError: its observations are no vectors, or the normalisation, the frame stack or the units do not fit
+                them.
         """
         if not isinstance(model, BaseAlgorithm):
             raise TypeError(

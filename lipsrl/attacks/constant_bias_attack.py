@@ -13,7 +13,7 @@ from lipsrl._episodes import check_limit
 from lipsrl._validation import positive_int
 from lipsrl.actors.acting import Acting
 from lipsrl.actors.normalization import NormalizeLike
-from lipsrl.actors.view import View
+from lipsrl.actors.view import Units, View
 from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._base import Attack
 from lipsrl.attacks._environment import EnvLike, check_env, check_stacked, env_name, env_of
@@ -78,7 +78,7 @@ class ConstantBiasAttack(Attack):
         epsilon: float,
         norm: str = "linf",
         vec_normalize: NormalizeLike = None,
-        units: str = "normalized",
+        units: Units = "normalized",
         *,
         frame_stack: int | None = None,
         env: EnvLike | None = None,

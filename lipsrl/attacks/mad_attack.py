@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lipsrl._validation import lookup
 from lipsrl.actors.normalization import NormalizeLike
+from lipsrl.actors.view import Units
 from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._gradient_attack import GradientAttack, Objective
 from lipsrl.attacks._target import Target
@@ -63,7 +64,7 @@ class MADAttack(GradientAttack):
         epsilon: float,
         norm: str = "linf",
         vec_normalize: NormalizeLike = None,
-        units: str = "normalized",
+        units: Units = "normalized",
         *,
         steps: int = 10,
         step_size: float | None = None,

@@ -13,7 +13,7 @@ from torch import Tensor
 from lipsrl._episodes import check_limit
 from lipsrl._validation import positive_int
 from lipsrl.actors.normalization import NormalizeLike
-from lipsrl.actors.view import View
+from lipsrl.actors.view import Units, View
 from lipsrl.attacks._actor import actor_of
 from lipsrl.attacks._critic import ActionValue
 from lipsrl.attacks._environment import EnvLike, check_env, check_stacked, env_name, env_of
@@ -76,7 +76,7 @@ class RobustSarsaAttack(GradientAttack):
         epsilon: float,
         norm: str = "linf",
         vec_normalize: NormalizeLike = None,
-        units: str = "normalized",
+        units: Units = "normalized",
         *,
         steps: int = 10,
         step_size: float | None = None,

@@ -108,7 +108,9 @@ def ball_of(findings: Findings) -> str:
     first = str(findings.attacks.frame["disturbance"].iloc[0])
     definition = definition_of(findings.attacks, first) or {}
     units = {"normalized": "units that the policy receives", "raw": "raw sensor units"}
-    words = [str(definition.get("norm", "")), units.get(str(definition.get("units")), "")]
+    counted = definition.get("units")
+    counted = "tolerances of each sensor" if isinstance(counted, list) else units.get(str(counted), "")
+    words = [str(definition.get("norm", "")), counted]
     return ", ".join(word for word in words if word) or "multiple of its own"
 
 

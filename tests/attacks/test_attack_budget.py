@@ -88,6 +88,32 @@ def test_raw_budgets_hold_to_2_to_the_minus_52(models, prototypes, attacked, cas
     assert max(sizes(exact(result) - exact(observations), norm)) <= budget
 
 
+SCALE = (0.25, 1.0, 8.0)  # powers of two: dividing by them is exact
+
+
+@settings(deadline=None, max_examples=40)
+@given(cases())
+def test_budgets_in_units_of_each_sensor_hold(models, attacked, case):
+    observations, epsilon, norm, name, seed = case
+    attack = ATTACKS[name](None, 1.0, norm, units=SCALE).scaled(epsilon).against(models["ppo-normalized"])
+    result = attacked(attack, observations, seed)
+    budget = Fraction(epsilon) * (1 + Fraction(2) ** -52)
+    moved = (exact(result) - exact(observations)) / exact(np.array(SCALE))
+    assert max(sizes(moved, norm)) <= (budget if norm == "linf" else budget**2)
+
+
+@pytest.mark.parametrize("name", ["mad", "bias"])
+def test_units_of_each_sensor_are_those_of_a_policy_that_reads_in_them(models, observations, attacked, name):
+    """The same attack on raw units, where all units are one number; and every sensor reaches its own tolerance."""
+    model, observations = models["ppo-normalized"], observations.astype(np.float64)
+    one = attacked(ATTACKS[name](model, 0.2, units="raw"), observations)
+    np.testing.assert_allclose(
+        attacked(ATTACKS[name](model, 0.1, units=[2.0, 2.0, 2.0]), observations), one, rtol=0, atol=1e-12
+    )
+    moved = attacked(ATTACKS[name](model, 1.0, units=[0.01, 0.02, 0.3]), observations) - observations
+    np.testing.assert_allclose(np.abs(moved).max(axis=0), [0.01, 0.02, 0.3], rtol=1e-12)
+
+
 @settings(deadline=None, max_examples=150)
 @given(cases(), st.floats(1e-3, 100), st.sampled_from([1.0, 10.0]))
 def test_normalized_budgets_hold_to_rounding(ppo, prototypes, attacked, case, std, clip):

@@ -62,6 +62,15 @@ def test_units_norm_and_steps_reach_the_attacks(saved, capsys, tmp_path):
     assert (disturbances["mad"]["steps"], disturbances["mad"]["restarts"]) == (2, 2)
 
 
+def test_epsilon_counts_tolerances(saved, capsys, tmp_path):
+    output = tmp_path / "attacks.parquet"
+    scale = ["--sensor-scale", "0.01"]  # one for all
+    arguments = ["--attack", "mad", "--epsilon", "1", *scale, "--episodes", "1", "--output", str(output)]
+    assert main(["attack", saved[0], *saved[1:], *arguments]) == 0
+    assert "ε in linf, units of sensor-scale" in " ".join(capsys.readouterr().out.split())
+    assert Evaluation.load(output).metadata["disturbances"]["mad"]["units"] == [0.01] * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

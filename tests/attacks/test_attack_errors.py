@@ -30,6 +30,11 @@ def test_names_are_checked(ppo, attack_class):
         attack_class(ppo, 0.1, "l_inf")
     with pytest.raises(ValueError, match=r"units='normalised' is not known. Did you mean 'normalized'\?"):
         attack_class(ppo, 0.1, units="normalised")
+    for wrong in ([1.0, 0.0, 1.0], [], [1.0, float("inf"), 1.0], 3):
+        with pytest.raises(ValueError, match="one finite number > 0 per sensor"):
+            attack_class(ppo, 0.1, units=wrong)
+    with pytest.raises(ValueError, match="units must be 3 numbers, one per sensor, received 2"):
+        attack_class(ppo, 0.1, units=[1.0, 2.0])
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.0, True])
