@@ -54,6 +54,7 @@ __all__ = [
 
 _SUBMODULES = (
     "actors",
+    "assessment",
     "attacks",
     "certificates",
     "deployment",

@@ -27,6 +27,9 @@ class Command(NamedTuple):
 
 #: In the order in which an agent meets them.
 COMMANDS = {
+    "check": Command(
+        "check:Check", "may it be deployed? all of the below inside the sensors' tolerances, a verdict"
+    ),
     "certify": Command("certify:Certify", "how far the action can move per unit of the observation, proven"),
     "evaluate": Command("evaluate:Evaluate", "return and smoothness as sensor faults grow"),
     "attack": Command(
@@ -52,7 +55,7 @@ lipsrl COMMAND --help  says what a command takes
 lipsrl --version       prints the version
 
 SB3 zips and VecNormalize files are pickles: opened through an allow-list; --trust opens any.
-Exit status: 0 done, 2 an error in one line, 130 interrupted."""
+Exit status: 0 done, 1 a verdict that is no (check), 2 an error in one line, 130 interrupted."""
 
 
 def _help() -> str:
@@ -83,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.path.append(here)
     with warnings.catch_warnings(record=True, action="always", category=UserWarning) as said:
         status = _run(chosen)
-    if status == 0:  # an error is one line, and there is no result to be warned of
+    if status in (0, 1):  # an error is one line, and there is no result to be warned of
         for warning in said:
             print(f"WARNING {warning.message}", file=sys.stderr)
     return status
@@ -93,7 +96,7 @@ def _run(command: Any) -> int:
     from rich.console import Console
 
     try:
-        command.run(Console())
+        return command.run(Console()) or 0
     except BrokenPipeError:  # whoever reads (head, less) has seen enough
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
@@ -107,7 +110,6 @@ def _run(command: Any) -> int:
         go_on = "" if kept is None else f"; what is finished is in {str(kept)!r}: go on with --resume {kept}"
         print(f"interrupted{go_on}", file=sys.stderr)
         return 130  # what a shell says of a process that SIGINT ended
-    return 0
 
 
 if __name__ == "__main__":
