@@ -42,6 +42,10 @@ COMMANDS = {
     "report": Command("report:Report", "several agents side by side: the answer here, or a page of figures"),
     "runs": Command("runs:Runs", "run folders, one line each"),
     "export": Command("export:Export", "policy, normalisation and certificate in one file without code"),
+    "doctor": Command("doctor:Doctor", "what is installed, what is missing, where things are written"),
+    "completion": Command(
+        "completion:Completion", "what makes bash, zsh or fish complete commands and options"
+    ),
     "pack": Command("pack:Pack", "zip, statistics and environment in one run folder"),
 }
 
@@ -55,7 +59,7 @@ lipsrl COMMAND --help  says what a command takes
 lipsrl --version       prints the version
 
 SB3 zips and VecNormalize files are pickles: opened through an allow-list; --trust opens any.
-Exit status: 0 done, 1 a verdict that is no (check), 2 an error in one line, 130 interrupted."""
+Exit status: 0 done, 1 a verdict that is no (check, doctor), 2 an error in one line, 130 interrupted."""
 
 
 def _help() -> str:

@@ -1,10 +1,12 @@
 """`lipsrl --help`: at once, and of every command."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from lipsrl._commands.completion import options
 from lipsrl.cli import COMMANDS, main
 
 
@@ -39,7 +41,12 @@ def test_every_command_is_there(name, capsys):
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
     assert ended.value.code == 0
-    assert f"usage: lipsrl {name}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"usage: lipsrl {name}" in said
+    # what `lipsrl completion` offers
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", said)) - {"--help"} == set(
+        options(COMMANDS[name].load())
+    )
 
 
 def test_no_command_is_an_error(capsys):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["attack", "certify", "distill", "evaluate", "export", "frontier", "report", "runs"]
+COMMANDS = [
+    "attack", "certify", "check", "completion", "distill", "doctor", "evaluate", "export", "frontier", "report", "runs",
+]  # fmt: skip
 TRAIN = """
 import torch
 from stable_baselines3 import PPO
@@ -81,6 +83,10 @@ def test_every_command_has_help(bare):
     "arguments",
     [
         "certify agent.zip",
+        "check agent.zip --env Pendulum-v1 --episodes 1 --max-episode-steps 9 --output card.html --max-chatter 9 "
+        "--max-move 99 --min-return -999 --min-kept 0 --min-kept-attacked 0",
+        "doctor",
+        "completion bash",
         "evaluate agent.zip --env Pendulum-v1 --episodes 2 --strengths 0 0.1",
         "attack agent.zip --env Pendulum-v1 --episodes 1 --attack mad --epsilon 0.1 --steps 1",
         "export agent.zip --output agent.safetensors",
