@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +58,7 @@ class Acting:
         """
         parts = actor_parts(model) if parts is None else parts
         check_finite("actor", parts.network, so)
-        network = copy.deepcopy(parts.network).double().cpu()
+        network = parts.in_float64().cpu()
         std, floor = (None, 0.0) if parts.squash else std_of(model)
         logits = parts.discrete and not any(hasattr(policy_of(model), name) for name in Q_NETWORKS)
         head = (parts.squash, parts.half_range, parts.centre, parts.clip)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 from torch.nn.utils import parametrize
 
+from lipsrl.actors._batch_norm import affine_of, fold, is_batch_norm
 from lipsrl.actors._families import Actor, family_of
 from lipsrl.actors._replay import differs_from_predict
 from lipsrl.layers._activation_modules import Householder
@@ -83,6 +84,8 @@ class ActorParts:
         clip: (low, high), each (act,), that SB3's ``predict`` applies; ``None`` if there is none.
         discrete: the output is logits or Q-values.
         constrained: what a Lipschitz policy promises; ``None`` for another.
+        exact: the network before its weights were rounded to the policy's dtype, where batch normalisation was folded
+            into them; ``None`` where nothing was.
     """
 
     network: nn.Sequential
@@ -92,6 +95,11 @@ class ActorParts:
     clip: tuple[np.ndarray, np.ndarray] | None
     discrete: bool
     constrained: Promise | None
+    exact: nn.Sequential | None = None
+
+    def in_float64(self) -> nn.Sequential:
+        """A copy of the network that acts, in float64."""
+        return copy.deepcopy(self.network if self.exact is None else self.exact).double()
 
 
 def _refuse(what: object, why: str) -> ValueError:
@@ -124,8 +132,8 @@ def _front(policy: BasePolicy, actor: Actor) -> tuple[list[Part], list[nn.Module
 def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
     """Copies of ``modules`` with nested Sequentials opened; refuses what has an unknown inside.
 
-    Linear layers and convolutions, activations (:func:`lipsrl.layers.max_slope` judges them later), and residual blocks
-    and parallel branches of those.
+    Linear layers and convolutions, activations (:func:`lipsrl.layers.max_slope` judges them later), batch normalisation
+    in evaluation mode, and residual blocks and parallel branches of those.
     """
     result: list[nn.Module] = []
     for module in modules:
@@ -134,9 +142,9 @@ def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
         if isinstance(module, nn.Sequential) and kind is nn.Sequential:
             result += _plain(policy, list(module))
         elif isinstance(module, Residual) and kind is Residual and type(module.skip) is nn.Linear:
-            result.append(Residual(_plain(policy, list(module.branch)), module.skip.weight.detach()))
+            result.append(Residual(fold(_plain(policy, list(module.branch))), module.skip.weight.detach()))
         elif isinstance(module, Parallel) and kind is Parallel:
-            branches = [nn.Sequential(*_plain(policy, [branch])) for branch in module.branches]
+            branches = [nn.Sequential(*fold(_plain(policy, [branch]))) for branch in module.branches]
             result.append(Parallel(branches, module.sizes))
         elif kind in (nn.Linear, nn.Conv2d, Householder, Scale, nn.Flatten, nn.Unflatten) or not (
             any(True for _ in module.parameters())
@@ -144,6 +152,8 @@ def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
             or any(True for _ in module.buffers())
         ):
             result.append(copy.deepcopy(module))
+        elif is_batch_norm(module):
+            result.append(affine_of(module))
         else:
             raise _refuse(policy, f"it contains {type(module).__name__}{_why(module)}")
     return result
@@ -152,7 +162,7 @@ def _plain(policy: BasePolicy, modules: list[nn.Module]) -> list[nn.Module]:
 def _why(module: nn.Module) -> str:
     if "Norm" in type(module).__name__ or "Renorm" in type(module).__name__:
         return (
-            ", a normalisation layer: its gain follows running statistics (fold it into the layer before it)"
+            ", a normalisation layer, whose gain depends on the observation (batch normalisation is folded)"
         )
     if isinstance(module, nn.RNNBase):
         return ", a recurrent layer: the action depends on all observations before"
@@ -184,13 +194,17 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
         body = list(constrained.merge())
         promise = Promise(constrained, tuple(found), actor.n_outputs or constrained.out_features)
         body[-1] = _first_rows(body[-1], promise.out_features)
-    network = nn.Sequential(*_plain(policy, [*front, *body, *actor.tail]))
-    network.requires_grad_(False).eval()
+    exact = nn.Sequential(*fold(_plain(policy, [*front, *body, *actor.tail])))
+    exact.requires_grad_(False).eval()
+    own = next(policy.parameters()).dtype
+    network = copy.deepcopy(exact).to(own)  # what took a normalisation layer is float64
     result = _with_head(
         network, actor.squash or policy.squash_output, actor.squash, model.action_space, promise
     )
+    if any(p.dtype != own for p in exact.parameters()):
+        result = replace(result, exact=exact)
     head = {name: getattr(result, name) for name in ("squash", "half_range", "centre", "clip")}
-    if differs_from_predict(policy, copy.deepcopy(network).double(), **head):
+    if differs_from_predict(policy, result.in_float64(), **head):
         raise _refuse(policy, "its predict() returns other actions than its linear layers and activations")
     return result
 

@@ -114,14 +114,17 @@ class LipschitzLayer(nn.Module, ABC):
     #: The parameters, and in which set, as :meth:`keep_inside` has left them.
     _inside: tuple[tuple[float, float], list[Tensor]] | None = None
 
-    def keep_inside(self) -> bool:
+    def keep_inside(self, *, roughly: bool = False) -> bool:
         """:meth:`project`, unless the weights are to the bit those that the last call of this has left.
 
         Comparing them costs a hundredth of a projection; off-policy algorithms often act without having learned.
+
+        Args:
+            roughly: whether :meth:`project_roughly` is enough.
         """
         if self.is_as_left():
             return False
-        changed = self.project()
+        changed = self.project_roughly() if roughly else self.project()
         own = [p.detach().clone() for p in self._parameters.values() if p is not None]
         self.__dict__["_inside"] = ((self.bound, self.unit), own)
         return changed
@@ -251,6 +254,13 @@ class LipschitzLayer(nn.Module, ABC):
         Raises:
             ValueError: the weights hold NaN or infinity (they are left as they are).
         """
+
+    def project_roughly(self) -> bool:
+        """:meth:`project`, but feasible weights at the very edge of their set may be moved, too, where that is cheaper.
+
+        For weights that are trained on anyway.
+        """
+        return self.project()
 
     def project_cheaply(self) -> float:
         """The update after an optimizer step: close to :meth:`project`, at a fraction of its price.

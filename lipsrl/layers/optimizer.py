@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lipsrl._context import own_precision
 from lipsrl.layers._base import LipschitzLayer
@@ -97,7 +97,7 @@ class _ProjectionMixin:
             for p in m._parameters.values()
             if p is not None and p.grad is not None
         ]
-        if not gradients or math.isfinite(torch.cat([g.reshape(-1) for g in gradients]).sum()):
+        if not gradients or math.isfinite(_sum(gradients)):
             return
         for module in self.checked_modules:
             for name, parameter in module._parameters.items():
@@ -117,6 +117,16 @@ class _ProjectionMixin:
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _rebuild, (self._base_class,), self.__getstate__()
 
+
+def _sum(gradients: list[Tensor]) -> Tensor:
+    """Of all entries, in few operations: small tensors side by side, large ones without a copy."""
+    large = [g.sum() for g in gradients if g.numel() > _LARGE]
+    small = [g.reshape(-1) for g in gradients if g.numel() <= _LARGE]
+    return torch.cat([*small, *(total.reshape(1) for total in large)]).sum()
+
+
+#: Gradients of more entries than this are not copied.
+_LARGE = 2**15
 
 _CLASSES: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {}
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
+from lipsrl.layers._float32_gram import inside_by_float32, worth_it
 from lipsrl.layers._leading import SLACK, Leading, clip_leading
 from lipsrl.layers._linalg import (
     LARGE,
@@ -110,6 +111,19 @@ class Spectral(LipschitzLayer):
 
     @torch.no_grad()
     def project(self) -> bool:
+        return self._project(roughly=False)
+
+    @torch.no_grad()
+    def project_roughly(self) -> bool:
+        return self._project(roughly=True)
+
+    def _project(self, *, roughly: bool) -> bool:
+        if worth_it(self.weight, self.radius, self.slack):
+            inside = inside_by_float32(self.weight, self.radius, self.slack, move_edge=roughly)
+            if inside is not None:
+                if inside is not self.weight:
+                    self.weight.copy_(inside)
+                return inside is not self.weight
         matrix = self.weight.double() / self.radius
         gram = smaller_gram(matrix)
         followed = self._followed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from lipsrl._context import own_precision
 from lipsrl._validation import positive_finite, positive_int
+from lipsrl.layers import LipschitzLayer
 from lipsrl.layers._linalg import EPS64
 from lipsrl.layers._plain import plain_linear
 from lipsrl.layers.activations import activation_name
@@ -114,8 +116,11 @@ class LipschitzNatureCNN(WeightKeeper, BaseFeaturesExtractor):
 
     def project(self) -> bool:
         """Put every layer exactly back into its set (feasible ones keep every bit). Returns whether any changed."""
+        return self._project(lambda layer: layer.project())
+
+    def _project(self, how: Callable[[LipschitzLayer], bool]) -> bool:
         with own_precision(self.linear.bias):
-            changed = [layer.project() for layer in self.layers]
+            changed = [how(layer) for layer in self.layers]
         self._refresh_cache()
         return any(changed)
 
@@ -143,7 +148,7 @@ class LipschitzNatureCNN(WeightKeeper, BaseFeaturesExtractor):
         if mode == self.training:
             return self
         if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
-            self.project()
+            self._project(lambda layer: layer.keep_inside(roughly=True))
         super().train(mode)
         self._refresh_cache()
         return self

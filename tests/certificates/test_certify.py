@@ -243,8 +243,8 @@ def test_unknown_parts_are_named():
     with pytest.raises(ValueError, match="Softshrink"):
         lipsrl.certify(model)
     model = PPO("MlpPolicy", Plant(), n_steps=8, batch_size=8, device="cpu")
-    model.policy.mlp_extractor.policy_net.append(torch.nn.BatchNorm1d(64))
-    with pytest.raises(ValueError, match="BatchNorm1d"):
+    model.policy.mlp_extractor.policy_net.append(torch.nn.LayerNorm(64))
+    with pytest.raises(ValueError, match="LayerNorm, a normalisation layer"):
         lipsrl.certify(model)
 
 

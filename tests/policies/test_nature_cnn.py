@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch import nn
 
 from lipsrl.layers import project_after_step
+from lipsrl.layers._float32_gram import worth_it
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
 
 SPACE = spaces.Box(0, 255, (2, 36, 40), np.uint8)
@@ -33,10 +34,10 @@ def make(**options):
     return LipschitzNatureCNN(SPACE, **{"features_dim": 32, "lipschitz_bound": BOUND, **options})
 
 
-def train(net, optimizer, steps=5):
+def train(net, optimizer, steps=5, space=SPACE):
     """Push the network to be as steep as it can."""
     for _ in range(steps):
-        y = net(torch.rand(8, *SPACE.shape))
+        y = net(torch.rand(8, *space.shape))
         loss = -(y[1:] - y[:-1]).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -209,6 +210,49 @@ def test_not_every_transition_moves_the_weights():
         moved.append(net.project())
     assert any(moved)
     assert not all(moved)
+
+
+@pytest.mark.parametrize("lr", [1e-3, 1e4])
+def test_every_network_that_acts_is_inside_whatever_the_optimizer_did(lr):
+    """Large enough that float32 Gram matrices decide (tests/layers/test_float32_gram.py); norms by an SVD."""
+    space = spaces.Box(0, 255, (1, 64, 64), np.uint8)
+    net = LipschitzNatureCNN(space, features_dim=128, lipschitz_bound=BOUND)
+    assert worth_it(net.linear.weight, net.linear.radius, net.linear.slack)
+    target = copy.deepcopy(net).eval()
+    optimizer = project_after_step(torch.optim.Adam(net.parameters(), lr=lr), net)
+
+    def assert_inside(one, excess=0.0):
+        assert float(torch.linalg.svdvals(one.linear.weight.detach().double())[0]) <= BOUND * (1 + excess)
+        for conv in one.convolutions:
+            assert conv.lipschitz_bound() <= 1 + excess
+
+    for _ in range(2):
+        train(net.train(), optimizer, 1, space)
+        net.eval()
+        assert_inside(net)
+        polyak_update(net.parameters(), target.parameters(), 0.3)
+        assert_inside(target, TOLERANCE)
+    x = torch.rand(1, *space.shape)
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net.train())).eval()):
+        assert torch.equal(twin(x), net.eval()(x))
+        assert_inside(twin)
+    small = copy.deepcopy(net).bfloat16().eval()
+    small(torch.rand(1, *space.shape, dtype=torch.bfloat16))
+    assert_inside(small)
+
+
+def test_layers_are_left_alone_where_nothing_was_learned(monkeypatch):
+    """TD3 and DQN act more often than they learn."""
+    net = trained().eval()
+    for layer in net.layers:
+        monkeypatch.setattr(type(layer), "project", None)
+        monkeypatch.setattr(type(layer), "project_roughly", None)
+    net.train().eval()
+    net.train()
+    with torch.no_grad():
+        net.linear.weight.data.mul_(2.0)  # no version counter sees it
+    with pytest.raises(TypeError):
+        net.eval()
 
 
 @pytest.mark.parametrize(
