@@ -8,7 +8,7 @@ AXE := axe-core@4.14.1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help install test slow-test sb3-suite lint format demo benchmarks clean
+.PHONY: help install test slow-test sb3-suite lint format demo docs benchmarks clean
 
 help:            ## Show the targets.
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -52,6 +52,10 @@ format: $(STAMP)   ## Format the code.
 
 demo: $(STAMP)     ## Train a plain and a Lipschitz agent on Pendulum-v1, certify, disturb, compare: a page (under 4 minutes).
 	$(BIN)/python -m experiments.demo
+
+docs: $(STAMP)     ## Build the documentation site into site/ (strict: a broken link fails).
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
+	@echo "site/index.html; with search: python -m http.server --directory site"
 
 benchmarks: $(STAMP) ## What each layer costs, beside its peers (10 minutes; nothing else should run).
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[peers]'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+#: Of the table that is written; readers refuse what they do not know.
 SCHEMA_VERSION = 2
 
 #: versions that can be read: 1 had no column ``nonfinite``, because such episodes were refused

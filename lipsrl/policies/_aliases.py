@@ -13,6 +13,7 @@ from lipsrl._validation import unknown_name
 from lipsrl.policies import dqn, ppo, sac, td3
 from lipsrl.policies._unsupported import RecurrentPolicy
 
+#: The one word that takes the place of "MlpPolicy".
 ALIAS = "LipschitzMlpPolicy"
 
 #: alias → the class of that name in each family's module.

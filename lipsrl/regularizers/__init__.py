@@ -9,7 +9,7 @@ from __future__ import annotations
 from lipsrl.regularizers._attach import install, parse, regularize, regularized, unregularize
 from lipsrl.regularizers._base import Regularizer
 from lipsrl.regularizers._families import check_actions, refusal
-from lipsrl.regularizers._methods import METHODS
+from lipsrl.regularizers._methods import METHODS, register
 from lipsrl.regularizers.action_rate import ActionRate
 from lipsrl.regularizers.asap import ASAP
 from lipsrl.regularizers.caps import CAPS
@@ -37,6 +37,7 @@ __all__ = [
     "check_actions",
     "parse",
     "refusal",
+    "register",
     "regularize",
     "regularized",
     "unregularize",

@@ -53,6 +53,11 @@ def parse(regularizers: Any) -> tuple[Regularizer, ...]:
 
 def _parse_one(given: Any) -> Regularizer:
     if isinstance(given, Regularizer):
+        if METHODS.get(type(given).__name__) is not type(given):
+            raise TypeError(
+                f"{type(given).__name__} is not known by name, and a zip names its methods: put "
+                "@lipsrl.regularizers.register above the class."
+            )
         return given
     if isinstance(given, type) and issubclass(given, Regularizer):
         raise TypeError(f"{given.__name__} is the class: write {given.__name__}() for its default weights.")

@@ -12,7 +12,9 @@ from lipsrl.tracking._labels import check_project
 from lipsrl.tracking.config import run_config
 from lipsrl.tracking.define import define_metrics
 
+#: Of Weights & Biases: sent at once, kept on the disk, or not written.
 Mode = Literal["online", "offline", "disabled"]
+#: All of them.
 MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
 
 

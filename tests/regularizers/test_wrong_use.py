@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
 
-from lipsrl.regularizers import CAPS, METHODS, parse, regularize
+from lipsrl.regularizers import (
+    CAPS,
+    METHODS,
+    Regularizer,
+    _attach,
+    _methods,
+    parse,
+    register,
+    regularize,
+    regularized,
+)
 from lipsrl.regularizers._weights import DUAL_RANGE, Dual
 from tests.policies.zoo import build
 from tests.regularizers.helpers import tiny
@@ -152,3 +163,45 @@ def test_a_train_that_no_longer_asks_the_actor_is_noticed():
         model.learn(48)
     assert train is not None
     assert torch.is_grad_enabled()
+
+
+@pytest.fixture
+def unknown(monkeypatch):
+    """A method of a user's own; whatever is registered is forgotten afterwards."""
+    monkeypatch.setattr(_methods, "_KNOWN", known := dict(_methods._KNOWN))
+    for module in (_methods, _attach):
+        monkeypatch.setattr(module, "METHODS", known)
+
+    @dataclass(frozen=True)
+    class Effort(Regularizer):
+        effort: float = 0.5
+        name = "effort"
+        actor_terms = ("effort",)
+
+        def actor_losses(self, batch, terms):
+            return {"effort": (batch.networks.mean(batch.observations) * batch.action_unit).square().mean()}
+
+    return Effort
+
+
+def test_a_method_of_ones_own_is_registered_and_survives_its_zip(unknown, tmp_path):
+    with pytest.raises(TypeError, match="is not known by name"):
+        regularize(tiny("PPO"), unknown())
+    assert register(unknown) is unknown
+    model = regularize(tiny("PPO"), unknown(0.7)).learn(16)
+    model.save(tmp_path / "model.zip")
+    loaded = type(model).load(tmp_path / "model.zip", env=model.env)
+    assert regularized(loaded) == (unknown(0.7),)
+    before = loaded.regularizers_state["updates"]
+    assert loaded.learn(16).regularizers_state["updates"] > before > 0
+    register(unknown)  # again, as a notebook does
+
+
+def test_what_cannot_be_registered(unknown):
+    for wrong in (CAPS(), object, Regularizer, type("Bare", (Regularizer,), {"name": "bare"})):
+        with pytest.raises(TypeError, match="must be a dataclass"):
+            register(wrong)
+    for name, log in (("CAPS", "other"), ("Other", "caps")):
+        cls = dataclass(frozen=True)(type(name, (Regularizer,), {"name": log}))
+        with pytest.raises(ValueError, match="Give it another"):
+            register(cls)
