@@ -1,0 +1,416 @@
+"""Does the test suite notice? Invariants broken on purpose, one at a time, and which test says so.
+
+    python -m benchmarks.mutations                 # all, in about half an hour on one core
+    python -m benchmarks.mutations psi frames      # those whose name contains one of the words
+    python -m benchmarks.mutations --list
+
+Works in a temporary git worktree of the last commit, so nothing here is touched. Each mutation replaces one exact
+piece of text in one file (it fails loudly if the text is not there just once), then runs the test folders that are
+concerned, up to the first failure. A mutation that no test notices is a hole in the suite: exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One invariant, broken.
+
+    Attributes:
+        name: what is broken, in words.
+        file: under ``lipsrl/``.
+        old, new: the exact text that is replaced.
+        tests: folders or files under ``tests/`` that ought to notice.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+#: In the order of the rooms, from the layers up.
+MUTATIONS = (
+    Mutation(
+        "spectral: exact projection does nothing",
+        "layers/spectral.py",
+        "        matrix = self.weight.double() / self.radius\n        gram = smaller_gram(matrix)\n",
+        "        return False\n        matrix = self.weight.double() / self.radius\n        gram = smaller_gram(matrix)\n",
+        ("layers",),
+    ),
+    Mutation(
+        "sandwich: exact projection does nothing",
+        "layers/sandwich.py",
+        "retracted = retract_exactly(self.stack, self.held)",
+        "retracted = None",
+        ("layers",),
+    ),
+    Mutation(
+        "sandwich: inverse of psi missing before the activation",
+        "layers/sandwich.py",
+        "return Factors(inner * torch.exp(-log_psi).unsqueeze(1), outer * psi, unit_scale=psi)",
+        "return Factors(inner, outer * psi, unit_scale=psi)",
+        ("layers",),
+    ),
+    Mutation(
+        "cayley: A is not skew",
+        "layers/cayley.py",
+        "    shifted -= weight[:n].mT\n",
+        "",
+        ("layers",),
+    ),
+    Mutation(
+        "aol and sll: diagonal without absolute values",
+        "layers/_maps.py",
+        "    rows = gram.abs()\n",
+        "    rows = gram\n",
+        ("layers",),
+    ),
+    Mutation(
+        "spectral norm just below the truth",
+        "layers/_linalg.py",
+        "* scale * (1.0 + 16 * EPS64 * max(matrix.shape))",
+        "* scale * (1.0 - 16 * EPS64 * max(matrix.shape))",
+        ("layers",),
+    ),
+    Mutation(
+        "activation: SiLU is not divided by its slope",
+        "layers/_activation_modules.py",
+        "return F.silu(x) / self.divisor",
+        "return F.silu(x)",
+        ("layers",),
+    ),
+    Mutation(
+        "optimizer: copies step without projection (trap 23)",
+        "layers/optimizer.py",
+        "    cls = _projected_class(base)\n    return cls.__new__(cls)",
+        "    return base.__new__(base)",
+        ("layers",),
+    ),
+    Mutation(
+        "network: rounding of merged float32 weights not counted",
+        "networks/_stages.py",
+        "return perturbed - plain + 4 * EPS64 * len(layers) * perturbed",
+        "return 0.0",
+        ("test_networks.py", "soundness"),
+    ),
+    Mutation(
+        "cache: writes in eval mode go unnoticed",
+        "networks/_merged.py",
+        "        if stamp != self._stamp:\n",
+        "        if False:\n",
+        ("soundness/test_weights_that_act.py", "soundness/test_state_rules.py"),
+    ),
+    Mutation(
+        "cache: writes through .data go unnoticed (traps 1, 7)",
+        "networks/_merged.py",
+        "return self._read() != self._values",
+        "return False",
+        ("soundness/test_weights_that_act.py", "soundness/test_state_rules.py"),
+    ),
+    Mutation(
+        "cache: weights of a load are not projected",
+        "networks/_state.py",
+        "    before = module.lipschitz_bound()\n    changed = module.project()\n",
+        "    return\n    before = module.lipschitz_bound()\n    changed = module.project()\n",
+        ("soundness/test_state_rules.py", "test_networks.py"),
+    ),
+    Mutation(
+        "network: no projection at the train→eval transition (trap 24)",
+        "networks/_merged.py",
+        "        if not mode:  # first: weights that cannot be projected must not leave the module in eval mode\n"
+        "            self._project_aloud()\n",
+        "",
+        ("soundness/test_state_rules.py", "test_networks.py"),
+    ),
+    Mutation(
+        "td3: weights are averaged into the target before they are exact",
+        "policies/td3.py",
+        "hold(self.actor.optimizer, self.actor, exact=True)",
+        "hold(self.actor.optimizer, self.actor, exact=False)",
+        ("policies",),
+    ),
+    Mutation(
+        "td3: the target keeps merged weights (trap 1)",
+        "policies/td3.py",
+        "self.actor.lipschitz_network.cache_in_eval = True",
+        "self.actor.lipschitz_network.cache_in_eval = self.actor_target.lipschitz_network.cache_in_eval = True",
+        ("policies",),
+    ),
+    Mutation(
+        "squashed actor: half range of the action left out",
+        "policies/_squashed.py",
+        "        half_range = action_half_range(actor.action_space)\n        found",
+        "        half_range = np.ones_like(action_half_range(actor.action_space))\n        found",
+        ("policies",),
+    ),
+    Mutation(
+        "regularizers: rollout pairs not masked at episode ends (trap 13)",
+        "regularizers/_pairs.py",
+        "self.has_next = ~np.concatenate([starts[1:], ends]).T.reshape(-1)",
+        "self.has_next = np.ones(starts.size, dtype=bool)",
+        ("regularizers",),
+    ),
+    Mutation(
+        "regularizers: replay pairs not masked at episode ends",
+        "regularizers/_pairs.py",
+        "led = (self.slots != oldest) & (buffer.dones[before] == 0)",
+        "led = self.slots != oldest",
+        ("regularizers",),
+    ),
+    Mutation(
+        "regularizers: the riding loss gets half of its gradient",
+        "regularizers/_ride.py",
+        "return gradient, gradient.new_ones(())",
+        "return gradient, gradient.new_ones(()) / 2",
+        ("regularizers",),
+    ),
+    Mutation(
+        "certificate: gain of the observation normalisation left out",
+        "certificates/bounds/_upper.py",
+        "raw_gain = torch.as_tensor(pipeline.gain) * unit",
+        "raw_gain = torch.as_tensor(pipeline.gain) ** 0 * unit",
+        ("certificates",),
+    ),
+    Mutation(
+        "certificate: LipSDP and ECLipsE bounds returned unverified",
+        "certificates/bounds/_verification.py",
+        "        if cholesky(matrix) is not None:\n",
+        "        if True:\n",
+        ("certificates",),
+    ),
+    Mutation(
+        "certificate: a stack of frames counts as one",
+        "actors/pipeline.py",
+        '"l2": math.sqrt(self.chain.frames)',
+        '"l2": 1.0',
+        ("certificates",),
+    ),
+    Mutation(
+        "margin of the greedy action doubled",
+        "certificates/deterministic/margins.py",
+        "radius = torch.where(gap > 0, gap / bounds[-1], 0.0)",
+        "radius = torch.where(gap > 0, 2 * gap / bounds[-1], 0.0)",
+        ("certificates",),
+    ),
+    Mutation(
+        "margin of the greedy action halved",
+        "certificates/deterministic/margins.py",
+        "radius = torch.where(gap > 0, gap / bounds[-1], 0.0)",
+        "radius = torch.where(gap > 0, gap / bounds[-1] / 2, 0.0)",
+        ("certificates",),
+    ),
+    Mutation(
+        "return quantile: attack helps",
+        "certificates/stochastic/_probability.py",
+        "dtype=np.float64)) - mu))",
+        "dtype=np.float64)) + mu))",
+        ("certificates",),
+    ),
+    Mutation(
+        "feasibility: floor above the circle's",
+        "feasibility/gain_floor.py",
+        "        if upper <= 1.001 * seen:\n            return upper\n",
+        "        if upper <= 1.001 * seen:\n            return upper / 1.5\n",
+        ("feasibility",),
+    ),
+    Mutation(
+        "agent files: pickles may call what they like",
+        "actors/_unpickle.py",
+        "    return _refused_call(function)\n\n\ndef _make",
+        "    return function(*args)\n\n\ndef _make",
+        ("actors",),
+    ),
+    Mutation(
+        "disturbance: draws the environment's own random bits (trap 14)",
+        "disturbances/_seeding.py",
+        "return child(np.random.SeedSequence(int(seed)), _DISTURBANCE_KEY)",
+        "return np.random.SeedSequence(int(seed))",
+        ("disturbances", "wrappers"),
+    ),
+    Mutation(
+        "frames: newest first",
+        "actors/frames.py",
+        "np.concatenate([self._older[rows], newest], axis=self._axis)",
+        "np.concatenate([newest, self._older[rows]], axis=self._axis)",
+        ("actors", "evaluation"),
+    ),
+    Mutation(
+        "attack: leaves the l-inf ball",
+        "attacks/_norms.py",
+        "return np.clip(vectors, -radius, radius)",
+        "return np.clip(vectors, -2 * radius, 2 * radius)",
+        ("attacks",),
+    ),
+    Mutation(
+        "evaluation: other noise in paired episodes",
+        "evaluation/_rollout.py",
+        "seed = disturbance_seed(self._seed, self._disturbance.name, task.episode)",
+        "seed = disturbance_seed(self._seed, self._disturbance.name, task.episode + int(100 * task.strength))",
+        ("evaluation",),
+    ),
+    Mutation(
+        "evaluation: statistics of the training are updated",
+        "evaluation/_controller.py",
+        "        return self._vec_normalize.normalize_obs(observations)\n",
+        "        self._vec_normalize.obs_rms.update(observations)\n"
+        "        return self._vec_normalize.normalize_obs(observations)\n",
+        ("evaluation",),
+    ),
+    Mutation(
+        "evaluation: a NaN observation passes",
+        "evaluation/_observations.py",
+        "        finite = np.isfinite(observations)\n",
+        "        finite = np.ones(observations.shape, dtype=bool)\n",
+        ("evaluation",),
+    ),
+    Mutation(
+        "bootstrap: both tails twice as wide",
+        "statistics/_resampling.py",
+        "return (1 - confidence) / 2, (1 + confidence) / 2",
+        "return 1 - confidence, confidence",
+        ("test_statistics.py",),
+    ),
+    Mutation(
+        "distillation: the teacher is asked on what the student saw",
+        "distillation/_rollouts.py",
+        "clean = [self._received(episode.observations, self.teacher.frames) for episode in results]",
+        "clean = [self._received(episode.disturbed, self.teacher.frames) for episode in results]",
+        ("distillation",),
+    ),
+    Mutation(
+        "export: gains of the normalisation in float32",
+        "deployment/_describe.py",
+        '"observation.gain": pipeline.gain,',
+        '"observation.gain": pipeline.gain.astype(np.float32).astype(np.float64),',
+        ("deployment",),
+    ),
+    Mutation(
+        "exported policy: a NaN observation passes",
+        "deployment/numpy_policy.py",
+        "if not (all(map(math.isfinite, x.tolist())) if single else np.isfinite(x).all()):",
+        "if False:",
+        ("deployment",),
+    ),
+    Mutation(
+        "exported window: the oldest observation is not forgotten",
+        "deployment/window_policy.py",
+        "        self._older = window[self._dim :]\n        return action\n",
+        "        self._older = window[: -self._dim]\n        return action\n",
+        ("deployment",),
+    ),
+    Mutation(
+        "files: written in place",
+        "_files.py",
+        "        yield temporary\n        temporary.replace(target)\n",
+        "        yield target\n",
+        ("evaluation/test_resume.py", "deployment", "tracking"),
+    ),
+    Mutation(
+        "report: names are not escaped",
+        "reporting/report.py",
+        "autoescape=True",
+        "autoescape=False",
+        ("reporting",),
+    ),
+    Mutation(
+        "metrics: chatter is the largest step",
+        "metrics/_action_fluctuation.py",
+        "np.linalg.norm(np.diff(rows, axis=0), axis=1).mean()",
+        "np.linalg.norm(np.diff(rows, axis=0), axis=1).max()",
+        ("metrics",),
+    ),
+)
+
+
+def apply(mutation: Mutation, tree: Path) -> str:
+    """Break it; returns the file's text as it was.
+
+    Raises:
+        ValueError: the text is not there just once.
+    """
+    path = tree / "lipsrl" / mutation.file
+    text = path.read_text(encoding="utf-8")
+    found = text.count(mutation.old)
+    if found != 1:
+        raise ValueError(
+            f"{mutation.name!r}: expected {mutation.old!r} once in lipsrl/{mutation.file}, found it {found} times. "
+            "The code has changed: break the same invariant where it is now."
+        )
+    path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+    return text
+
+
+def verdict(mutation: Mutation, tree: Path) -> tuple[bool, str]:
+    """Run the tests; whether one of them failed, and which."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    command += [f"tests/{name}" for name in mutation.tests]
+    done = subprocess.run(
+        command,
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    if done.returncode == 0:
+        return False, "no test noticed"
+    if done.returncode != 1 or failed is None:
+        return False, f"the tests did not run: {done.stdout[-1500:]}"
+    return True, failed[1].removeprefix("tests/")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", help="only mutations whose name contains one of these")
+    parser.add_argument("--list", action="store_true", help="say which there are")
+    args = parser.parse_args()
+    chosen = [m for m in MUTATIONS if not args.words or any(word in m.name for word in args.words)]
+    if args.list or not chosen:
+        print("\n".join(f"{m.name} ({', '.join(m.tests)})" for m in MUTATIONS))
+        sys.exit(0 if args.list else "No mutation has such a name.")
+    missed = 0
+    print("| broken on purpose | caught by | CPU s |\n|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "tree")
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(tree), "HEAD"], check=True)
+        try:
+            for mutation in chosen:
+                before = apply(mutation, tree)
+                started = resource.getrusage(resource.RUSAGE_CHILDREN)
+                caught, words = verdict(mutation, tree)
+                ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+                seconds = ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime
+                (tree / "lipsrl" / mutation.file).write_text(before, encoding="utf-8")
+                missed += not caught
+                print(
+                    f"| {mutation.name} | {words if caught else 'NOT CAUGHT: ' + words} | {seconds:.0f} |",
+                    flush=True,
+                )
+        finally:
+            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+    print(f"\n{len(chosen) - missed} of {len(chosen)} caught")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
