@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +30,31 @@ def covers(family: str, activation: str) -> bool:
 
 #: Every pair of names that may be combined.
 COMBINATIONS = [(f, a) for f in FAMILIES for a in sorted(ACTIVATIONS) if covers(f, a)]
+
+
+def in_turn(*factors: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Combinations in which each value of the first two factors meets, and those of the others take turns.
+
+    A third of the cross product where the third has three values. For what has no interaction of three to go wrong.
+    """
+    pairs = itertools.product(*(list(enumerate(factor)) for factor in factors[:2]))
+    return [
+        (a, b, *(factor[(i + j * k) % len(factor)] for k, factor in enumerate(factors[2:], 1)))
+        for (i, a), (j, b) in pairs
+    ]
+
+
+def every_nth(combinations: Sequence[tuple[Any, Any]], n: int) -> list[tuple[Any, Any]]:
+    """Some of the pairs, diagonally: about one in ``n``, every value of either side among them.
+
+    Raises:
+        ValueError: a value would be left out.
+    """
+    first, second = (list(dict.fromkeys(pair[side] for pair in combinations)) for side in (0, 1))
+    some = [(a, b) for a, b in combinations if (first.index(a) + second.index(b)) % n == 0]
+    if {a for a, _ in some} != set(first) or {b for _, b in some} != set(second):
+        raise ValueError(f"n={n} leaves values out. Take a smaller one.")
+    return some
 
 
 def norm_of(family: str) -> dict[str, str]:

@@ -62,14 +62,28 @@ def test_docstring_examples(module):
     assert doctest.testmod(importlib.import_module(f"lipsrl.attacks.{module}")).failed == 0
 
 
-@pytest.fixture(params=["ppo-normalized", "ppo-stack-inside", "ppo-stack-outside"])
-def model(request, models):
-    return models[request.param]
+#: Each attack on a model without memory, and every second one on either kind of stacked model: which of them it is
+#: decides what an attack sees of the past, not how it draws.
+MAKERS = [make for makers in EXAMPLES.values() for make in makers]
+PAIRS = [("ppo-normalized", make) for make in MAKERS]
+PAIRS += [(("ppo-stack-inside", "ppo-stack-outside")[i % 2], make) for i, make in enumerate(MAKERS)]
 
 
-@pytest.fixture(params=[make for makers in EXAMPLES.values() for make in makers])
-def attack(request, model):
-    return request.param(model)
+@pytest.fixture(scope="module", params=PAIRS)
+def aimed(request, models):
+    """(model, attack), made once: some attacks train a critic or search when they are aimed."""
+    name, make = request.param
+    return models[name], make(models[name])
+
+
+@pytest.fixture
+def model(aimed):
+    return aimed[0]
+
+
+@pytest.fixture
+def attack(aimed):
+    return aimed[1].scaled(1.0)
 
 
 @pytest.fixture
@@ -184,10 +198,10 @@ class TestStrength:
         run(attack, stream[:5, 0], seed=1)
         assert bits(run(attack.scaled(3.0), stream[:5, 0], seed=0)) == bits(expected)
 
-    @pytest.mark.parametrize("strength", [-0.1, np.nan, np.inf, "1", None])
-    def test_bad_strengths_are_refused(self, attack, strength):
-        with pytest.raises(ValueError, match="strength must be one finite number >= 0, received"):
-            attack.scaled(strength)
+    def test_bad_strengths_are_refused(self, attack):
+        for strength in [-0.1, np.nan, np.inf, "1", None]:
+            with pytest.raises(ValueError, match="strength must be one finite number >= 0, received"):
+                attack.scaled(strength)
 
     def test_a_strength_beyond_floats_is_refused(self, normalized):
         with pytest.raises(ValueError, match="epsilon must be one finite number >= 0, received inf"):
@@ -195,15 +209,15 @@ class TestStrength:
 
 
 class TestArrays:
-    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
-    def test_dtype_and_shape_are_those_that_came_in(self, attack, observations, dtype):
-        rows = observations[:5].astype(dtype)
-        before = rows.copy()
-        attacked = attack.batch(5)(rows)
-        assert (attacked.dtype, attacked.shape) == (dtype, (5, DIM))
-        assert attack(rows[0]).dtype == dtype
-        assert np.isfinite(attacked).all()
-        np.testing.assert_array_equal(rows, before)
+    def test_dtype_and_shape_are_those_that_came_in(self, attack, observations):
+        for dtype in [np.float16, np.float32, np.float64, np.longdouble]:
+            rows = observations[:5].astype(dtype)
+            before = rows.copy()
+            attacked = attack.batch(5)(rows)
+            assert (attacked.dtype, attacked.shape) == (dtype, (5, DIM))
+            assert attack(rows[0]).dtype == dtype
+            assert np.isfinite(attacked).all()
+            np.testing.assert_array_equal(rows, before)
 
     def test_what_is_not_finite_stays_and_spoils_no_other_row(self, attack, observations, attacked):
         rows = observations[:4].astype(np.float64)
@@ -213,23 +227,23 @@ class TestArrays:
         assert bits(result[1:3]) == bits(rows[1:3])
         np.testing.assert_allclose(result[[0, 3]], expected[[0, 3]], rtol=0, atol=1e-9)
 
-    @pytest.mark.parametrize("dim", [2, 4])
-    def test_observations_of_another_length_are_refused(self, attack, dim):
-        message = rf"observations have length 3, but the observation has length {dim}"
-        with pytest.raises(ValueError, match=message):
-            attack(np.zeros(dim, np.float32))
-        with pytest.raises(ValueError, match=message):
-            attack.batch(2)(np.zeros((2, dim), np.float32))
+    def test_observations_of_another_length_are_refused(self, attack):
+        for dim in [2, 4]:
+            message = rf"observations have length 3, but the observation has length {dim}"
+            with pytest.raises(ValueError, match=message):
+                attack(np.zeros(dim, np.float32))
+            with pytest.raises(ValueError, match=message):
+                attack.batch(2)(np.zeros((2, dim), np.float32))
 
 
 class TestCopies:
-    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
-    def test_a_copy_goes_on_where_the_original_is(self, attack, stream, copied):
-        run(attack, stream[:10, 0], seed=0)
-        twin = copied(attack)
-        assert twin == attack
-        for step in stream[10:20]:
-            assert bits(attack(step[0])) == bits(twin(step[0]))
+    def test_a_copy_goes_on_where_the_original_is(self, attack, stream):
+        for copied in [copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))]:
+            run(attack, stream[:10, 0], seed=0)
+            twin = copied(attack)
+            assert twin == attack
+            for step in stream[10:20]:
+                assert bits(attack(step[0])) == bits(twin(step[0]))
 
     def test_the_dictionary_is_json(self, attack, model):
         data = json.loads(json.dumps(attack.to_dict()))

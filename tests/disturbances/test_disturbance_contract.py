@@ -159,10 +159,10 @@ class TestSeeding:
         run(disturbance, observations[:, 0])
         assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
-    @pytest.mark.parametrize("seed", [-1, 1.0, "0", True, np.random.default_rng(0)])
-    def test_bad_seeds_are_refused(self, disturbance, seed):
-        with pytest.raises(ValueError, match=r"seed must be None, an integer >= 0 or .* received"):
-            disturbance.reset(seed)
+    def test_bad_seeds_are_refused(self, disturbance):
+        for seed in [-1, 1.0, "0", True, np.random.default_rng(0)]:
+            with pytest.raises(ValueError, match=r"seed must be None, an integer >= 0 or .* received"):
+                disturbance.reset(seed)
 
 
 class TestReset:
@@ -213,15 +213,15 @@ class TestBatch:
             together = batch(rows)
             assert bits(together) == bits(np.array([s(row) for s, row in zip(singles, rows, strict=True)]))
 
-    @pytest.mark.parametrize("strength", [0.0, 0.05, 1.0, 3.0])
-    def test_a_slot_at_some_strength_is_the_scaled_disturbance(self, disturbance, observations, strength):
-        batch = disturbance.batch(3)
-        for index in range(3):
-            batch.reset(index, seed=index)
-        batch(observations[0, :3])
-        batch.reset(1, seed=9, strength=strength)
-        scaled = run(disturbance.scaled(strength), observations[1:, 1], seed=9)
-        assert bits(np.array([batch(rows)[1] for rows in observations[1:, :3]])) == bits(scaled)
+    def test_a_slot_at_some_strength_is_the_scaled_disturbance(self, disturbance, observations):
+        for strength in [0.0, 0.05, 1.0, 3.0]:
+            batch = disturbance.batch(3)
+            for index in range(3):
+                batch.reset(index, seed=index)
+            batch(observations[0, :3])
+            batch.reset(1, seed=9, strength=strength)
+            scaled = run(disturbance.scaled(strength), observations[1:, 1], seed=9)
+            assert bits(np.array([batch(rows)[1] for rows in observations[1:, :3]])) == bits(scaled)
 
     def test_the_strength_lasts_until_the_next_reset(self, disturbance, observations):
         batch = disturbance.batch(2)
@@ -248,30 +248,30 @@ class TestBatch:
             disturbed.append(disturbance(step[0]))
         assert bits(np.array(disturbed)) == bits(expected)
 
-    @pytest.mark.parametrize("n", [0, -1, 2.0, True])
-    def test_bad_sizes_are_refused(self, disturbance, n):
-        with pytest.raises(ValueError, match="n must be an integer > 0, received"):
-            disturbance.batch(n)
+    def test_bad_sizes_are_refused(self, disturbance):
+        for n in [0, -1, 2.0, True]:
+            with pytest.raises(ValueError, match="n must be an integer > 0, received"):
+                disturbance.batch(n)
 
-    @pytest.mark.parametrize("index", [-1, 2, 0.0, "0"])
-    def test_bad_slots_are_refused(self, disturbance, index):
-        with pytest.raises(ValueError, match="index must be an integer from 0 to 1, received"):
-            disturbance.batch(2).reset(index)
+    def test_bad_slots_are_refused(self, disturbance):
+        for index in [-1, 2, 0.0, "0"]:
+            with pytest.raises(ValueError, match="index must be an integer from 0 to 1, received"):
+                disturbance.batch(2).reset(index)
 
-    @pytest.mark.parametrize("indices", [[0, 0], [2], [-1], [0.0], [[0]]])
-    def test_bad_rows_are_refused(self, disturbance, indices):
-        with pytest.raises(ValueError, match="indices must be different integers from 0 to 1, received"):
-            disturbance.batch(2)(np.zeros((len(indices), DIM)), indices=indices)
+    def test_bad_rows_are_refused(self, disturbance):
+        for indices in [[0, 0], [2], [-1], [0.0], [[0]]]:
+            with pytest.raises(ValueError, match="indices must be different integers from 0 to 1, received"):
+                disturbance.batch(2)(np.zeros((len(indices), DIM)), indices=indices)
 
 
 class TestArrays:
-    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
-    def test_dtype_and_shape_are_those_that_came_in(self, disturbance, observations, dtype):
-        single, rows = observations[0, 0].astype(dtype), observations[0].astype(dtype)
-        assert disturbance(single).dtype == dtype
-        assert disturbance(single).shape == (DIM,)
-        assert disturbance.batch(5)(rows).dtype == dtype
-        assert disturbance.batch(5)(rows).shape == (5, DIM)
+    def test_dtype_and_shape_are_those_that_came_in(self, disturbance, observations):
+        for dtype in [np.float16, np.float32, np.float64, np.longdouble]:
+            single, rows = observations[0, 0].astype(dtype), observations[0].astype(dtype)
+            assert disturbance(single).dtype == dtype
+            assert disturbance(single).shape == (DIM,)
+            assert disturbance.batch(5)(rows).dtype == dtype
+            assert disturbance.batch(5)(rows).shape == (5, DIM)
 
     @pytest.mark.parametrize("strength", [0.0, 1.0])
     def test_arrays_are_fresh_and_the_input_stays(self, disturbance, observations, strength):
@@ -308,26 +308,24 @@ class TestArrays:
         for step in observations:
             assert bits(batch(np.asfortranarray(step))) == bits(other(step))
 
-    @pytest.mark.parametrize(
-        "observation",
-        [np.zeros((1, DIM)), np.zeros(()), [0.0] * DIM, None],
-        ids=["2-D", "0-D", "list", "None"],
-    )
-    def test_what_is_no_vector_is_refused(self, disturbance, observation):
-        with pytest.raises(
-            ValueError, match=r"observation must be a NumPy array of shape \(dim,\), received"
-        ):
-            disturbance(observation)
+    def test_what_is_no_vector_is_refused(self, disturbance):
+        for observation in [np.zeros((1, DIM)), np.zeros(()), [0.0] * DIM, None]:
+            with pytest.raises(
+                ValueError, match=r"observation must be a NumPy array of shape \(dim,\), received"
+            ):
+                disturbance(observation)
 
-    @pytest.mark.parametrize("observations", [np.zeros(DIM), np.zeros((3, DIM)), [[0.0] * DIM] * 2])
-    def test_what_is_no_batch_is_refused(self, disturbance, observations):
-        with pytest.raises(ValueError, match=r"observations must be a NumPy array of shape \(2, dim\), rec"):
-            disturbance.batch(2)(observations)
+    def test_what_is_no_batch_is_refused(self, disturbance):
+        for observations in [np.zeros(DIM), np.zeros((3, DIM)), [[0.0] * DIM] * 2]:
+            with pytest.raises(
+                ValueError, match=r"observations must be a NumPy array of shape \(2, dim\), rec"
+            ):
+                disturbance.batch(2)(observations)
 
-    @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_, np.complex128, object])
-    def test_what_is_not_floating_point_is_refused(self, disturbance, dtype):
-        with pytest.raises(ValueError, match="observations must be floating point, received dtype"):
-            disturbance(np.zeros(DIM, dtype))
+    def test_what_is_not_floating_point_is_refused(self, disturbance):
+        for dtype in [np.uint8, np.int64, np.bool_, np.complex128, object]:
+            with pytest.raises(ValueError, match="observations must be floating point, received dtype"):
+                disturbance(np.zeros(DIM, dtype))
 
     def test_observations_keep_their_length(self, disturbance, observations):
         disturbance(observations[0, 0])
@@ -389,22 +387,22 @@ class TestStrength:
         assert disturbance.scaled(1.0) == disturbance
         assert disturbance.scaled(1.0) is not disturbance
 
-    @pytest.mark.parametrize("strength", [-0.1, np.nan, np.inf, "1", None, True, [1.0, 2.0], 1j])
-    def test_bad_strengths_are_refused(self, disturbance, strength):
-        with pytest.raises(ValueError, match="strength must be one finite number >= 0, received"):
-            disturbance.scaled(strength)
-        with pytest.raises(ValueError, match="strength must be one finite number >= 0, received"):
-            disturbance.batch(1).reset(0, strength=strength)
+    def test_bad_strengths_are_refused(self, disturbance):
+        for strength in [-0.1, np.nan, np.inf, "1", None, True, [1.0, 2.0], 1j]:
+            with pytest.raises(ValueError, match="strength must be one finite number >= 0, received"):
+                disturbance.scaled(strength)
+            with pytest.raises(ValueError, match="strength must be one finite number >= 0, received"):
+                disturbance.batch(1).reset(0, strength=strength)
 
 
 class TestCopies:
-    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
-    def test_a_copy_goes_on_where_the_original_is(self, disturbance, observations, copied):
-        run(disturbance, observations[:40, 0], seed=0)
-        twin = copied(disturbance)
-        for step in observations[40:]:
-            assert bits(disturbance(step[0])) == bits(twin(step[0]))
-        assert bits(run(disturbance, observations[:, 0])) == bits(run(twin, observations[:, 0]))
+    def test_a_copy_goes_on_where_the_original_is(self, disturbance, observations):
+        for copied in [copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))]:
+            run(disturbance, observations[:40, 0], seed=0)
+            twin = copied(disturbance)
+            for step in observations[40:]:
+                assert bits(disturbance(step[0])) == bits(twin(step[0]))
+            assert bits(run(disturbance, observations[:, 0])) == bits(run(twin, observations[:, 0]))
 
     def test_a_copy_is_independent(self, disturbance, observations):
         expected = run(disturbance.scaled(1.0), observations[:, 0], seed=0)

@@ -1,4 +1,7 @@
-"""Algorithm × action space × observation space × layer, through learning, saving, loading and learning on."""
+"""Algorithms, action spaces, observation spaces and layers, through learning, saving, loading and learning on.
+
+Every algorithm meets every kind of observation and every kind of action that it has; the layers take turns.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,9 @@ LAYERS_IN_TURN = itertools.cycle(
 )
 VECTORS = ("vector", "discrete", "multidiscrete", "multibinary", "dict")
 CASES = [
-    (algorithm, action, observation, next(LAYERS_IN_TURN))
-    for algorithm, (_, _, actions) in ALGORITHMS.items()
-    for action in actions
-    for observation in VECTORS
+    (algorithm, actions[(i + j) % len(actions)], observation, next(LAYERS_IN_TURN))
+    for i, (algorithm, (_, _, actions)) in enumerate(ALGORITHMS.items())
+    for j, observation in enumerate(VECTORS)
     if not (observation == "dict" and algorithm in ("ARS", "CrossQ"))
 ]
 # images cost the most: one algorithm of each kind of target and of features extractor

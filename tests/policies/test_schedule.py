@@ -57,8 +57,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("end", [0.5, 40.0])
-@pytest.mark.parametrize(("algorithm", "layer", "budget"), CASES)
+@pytest.mark.parametrize(
+    ("algorithm", "layer", "budget", "end"),
+    [
+        (*case, end)
+        for i, case in enumerate(CASES)
+        for j, end in enumerate((0.5, 40.0))
+        if (i + j) % 2 or case[0] in ("PPO", "SAC", "TD3", "DQN")  # the others derive from one of these
+    ],
+)
 def test_everything_keeps_the_bound_of_the_moment(algorithm, layer, budget, end, tmp_path):
     model = build(algorithm, lipschitz_bound=5.0, layer=layer, budget=budget)
     kwargs = model.policy_kwargs

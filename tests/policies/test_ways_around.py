@@ -171,18 +171,24 @@ def test_an_extractor_that_lies_is_refused_and_one_that_learns_to_is_certified_a
     assert K < slope <= promise.lipschitz_bound()
 
 
+#: Each twice among the algorithms, which differ in who steps and when.
+OPTIMIZERS = [
+    (torch.optim.AdamW, {"weight_decay": 0.5}),
+    (torch.optim.RMSprop, {"momentum": 0.9}),
+    (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    (torch.optim.Adam, {"foreach": True, "amsgrad": True}),
+    (torch.optim.Adam, {"fused": True}),
+]
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "options"),
+    ("algorithm", "optimizer", "options"),
     [
-        (torch.optim.AdamW, {"weight_decay": 0.5}),
-        (torch.optim.RMSprop, {"momentum": 0.9}),
-        (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
-        (torch.optim.Adam, {"foreach": True, "amsgrad": True}),
-        (torch.optim.Adam, {"fused": True}),
+        (algorithm, *OPTIMIZERS[(i + shift) % 5])
+        for i, algorithm in enumerate(["PPO", "SAC", "TD3", "DQN", "TRPO"])
+        for shift in (0, 2)
     ],
-    ids=lambda value: getattr(value, "__name__", None),
 )
-@pytest.mark.parametrize("algorithm", ["PPO", "SAC", "TD3", "DQN", "TRPO"])
 def test_any_optimizer(algorithm, optimizer, options):
     critic = None if algorithm == "DQN" else CRITIC_K
     model = build(

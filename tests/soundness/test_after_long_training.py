@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lipsrl.layers import LAYERS, LipschitzLayer, project_after_step
-from tests.families import COMBINATIONS, FAMILIES, push, steepest
+from tests.families import COMBINATIONS, FAMILIES, in_turn, push, steepest
 
 BOUND = 2.5
 SIZES = [(1, 3), (3, 1), (3, 17), (17, 3), (17, 64), (64, 17), (64, 64)]
@@ -54,9 +54,9 @@ def train_and_check(family: str, size: tuple[int, int], optimizer: str, steps: i
     check(twin, rounds)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("size", [(3, 17), (17, 3), (64, 17)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "size", "optimizer"), in_turn(FAMILIES, [(3, 17), (17, 3), (64, 17)], list(OPTIMIZERS))
+)
 def test_short(family, size, optimizer):
     train_and_check(family, size, optimizer, steps=100, rounds=1)
 

@@ -108,7 +108,7 @@ def test_arguments_of_activations_count(activation):
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C, SAC, TD3, DDPG, DQN], ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("net_arch", [[], [4], [8, 8, 8]], ids=len)
+@pytest.mark.parametrize("net_arch", [[], [8, 8, 8]], ids=len)
 def test_every_algorithm_is_accepted_and_its_predictions_are_not_steeper(algorithm, net_arch):
     env = Arm(
         spaces.Discrete(3) if algorithm is DQN else spaces.Box(np.float32([-1, 0]), np.float32([3, 10]))

@@ -12,7 +12,7 @@ from stable_baselines3 import A2C, PPO, SAC
 import lipsrl
 from lipsrl.certificates import steepest_pair
 from lipsrl.networks import LipschitzMLP
-from tests.families import COMBINATIONS, L2_FAMILIES
+from tests.families import COMBINATIONS, L2_FAMILIES, every_nth, in_turn
 
 K = 3.0
 
@@ -50,7 +50,11 @@ def disturb(network, seed=0):
             parameter.add_(step)
 
 
-@pytest.mark.parametrize(("layer", "activation"), [(f, a) for f, a in COMBINATIONS if f in L2_FAMILIES])
+#: All of them are tried layer by layer in tests/layers; here some, in a network.
+SOME = every_nth([(f, a) for f, a in COMBINATIONS if f in L2_FAMILIES], 3)
+
+
+@pytest.mark.parametrize(("layer", "activation"), SOME)
 def test_no_pair_of_a_network_is_steeper_than_its_bound(layer, activation):
     torch.manual_seed(0)
     network = LipschitzMLP(3, 2, (8, 8), K, layer, activation)
@@ -63,9 +67,9 @@ def test_no_pair_of_a_network_is_steeper_than_its_bound(layer, activation):
     assert 1e-3 * K < slope <= network.lipschitz_bound(), "or the test could not fail"
 
 
-@pytest.mark.parametrize("layer", L2_FAMILIES)
-@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
-@pytest.mark.parametrize("algorithm", [A2C, PPO, SAC], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    ("layer", "algorithm", "activation"), in_turn(L2_FAMILIES, [A2C, PPO, SAC], ["relu", "tanh", "softplus"])
+)
 def test_no_pair_of_a_policy_is_steeper_than_its_promise(algorithm, activation, layer):
     options = {"buffer_size": 10} if algorithm is SAC else {}
     scale = np.array([0.1, 1.0, 5.0])
