@@ -31,7 +31,7 @@ $(BROWSER): Makefile | $(STAMP)
 	touch $@
 
 test: $(STAMP) $(BROWSER)  ## Run the tests.
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 slow-test: $(STAMP) ## Run the long studies marked `slow`.
 	$(BIN)/python -m pytest -q -m slow

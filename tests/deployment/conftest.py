@@ -32,18 +32,19 @@ class Spaces(gym.Env):
 
 def normalized_ppo(policy, **policy_kwargs):
     venv = VecNormalize(make_vec_env("Pendulum-v1", 2, seed=0), norm_reward=False)
+    policy_kwargs = {"net_arch": [24, 16], **policy_kwargs}
     model = PPO(
-        policy, venv, seed=0, device="cpu", n_steps=256, learning_rate=3e-3, policy_kwargs=policy_kwargs
+        policy, venv, seed=0, device="cpu", n_steps=128, learning_rate=1e-2, policy_kwargs=policy_kwargs
     )
-    return model.learn(512)
+    return model.learn(256)
 
 
 def sac(policy, **policy_kwargs):
     model = SAC(
         policy, "Pendulum-v1", seed=0, device="cpu", learning_starts=50, learning_rate=3e-3,
-        policy_kwargs={"net_arch": [64, 64], **policy_kwargs},
+        policy_kwargs={"net_arch": [24, 16], **policy_kwargs},
     )  # fmt: skip
-    return model.learn(150)
+    return model.learn(100)
 
 
 def residual_ppo():
@@ -62,7 +63,10 @@ def residual_ppo():
 
 
 def dqn():
-    model = DQN("MlpPolicy", "CartPole-v1", seed=0, device="cpu", learning_starts=50).learn(300)
+    arch = {"net_arch": [24, 16]}
+    model = DQN(
+        "MlpPolicy", "CartPole-v1", seed=0, device="cpu", learning_starts=50, policy_kwargs=arch
+    ).learn(300)
     with torch.no_grad():  # so young an agent prefers one action everywhere
         values = model.q_net(3 * torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)))
         model.q_net.q_net[-1].bias -= values.median(0).values
@@ -80,14 +84,19 @@ MODELS = {
         seed=0,
         device="cpu",
         n_steps=64,
-        policy_kwargs={"squash_output": True},
+        policy_kwargs={"squash_output": True, "net_arch": [24, 16]},
     ),
     "a2c-lipschitz-scaled": lambda: A2C(
         "LipschitzMlpPolicy",
         "Pendulum-v1",
         seed=0,
         device="cpu",
-        policy_kwargs={"lipschitz_bound": 3.0, "layer": "spectral", "observation_scale": [1.0, 1.0, 8.0]},
+        policy_kwargs={
+            "lipschitz_bound": 3.0,
+            "layer": "spectral",
+            "observation_scale": [1.0, 1.0, 8.0],
+            "net_arch": [24, 16],
+        },
         learning_rate=5e-3,
     ).learn(300),
     "sac": lambda: sac("MlpPolicy"),
@@ -107,7 +116,7 @@ MODELS = {
         seed=0,
         device="cpu",
         buffer_size=10,
-        policy_kwargs={"net_arch": [64, 48]},
+        policy_kwargs={"net_arch": [24, 16]},
     ),
     "dqn": dqn,
 }

@@ -19,7 +19,7 @@ from lipsrl.layers import max_slope
 from lipsrl.layers._plain import Residual
 from lipsrl.layers.activations import make_activation
 
-N = 10_000
+N = 2000
 CONTINUOUS = [
     "ppo", "ppo-relu", "ppo-lipschitz", "ppo-gsde", "a2c-lipschitz-scaled", "sac", "sac-gsde", "sac-lipschitz", "td3",
     "ppo-residual", "ppo-householder",

@@ -28,7 +28,9 @@ DICT = spaces.Dict(
 def ppo(policy, venv):
     for _ in range(30 if isinstance(venv, VecNormalize) else 0):
         venv.reset()  # statistics of something
-    return PPO(policy, venv, seed=0, device="cpu", n_steps=8, batch_size=8)
+    return PPO(
+        policy, venv, seed=0, device="cpu", n_steps=8, batch_size=8, policy_kwargs={"net_arch": [16, 12]}
+    )
 
 
 def both(model, tmp_path, raw, **options):
@@ -75,7 +77,7 @@ def test_stacked_frames(spaces_env, tmp_path, outermost, folded):
     if outermost == "stack":  # the model's environment cannot be followed, a zip's file can be named
         statistics, model = (
             inner,
-            PPO("MlpPolicy", VecFrameStack(venv, 2), seed=0, device="cpu", n_steps=8, batch_size=8),
+            ppo("MlpPolicy", VecFrameStack(venv, 2)),
         )
         statistics.save(tmp_path / "vecnormalize.pkl")
         given = {"vec_normalize": load_vec_normalize(tmp_path / "vecnormalize.pkl")}

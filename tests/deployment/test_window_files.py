@@ -195,7 +195,8 @@ def test_stacks_of_stacks_and_images_are_taken_stacked(spaces_env, tmp_path):
     camera = spaces.Box(0, 255, (36, 36, 1), np.uint8)
     film = VecFrameStack(DummyVecEnv([lambda: spaces_env(camera, Drift.action_space)]), 2)
     for policy, venv in (("MlpPolicy", twice), ("CnnPolicy", film)):
-        model = PPO(policy, venv, seed=0, device="cpu", n_steps=8, batch_size=8)
+        small = {"net_arch": [16, 12]}
+        model = PPO(policy, venv, seed=0, device="cpu", n_steps=8, batch_size=8, policy_kwargs=small)
         loaded = lipsrl.load_policy(lipsrl.export(model, tmp_path / "p.safetensors"))
         assert type(loaded) is NumpyPolicy
         assert loaded.observation_shape == model.observation_space.shape

@@ -76,7 +76,7 @@ def test_what_it_says_of_itself(models):
     _, policy = models("inside")
     assert (policy.observation_shape, policy.action_shape, policy.frames) == ((3,), (2,), FRAMES)
     assert repr(policy).startswith(
-        "WindowPolicy(PPO, observation (3,) × 4 frames, action (2,), 12 → 64 → 64 → 2, at "
+        "WindowPolicy(PPO, observation (3,) × 4 frames, action (2,), 12 → 24 → 16 → 2, at "
     )
 
 

@@ -56,6 +56,7 @@ def stacked(where, dtype=np.float32, slots=SLOTS, frames=FRAMES, seed=0):
 def trained(where, dtype=np.float32, policy="MlpPolicy", **policy_kwargs):
     """A model whose action moves noticeably with every frame, and whose statistics no longer change."""
     venv = stacked(where, dtype, 1 if where.startswith("gymnasium") else SLOTS)
+    policy_kwargs = {"net_arch": [24, 16], **policy_kwargs}
     model = PPO(
         policy, venv, seed=0, device="cpu", n_steps=64, batch_size=64, policy_kwargs=policy_kwargs
     ).learn(192)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tyro
 import yaml
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from agents import get_agent
 from envs import get_task
@@ -160,6 +159,9 @@ def test_without_the_package_one_line_says_so(command, monkeypatch):
 
 def sweep_commands():
     """What ``wandb agent`` starts for each point of the grid, built by W&B's own code."""
+    # seconds, which every process that collects tests would wait
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     sweep = yaml.safe_load(SWEEP.read_text(encoding="utf-8"))
     parameters = {name: p.get("values", [p.get("value")]) for name, p in sweep["parameters"].items()}
     for point in itertools.product(*parameters.values()):

@@ -175,6 +175,8 @@ def test_joint_deepcopy_trains_its_own_layers(family):
         copy.deepcopy((layer, optimizer)),
         pickle.loads(pickle.dumps((layer, optimizer))),
     ):
+        # a layer projects what others have written, so the bound alone would not tell
+        assert type(twin_optimizer) is type(optimizer)
         before = copy.deepcopy(layer.state_dict())
         push(twin, twin_optimizer, 6, 30)
         assert all(held is twin for held in twin_optimizer.projected_layers), (
