@@ -122,7 +122,8 @@ MUTATIONS = (
         "networks/_merged.py",
         "return self._read() != self._values",
         "return False",
-        ("soundness/test_weights_that_act.py", "policies/test_modes.py"),
+        ("test_contexts.py",),
+        "writes or shared_memory",
     ),
     Mutation(
         "cache: weights of a load are not projected",

@@ -136,7 +136,7 @@ def test_training_under_autocast_keeps_the_bound(layer, exact):
 def test_a_foreign_optimizer_trains_the_function_that_acts(layer):
     net = network(layer, bound=2.0)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    for _ in range(300):
+    for _ in range(150):
         optimizer.zero_grad()
         loss_of(net).backward()
         optimizer.step()
@@ -150,7 +150,7 @@ def test_a_foreign_optimizer_trains_the_function_that_acts(layer):
 
     own = network(layer, bound=2.0)
     optimizer = project_after_step(torch.optim.Adam(own.parameters(), lr=1e-2), own)
-    for _ in range(300):
+    for _ in range(150):
         optimizer.zero_grad()
         loss_of(own).backward()
         optimizer.step()

@@ -26,7 +26,7 @@ def observations(n=2000):
 
 @pytest.mark.parametrize(
     ("algorithm", "disturbance"),
-    [(PPO, None), (MaskablePPO, None), (DQN, None), (QRDQN, None), (PPO, NOISE), (DQN, NOISE)],
+    [(PPO, None), (MaskablePPO, None), (QRDQN, None), (DQN, NOISE)],
 )
 def test_the_student_chooses_as_its_teacher_does(make_teacher, stepped_cart, algorithm, disturbance):
     teacher = make_teacher(algorithm, make_vec_env(stepped_cart, 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium as gym
@@ -27,6 +28,9 @@ def blocks(page):
     text = page.read_text(encoding="utf-8")
     found = [(text[: match.start()].count("\n") + 2, match.group(1)) for match in BLOCK.finditer(text)]
     return [(line, code) for line, code in found if ">>>" not in code]  # those are doctests
+
+
+CONSTRAINED = "LipschitzMlpPolicy"
 
 
 def ppo(env_id="Pendulum-v1", policy="MlpPolicy", **options):
@@ -53,27 +57,30 @@ def given(page, folder):
     statistics.save("vecnormalize.pkl")
     plain = ppo()
     plain.save("stock.zip")
-    constrained = ppo(policy="LipschitzMlpPolicy", policy_kwargs={"lipschitz_bound": 5.0})
-    everywhere = {"model": plain, "observation": observation, "env": env}
     states = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, -1.0]])
-    pages: dict[str, dict[str, object]] = {
-        "attacks": {"models": {"plain": plain, "lipschitz": constrained}},
-        "certificates": {"model": model, "states": states},
-        "dashboard": {
+    bound = {"lipschitz_bound": 5.0}
+    # what one page alone has is made for that page alone
+    pages: dict[str, Callable[[], dict[str, object]]] = {
+        "attacks": lambda: {
+            "models": {"plain": plain, "lipschitz": ppo(policy=CONSTRAINED, policy_kwargs=bound)}
+        },
+        "certificates": lambda: {"model": model, "states": states},
+        "dashboard": lambda: {
             "evaluation": lipsrl.evaluate(plain, "Pendulum-v1", disturbances="gaussian", n_episodes=1)
         },
-        "deployment": {"model": model, "episodes": 2},
-        "distillation": {"model": model},
-        "evaluation": {"plain": ppo("Hopper-v5"), "smooth": ppo("Hopper-v5")},
-        "metrics": {"model": model, "vec_normalize": statistics},
-        "policies": {"model": constrained},
-        "stochastic-certificates": {
+        "deployment": lambda: {"model": model, "episodes": 2},
+        "distillation": lambda: {"model": model},
+        "evaluation": lambda: {"plain": ppo("Hopper-v5"), "smooth": ppo("Hopper-v5")},
+        "metrics": lambda: {"model": model, "vec_normalize": statistics},
+        "policies": lambda: {"model": ppo(policy=CONSTRAINED, policy_kwargs=bound)},
+        "stochastic-certificates": lambda: {
             "model": ppo("CartPole-v1"),
             "observations": np.zeros((4, 4)),
             "run": run,
         },
     }
-    return {**everywhere, **pages.get(page.stem, {})}
+    everywhere = {"model": plain, "observation": observation, "env": env}
+    return {**everywhere, **pages.get(page.stem, dict)()}
 
 
 @pytest.fixture

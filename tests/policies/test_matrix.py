@@ -130,7 +130,7 @@ def test_every_combination(algorithm, action, observation, layer, tmp_path):
         norm=norm,
         **options,
     )
-    steps = 24 if "image" in observation else 40
+    steps = 24
     targets = [parameter for net in model.policy.lipschitz_targets() for parameter in net.parameters()]
     before = [parameter.detach().clone() for parameter in targets]
     watch = Watch()

@@ -115,7 +115,7 @@ def trained(request):
     algorithm, layer = request.param
     model = build(algorithm, layer)
     callback = BoundCallback()
-    model.learn(192, callback=callback)
+    model.learn(128, callback=callback)
     assert callback.checks >= 64
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,36 +15,59 @@ from lipsrl.regularizers import CAPS, regularized
 
 pytest.importorskip("rl_zoo3", reason="pip install rl_zoo3 to check the commands of docs/policies.md")
 
-DOCS = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def train(folder, *arguments):
-    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", "ppo", "--env", "Pendulum-v1", "-f", "logs"]
-    command += ["--gym-packages", "lipsrl", "-n", "600", *arguments]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return PPO.load(folder / "logs" / "ppo" / "Pendulum-v1_1" / "Pendulum-v1.zip")
+DOCUMENTED = ["--conf-file", "lipschitz.yml"]
+#: Folder → arguments, and the page whose settings are in its file.
+RUNS = {
+    "line": (["--hyperparams", "policy:'LipschitzMlpPolicy'", "policy_kwargs:dict(lipschitz_bound=8.0)",
+              "n_envs:1", "n_steps:256"], None),
+    "policies": (DOCUMENTED, "policies.md"),
+    "regularizers": (DOCUMENTED, "regularizers.md"),
+}  # fmt: skip
+
+#: ``python -m rl_zoo3.train`` in each folder, one after another: its imports alone take seconds.
+TRAIN = """
+import json, os, sys
+from rl_zoo3.train import train
+for folder, arguments in json.loads(sys.argv[1]).items():
+    os.chdir(folder)
+    sys.argv = ["train", "--algo", "ppo", "--env", "Pendulum-v1", "-f", "logs", "--gym-packages", "lipsrl", "-n", "600"]
+    sys.argv += arguments
+    train()
+"""
 
 
-def test_the_command_line(tmp_path):
-    policy = train(
-        tmp_path, "--hyperparams", "policy:'LipschitzMlpPolicy'", "policy_kwargs:dict(lipschitz_bound=8.0)",
-        "n_envs:1", "n_steps:256",
-    ).policy  # fmt: skip
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Name of a run → its model."""
+    top = tmp_path_factory.mktemp("zoo")
+    for name, (_, page) in RUNS.items():
+        (top / name).mkdir()
+        if page is not None:
+            (yaml,) = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+            (top / name / "lipschitz.yml").write_text(yaml, encoding="utf-8")
+    given = json.dumps({str(top / name): arguments for name, (arguments, _) in RUNS.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, given], cwd=top, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: PPO.load(top / name / "logs/ppo/Pendulum-v1_1/Pendulum-v1.zip") for name in RUNS}
+
+
+def test_the_command_line(trained):
+    policy = trained["line"].policy
     assert type(policy).__module__ == "lipsrl.policies.ppo"
     assert policy.lipschitz_network.lipschitz_bound() <= policy.options.lipschitz_bound == 8.0
 
 
-def test_the_yaml_of_the_docs(tmp_path):
-    (yaml,) = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
-    (tmp_path / "lipschitz.yml").write_text(yaml, encoding="utf-8")
-    policy = train(tmp_path, "--conf-file", "lipschitz.yml").policy
+def test_the_yaml_of_the_docs(trained):
+    policy = trained["policies"].policy
     assert policy.lipschitz_network.lipschitz_bound() <= policy.options.lipschitz_bound == 4.0
 
 
-def test_the_yaml_of_the_page_on_regularisers(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "regularizers.md").read_text(encoding="utf-8")
-    (yaml,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "lipschitz.yml").write_text(yaml, encoding="utf-8")
-    model = train(tmp_path, "--conf-file", "lipschitz.yml")
+def test_the_yaml_of_the_page_on_regularisers(trained):
+    model = trained["regularizers"]
     assert regularized(model) == (CAPS(temporal=0.01, spatial=0.05),)
     assert model.regularizers_state["updates"] > 0
