@@ -113,7 +113,10 @@ def bare(tmp_path_factory):
 
 
 LINES = {
-    "check": "check agent.zip --env Pendulum-v1 --episodes 2 --max-episode-steps 12",
+    "check": "check agent.zip --env Pendulum-v1 --episodes 1 --max-episode-steps 9 --output card.html --max-chatter 9 "
+    "--max-move 99 --min-return -999 --min-kept 0 --min-kept-attacked 0",
+    "doctor": "doctor",
+    "completion": "completion bash",
     "certify": "certify agent.zip",
     "evaluate": "evaluate agent.zip --env Pendulum-v1 --episodes 2 --strengths 0 0.1",
     "attack": "attack agent.zip --env Pendulum-v1 --episodes 1 --attack mad --epsilon 0.1 --steps 1",
@@ -138,8 +141,7 @@ def test_every_command_works_and_has_help(bare):
     ]
     found = run([str(binaries / "python"), "-c", COMMAND_LINES, *lines], folder)
     status = dict(line.split("\t") for line in re.findall(r"\f(.*)", found.stdout))
-    *ours, onnx = (line for line in lines if line != LINES["check"])
-    assert status.pop(LINES["check"]) == "1", "so short a training deserves no pass"
+    *ours, onnx = lines
     assert status == dict.fromkeys(ours, "0") | {onnx: "2"}, found.stderr
     for command in COMMANDS:
         assert f"usage: lipsrl {command}" in found.stdout
