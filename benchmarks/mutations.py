@@ -299,11 +299,11 @@ MUTATIONS = (
         ("distillation/test_history.py", "distillation/test_distill.py"),
     ),
     Mutation(
-        "export: gains of the normalisation in float32",
+        "export: means of the normalisation in float32",
         "deployment/_describe.py",
-        '"observation.gain": pipeline.gain,',
-        '"observation.gain": pipeline.gain.astype(np.float32).astype(np.float64),',
-        ("deployment/test_normalisations.py", "deployment/test_export.py"),
+        '"observation.mean": pipeline.mean,',
+        '"observation.mean": pipeline.mean.astype(np.float32).astype(np.float64),',
+        ("deployment/test_folding.py", "deployment/test_normalisations.py"),
     ),
     Mutation(
         "exported policy: a NaN observation passes",

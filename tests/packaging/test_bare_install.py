@@ -117,6 +117,7 @@ LINES = {
     "--max-move 99 --min-return -999 --min-kept 0 --min-kept-attacked 0",
     "doctor": "doctor",
     "completion": "completion bash",
+    "pack": "pack agent.zip --env Pendulum-v1 --output packed",
     "certify": "certify agent.zip",
     "evaluate": "evaluate agent.zip --env Pendulum-v1 --episodes 2 --strengths 0 0.1",
     "attack": "attack agent.zip --env Pendulum-v1 --episodes 1 --attack mad --epsilon 0.1 --steps 1",

@@ -139,6 +139,12 @@ def test_every_combination(algorithm, action, observation, layer, tmp_path):
     assert max(watch.ratios, default=0.0) <= 1e-5
     assert not targets or any(not torch.equal(a, b) for a, b in zip(targets, before, strict=True))
 
+    # a target computes what its weights are now, not what it has merged before (trap 1: SB3 writes through .data)
+    for net in model.policy.lipschitz_targets():
+        z = torch.randn(16, net.in_features)
+        with torch.no_grad():
+            torch.testing.assert_close(net(z), copy.deepcopy(net).train()(z), rtol=1e-4, atol=1e-5)
+
     # an independent look at the promise, from the flattened observation, in float64
     rows = sample(model.observation_space)
     actions = model.predict(rows, deterministic=True)[0]
