@@ -8,23 +8,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-#: Folders whose tests certify much and do not look at how well the search for a lower bound searches.
-SHORT_SEARCHES = {
-    "commands", "deployment", "distillation", "evaluation", "experiments", "packaging", "reporting", "tracking",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_searches(request):
-    """There, a certificate's search for the steepest pair takes a fifth of its steps; upper bounds are as ever."""
-    if request.path.parent.name not in SHORT_SEARCHES:
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        steps = {"keep": 16, "rounds": 5, "steps": 24}
-        patch.setattr("lipsrl.certificates.deterministic._pairs._effort", lambda dim: steps)
-        yield
-
 
 @pytest.fixture(scope="session", autouse=True)
 def sb3_logs_here(tmp_path_factory):

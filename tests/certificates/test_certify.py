@@ -113,8 +113,9 @@ def test_witness_can_be_replayed():
 
 def test_factors_multiply_to_the_bound_and_are_named():
     model = SAC(
-        "LipschitzMlpPolicy", normalised_env(), policy_kwargs={"lipschitz_bound": 5.0}, learning_starts=50
-    )
+        "LipschitzMlpPolicy", normalised_env(), policy_kwargs={"lipschitz_bound": 5.0, "net_arch": [16, 16]},
+        learning_starts=50,
+    )  # fmt: skip
     model.learn(60)
     certificate = lipsrl.certify(model)
     names = [f.name for f in certificate.factors]

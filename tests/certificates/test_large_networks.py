@@ -9,30 +9,33 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 import lipsrl
+from lipsrl.certificates.bounds import _upper
+from lipsrl.certificates.deterministic import _words
 from lipsrl.metrics import saturation
 from lipsrl.policies import LipschitzSchedule
 from lipsrl.tracking import SmoothnessCallback
 
 
-@pytest.fixture(scope="module")
-def large():
-    model = PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [512, 512, 512]}, seed=0, device="cpu")
+@pytest.mark.parametrize(
+    ("widths", "most"), [([64, 64], 100), pytest.param([512, 512, 512], 1200, marks=pytest.mark.slow)]
+)
+def test_a_large_network_is_bounded_by_eclipse_fast_and_that_is_said(widths, most, monkeypatch):
+    for module in (_upper, _words):
+        monkeypatch.setattr(module, "LARGEST_PROBLEM", most)
+    large = PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": widths}, seed=0, device="cpu")
     with torch.no_grad():
-        model.policy.action_net.weight.mul_(100)
-    return model
-
-
-def test_a_large_network_is_bounded_by_eclipse_fast_and_that_is_said(large):
+        large.policy.action_net.weight.mul_(100)
+    size = 3 + sum(widths)
     found = lipsrl.certify(large)
     product = lipsrl.certify(large, method="product")
     assert found.method == "eclipse-fast"
     assert found.upper_bound < 0.9 * product.upper_bound
     assert found.upper_bound >= found.lower_bound
-    assert any("LipSDP was left out" in text and "1539" in text for text in found.warnings)
+    assert any("LipSDP was left out" in text and str(size) in text for text in found.warnings)
     assert lipsrl.certify(large, method="eclipse-fast").upper_bound == pytest.approx(
         found.upper_bound, rel=1e-6
     )
-    with pytest.raises(ValueError, match="at most 1200 inputs and units, this network has 1539"):
+    with pytest.raises(ValueError, match=f"at most {most} inputs and units, this network has {size}"):
         lipsrl.certify(large, method="lipsdp")
 
 

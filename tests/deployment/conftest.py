@@ -122,6 +122,15 @@ MODELS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_searches():
+    """A certificate's search for the steepest pair takes a fifth of its steps here; upper bounds are as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        steps = {"keep": 16, "rounds": 5, "steps": 24}
+        patch.setattr("lipsrl.certificates.deterministic._pairs._effort", lambda dim: steps)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)

@@ -308,7 +308,8 @@ def test_the_commands(normalized_teacher, cart, tmp_path, command, capsys):
             else "K=8, 3 frames, shown 0:0.5"
         ) in said
         zipped = output if command == "distill" else output / "K8-k3-shown0-0.5.zip"
-        for more in (["certify"], ["evaluate", "--episodes", "2"], ["attack", "--episodes", "2"]):
+        attack = ["attack", "--episodes", "2", "--attack", "mad", "--steps", "2"]
+        for more in (["certify"], ["evaluate", "--episodes", "2"], attack):
             place = [] if more[0] == "certify" else ["--env", "WindowCart-v0"]
             assert main([more[0], str(zipped), *place, *more[1:]]) == 0, capsys.readouterr().out
         assert main(["export", str(zipped), "--output", str(tmp_path / "p.safetensors")]) == 0
