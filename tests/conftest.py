@@ -9,6 +9,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 
+@pytest.fixture(scope="module")
+def short_searches():
+    """A certificate's search for the steepest pair takes a fifth of its steps; upper bounds are as ever.
+
+    For files that certify much and do not test the search.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        steps = {"keep": 16, "rounds": 5, "steps": 24}
+        patch.setattr("lipsrl.certificates.deterministic._pairs._effort", lambda dim: steps)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def sb3_logs_here(tmp_path_factory):
     """SB3 makes a folder for every learn() without a logger: not in the system's temporary folder, for ever."""
