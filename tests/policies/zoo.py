@@ -96,6 +96,8 @@ def build(
     """A model of tiny networks."""
     cls, options, actions = ALGORITHMS[algorithm]
     kwargs = {"lipschitz_bound": 3.0, "net_arch": [8, 8], **policy_kwargs}
+    if algorithm == "QRDQN":  # 200 each by default: a Jacobian has as many rows
+        kwargs.setdefault("n_quantiles", 6)
     if kwargs["lipschitz_bound"] is None:  # a stock policy
         del kwargs["lipschitz_bound"]
     if "image" in observation:
