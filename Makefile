@@ -50,7 +50,7 @@ format: $(STAMP)   ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: $(STAMP)     ## Train a plain and a Lipschitz agent on Pendulum-v1, certify, disturb, compare: a page (under 4 minutes).
+demo: $(STAMP)     ## Train a plain and a Lipschitz agent on Pendulum-v1, certify, disturb, compare: a page (72 s on two idle cores).
 	$(BIN)/python -m experiments.demo
 
 docs: $(STAMP)     ## Build the documentation site into site/ (strict: a broken link fails).

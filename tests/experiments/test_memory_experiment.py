@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 import lipsrl
 from agents import get_agent
 from envs import get_task
-from experiments import memory
+from experiments import clip, memory
 from experiments._filters import ConstantVelocity, Smoothed
 from experiments._memory_tables import Measured
 from experiments.memory import Args, Study
@@ -182,3 +183,24 @@ def test_a_recurrent_agent_is_measured_and_neither_attacked_nor_certified(args, 
     memory.measure(args, 3, "recurrent")
     assert set(Measured.of(folder, get_task("pendulum")).frames) == {"noise", "faults"}
     assert not folder.certificate_file.is_file()
+
+
+def test_a_clip_of_the_same_episode(args, monkeypatch, capsys, tmp_path):
+    """`experiments.clip`: one column per run, the same start, the same noise."""
+    from PIL import Image
+
+    short = memory.get_task("pendulum")
+    monkeypatch.setattr(clip, "get_task", lambda _: dataclasses.replace(short, env_id="Pendulum-v1"))
+    teacher, output = str(memory.place(args, 3, "teacher").path), tmp_path / "clip.gif"
+    command = ["clip", teacher, teacher, "--names", "a", "b", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", command)
+    clip.main()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.removeprefix("a") == second.removeprefix("b")
+    with Image.open(output) as image:
+        assert image.n_frames > 1
+        assert image.width == 2 * image.height
+    monkeypatch.setattr(sys, "argv", [*command[:3], "--names", "a", "a"])
+    with pytest.raises(SystemExit):
+        clip.main()
+    assert "names must be 2 different ones" in capsys.readouterr().err
