@@ -128,7 +128,7 @@ class Controller:
             rows.append(row if self.normalizes_frames else self.normalized(row))
         return remembers(self._function.model, *rows)
 
-    def faces(self, disturbance: Disturbance) -> Disturbance:
+    def disturbance_for_model(self, disturbance: Disturbance) -> Disturbance:
         """The disturbance as this agent meets it: an attack that is aimed at no model is aimed at this one.
 
         Raises:

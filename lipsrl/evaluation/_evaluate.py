@@ -203,7 +203,7 @@ def _job(request: Request, env: Env) -> Job:
     return Job(
         controllers,
         [
-            {k: None if d is None else c.faces(d) for k, d in request.disturbances.items()}
+            {k: None if d is None else c.disturbance_for_model(d) for k, d in request.disturbances.items()}
             for c in controllers
         ],
         request.seed,

@@ -272,4 +272,4 @@ def check_disturbances(
                     "Convert them (gymnasium.wrappers.DtypeObservation)."
                 )
             for controller in controllers:
-                controller.faces(disturbance)
+                controller.disturbance_for_model(disturbance)

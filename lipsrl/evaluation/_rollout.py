@@ -142,7 +142,9 @@ class _Rollout:
         self._steps = [env.step for env in environments]
         self._queue = iter(tasks)
         self._disturbance = disturbance
-        self._streams = None if disturbance is None else controller.faces(disturbance).batch(slots)
+        self._streams = (
+            None if disturbance is None else controller.disturbance_for_model(disturbance).batch(slots)
+        )
         self._taps = [tap_of(env) for env in environments]
         for slot, tap in enumerate(self._taps):
             if tap is not None:

@@ -64,7 +64,7 @@ class Episodes:
         """Mean return and fluctuation of both kinds; ``nan`` where an episode was not finite."""
         with one_thread():
             controller = self.controller(model)
-            faced = None if self.disturbance is None else controller.faces(self.disturbance)
+            faced = None if self.disturbance is None else controller.disturbance_for_model(self.disturbance)
             kinds = ("clean",) if faced is None else ("clean", "noisy")
             tasks = [Task(float(kind), i) for kind in range(len(kinds)) for i in range(self.n_episodes)]
             # clean is strength 0, noisy 1: both in one sweep, for half the forwards

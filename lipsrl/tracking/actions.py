@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,9 @@ def render_clip(path: Path, env: EnvLike, traces: Traces, *, seed: int, episode:
     stride = max(1, -(-length // MOST_FRAMES))
     for agent, trace in traces.items():
         pictures = []
-        for frame in _frames(make, np.asarray(trace["actions"]), environment_seed(seed, episode), stride):
+        with _runtime_folder():
+            frames = _frames(make, np.asarray(trace["actions"]), environment_seed(seed, episode), stride)
+        for frame in frames:
             picture = Image.fromarray(frame).convert("RGB")
             picture.thumbnail((4 * HEIGHT, HEIGHT))
             ImageDraw.Draw(picture).text((4, 2), agent[:40], fill=(200, 30, 30))
@@ -115,6 +119,20 @@ def render_clip(path: Path, env: EnvLike, traces: Traces, *, seed: int, episode:
             left += picture.width
         whole.append(sheet.quantize(64))
     whole[0].save(path, save_all=True, append_images=whole[1:], duration=60, loop=0, optimize=True)
+
+
+@contextmanager
+def _runtime_folder() -> Iterator[None]:
+    """SDL (Pygame) complains on the terminal where nobody has logged in and so nothing says where its sockets go."""
+    if "XDG_RUNTIME_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["XDG_RUNTIME_DIR"]
 
 
 def rendering(env: EnvLike) -> Callable[[], gym.Env[Any, Any]]:

@@ -66,11 +66,11 @@ def test_what_is_sent_to_a_spawned_worker_is_small(normalized_ppo):
     env = gym.make("Pendulum-v1")
     statistics = normalized_ppo.get_vec_normalize_env()
     controller = Controller(normalized_ppo, env, statistics, "model")
-    attack = controller.faces(MADAttack(None, 1.0))
+    attack = controller.disturbance_for_model(MADAttack(None, 1.0))
     sent = cloudpickle.dumps((controller, attack))
     assert len(sent) < 2 * len(cloudpickle.dumps(normalized_ppo.policy))
     again, aimed = cloudpickle.loads(sent)
-    assert again.faces(aimed).to_dict() == attack.to_dict()
+    assert again.disturbance_for_model(aimed).to_dict() == attack.to_dict()
     observations = np.random.default_rng(0).normal(size=(64, 3))
     np.testing.assert_array_equal(again.propose(observations), controller.propose(observations))
 
