@@ -28,6 +28,7 @@ from agents import get_agent
 from agents.regularized import PPO_METHODS, SAC_METHODS, TRIALS, chosen_scale
 from envs import Task, get_task
 from experiments import baselines
+from experiments._conditions import Episodes, kept, of_run
 from experiments._console import command_line, fail, parse
 from experiments._memory_agents import STUDIES, student
 from experiments._parallel import module_command, run_all
@@ -143,7 +144,7 @@ def judged(path: Path, task: Task, episodes: int) -> tuple[float, float]:
         ).frame
         return frame.groupby("strength")[["return", "action_fluctuation"]].mean().reset_index()
 
-    means = baselines.kept(path / "trial.json", baselines.Args([], episodes, 1_000_000), play)
+    means = kept(path / "trial.json", Episodes(episodes, 1_000_000), play)
     means = means.set_index("strength")
     return float(means.loc[0.0, "return"]), float(means.loc[task.chatter_strength, "action_fluctuation"])
 
@@ -211,7 +212,7 @@ def distil(args: Args, seed: int) -> None:
 def measure(args: Args, path: Path) -> None:
     """Play one run under every condition, if it was not."""
     torch.set_num_threads(1)
-    baselines.of_run(RunFolder.open(path), get_task(args.task), baselines.Args([], args.episodes))
+    of_run(RunFolder.open(path), get_task(args.task), Episodes(args.episodes))
 
 
 def study(args: Args) -> None:

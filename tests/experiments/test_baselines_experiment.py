@@ -9,7 +9,7 @@ import numpy as np
 
 from agents import get_agent
 from envs import get_task
-from experiments import baselines, train
+from experiments import _conditions, baselines, train
 from tests.experiments.test_regularized_agents import small
 
 
@@ -43,7 +43,7 @@ def test_table_of_a_stock_a_regularised_and_an_uncertifiable_agent(tmp_path, mon
     assert all(
         np.isfinite(float(rows["ppo"][cell].split()[0].replace("−", "-"))) for cell in (clean, mad, attack)
     )
-    monkeypatch.setattr(baselines, "evaluate", None)  # what was measured is not measured again
+    monkeypatch.setattr(_conditions, "evaluate", None)  # what was measured is not measured again
     monkeypatch.setattr(sys, "argv", ["baselines", *folders, "--episodes", "1"])
     assert not baselines.main()
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == table
