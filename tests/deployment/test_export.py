@@ -226,6 +226,29 @@ def test_what_cannot_be_written_is_named(module, words):
         describe_network(nn.Sequential(module))
 
 
+def test_batch_normalisation_in_a_residual_block_is_folded(tmp_path):
+    model = PPO(
+        "MlpPolicy",
+        "Pendulum-v1",
+        n_steps=8,
+        batch_size=8,
+        policy_kwargs={"net_arch": []},
+        device="cpu",
+        seed=0,
+    )
+    normalisation = nn.BatchNorm1d(3)
+    with torch.no_grad():
+        normalisation.running_mean.uniform_(-1, 1)
+        normalisation.running_var.uniform_(0.5, 2)
+        normalisation.weight.uniform_()
+        model.policy.action_net.weight.mul_(50)
+    model.policy.mlp_extractor.policy_net.append(Residual([normalisation], torch.eye(3)))
+    policy = lipsrl.load_policy(lipsrl.export(model, tmp_path / "p.safetensors"))
+    raw = raw_observations(model, 200)
+    np.testing.assert_allclose(policy(raw), predict(model, raw), rtol=0, atol=2e-6)
+    assert np.ptp(policy(raw)) > 0.1
+
+
 class Tenfold(Residual):
     def forward(self, x):
         return 10 * super().forward(x)
@@ -235,7 +258,7 @@ class Tenfold(Residual):
     ("block", "words"),
     [
         (Tenfold([nn.Linear(3, 3)], torch.eye(3)), "it contains Tenfold"),
-        (Residual([nn.BatchNorm1d(3)], torch.eye(3)), "it contains BatchNorm1d"),
+        (Residual([nn.LayerNorm(3)], torch.eye(3)), "it contains LayerNorm"),
         (
             Residual([nn.Linear(3, 3), nn.Dropout()], torch.eye(3)),
             "Dropout in the actor has no known Lipschitz",
