@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import tyro
 from rich.console import Console
 
-from lipsrl.cli import COMMANDS
+from lipsrl._commands import COMMANDS
 
 _BASH = """# lipsrl: completion for bash. Put it where your shell reads it:
 #   lipsrl completion bash > ~/.local/share/bash-completion/completions/lipsrl
