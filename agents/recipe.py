@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from envs import Task, get_task
-from lipsrl._validation import non_negative
+from lipsrl._validation import lookup, non_negative, positive_int
 from lipsrl.layers import LAYERS
 from lipsrl.regularizers import Regularizer
 
@@ -75,6 +75,36 @@ class Recipe:
                 f"Accepted tasks: {', '.join(map(repr, sorted(self.settings)))}."
             )
         return self.settings[task]
+
+    def with_layer(self, layer: str | None) -> Recipe:
+        """The same agent with another constraint; itself for ``None``.
+
+        Raises:
+            ValueError: an unknown constraint, or a plain agent.
+        """
+        if layer is None or layer == self.layer:
+            return self
+        lookup("layer", layer, LAYERS)
+        if self.layer is None:
+            raise ValueError(
+                f"agent={self.name!r} has no constraint that layer={layer!r} could replace. Use a Lipschitz agent such "
+                "as 'ppo-sandwich'."
+            )
+        return replace(self, layer=layer)
+
+    def with_history(self, history: int | None) -> Recipe:
+        """The same agent that sees its ``history`` newest observations at once; itself for ``None``.
+
+        Raises:
+            ValueError: no integer > 0, or an agent whose network is made for another number.
+        """
+        if history is None or positive_int("history", history) == self.frames:
+            return self
+        if self.frames != 1:
+            raise ValueError(
+                f"agent={self.name!r} is made for {self.frames} observations, not history={history}."
+            )
+        return replace(self, frames=history)
 
     def methods(self, task: str, scale: float = 1.0) -> list[dict[str, Any]]:
         """The soft regularisers on ``task`` as plain data, all their weights times ``scale``.

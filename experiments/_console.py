@@ -11,15 +11,20 @@ from typing import TypeVar
 
 import tyro
 
+from experiments._locks import BUSY, BusyError
 from lipsrl.tracking import RunFolder
 
 T = TypeVar("T")
 
 
-def parse(args: type[T], description: str | None, epilog: str = "") -> T:
-    """Read ``sys.argv`` into the dataclass ``args``."""
+def parse(args: type[T], description: str | None, epilog: str = "", default: T | None = None) -> T:
+    """Read ``sys.argv`` into the dataclass ``args``, on top of ``default``."""
     text = "\n\n".join(part for part in (description, epilog) if part)
-    return tyro.cli(args, description=text)
+    return (
+        tyro.cli(args, description=text)
+        if default is None
+        else tyro.cli(args, description=text, default=default)
+    )
 
 
 def command_line(module: str) -> str:
@@ -36,9 +41,19 @@ def open_runs(paths: list[Path]) -> list[RunFolder]:
 
 @contextmanager
 def fail() -> Iterator[None]:
-    """Print the errors that a user can mend as one line, without a traceback; exit status 2."""
+    """Print the errors that a user can mend as one line, without a traceback.
+
+    Exit status 2; 75 («try again later») where another process has the folder.
+    """
     try:
         yield
-    except (ValueError, FileNotFoundError, FileExistsError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    except (ValueError, OSError, TypeError, BusyError) as error:
+        print(f"error: {said(error)}", file=sys.stderr)
+        raise SystemExit(BUSY if isinstance(error, BusyError) else 2) from error
+
+
+def said(error: Exception) -> str:
+    """In words; of the system's own errors (a full disk) without their number."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.strerror}: {error.filename}" if error.filename else f"{error.strerror}."
+    return str(error)

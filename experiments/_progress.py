@@ -20,13 +20,16 @@ class ProgressCallback(BaseCallback):
         self.enabled = enabled
         self._bar: Any = None
         self._begun = self._last = 0.0
+        self._first = 0
 
     def _on_training_start(self) -> None:
         self._begun = self._last = time.perf_counter()
+        self._first = self.num_timesteps  # of a training that goes on
         if self.enabled and sys.stderr.isatty():
             self._bar = tqdm(
-                total=self.timesteps, desc=self.label, unit="step", unit_scale=True, dynamic_ncols=True
-            )
+                total=self.timesteps, initial=self._first, desc=self.label, unit="step", unit_scale=True,
+                dynamic_ncols=True,
+            )  # fmt: skip
 
     def _on_step(self) -> bool:
         return True
@@ -41,7 +44,7 @@ class ProgressCallback(BaseCallback):
             self._bar.set_postfix_str(f"return {mean:.0f}")
         elif self.enabled and now - self._last > 15:
             self._last = now
-            left = (now - self._begun) / done * (self.timesteps - done)
+            left = (now - self._begun) / max(done - self._first, 1) * (self.timesteps - done)
             print(
                 f"{self.label}: {done / self.timesteps:4.0%}, return {mean:.0f}, {left:.0f} s left",
                 flush=True,

@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 import lipsrl
 from agents import get_agent
 from envs import Task, get_task
+from experiments._checkpoint import Unfinished
 from experiments._console import command_line, fail, parse
 from experiments._filters import ConstantVelocity, Smoothed
 from experiments._memory_agents import (
@@ -76,7 +77,10 @@ def place(args: Args, seed: int, agent: str) -> RunFolder:
 def make(args: Args, seed: int, agent: str) -> None:
     """Leave the run folder of one agent behind."""
     folder = place(args, seed, agent)
-    if folder.config_file.is_file() or agent in ("smoothed", "filtered"):
+    if agent in ("smoothed", "filtered"):
+        return
+    cut_off = Unfinished(folder.path).settings() is not None  # of a training that goes on
+    if folder.config_file.is_file() and not cut_off:
         return
     if agent in ("teacher", "scratch"):
         recipe = [args.teacher] if agent == "teacher" else [f"{args.teacher}-sandwich", "--budget", "growing"]
@@ -91,7 +95,7 @@ def make(args: Args, seed: int, agent: str) -> None:
             "--agent",
             *recipe,
         )
-        failures = run_all([[*command, "--track", "disabled", "--overwrite"]], 1)
+        failures = run_all([[*command, "--track", "disabled", "--resume"]], 1)
         if failures:
             raise ValueError(f"training failed: {failures[0].command}")
         return

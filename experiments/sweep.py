@@ -1,132 +1,142 @@
-"""Train several agents over several seeds, side by side; finished runs are kept, so it can be resumed.
+"""Train agents × tasks × seeds × K × layers × histories, side by side; the same command goes on where it was cut off.
 
-python -m experiments.sweep --agents ppo ppo-sandwich --task pendulum --seeds 10 --output runs/pendulum
+    python -m experiments.sweep --agents ppo ppo-sandwich --tasks pendulum --seeds 10 --output runs/pendulum
+    python -m experiments.sweep study.yaml --launcher ray --address auto
+
+A YAML file has the names of the flags; flags win over it. Finished runs are kept, unfinished ones go on from their last
+checkpoint, failed ones are tried again (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from agents import get_agent
-from envs import get_task
-from experiments._console import fail, parse
-from experiments._parallel import module_command, run_all
+import tyro
+
+from experiments._console import command_line, fail, parse
+from experiments._locks import exclusive
+from experiments._plan import RunConfig, SweepFolder, plan
+from experiments._search import Search, search
+from experiments._yaml import read_options
+from experiments.launchers import Options, launch
+from experiments.launchers.launch import FailedError, check
 from lipsrl._validation import positive_int
-from lipsrl.tracking import Mode, RunFolder
+from lipsrl.tracking import Mode
 
 
 @dataclass
 class Args:
-    """Train several agents over several seeds."""
+    """Train agents × tasks × seeds × K × layers × histories."""
 
+    config: tyro.conf.Positional[Path | None] = None
+    """YAML file with these options (without the dashes, words joined by _)."""
     agents: list[str] = field(default_factory=lambda: ["ppo", "ppo-sandwich"])
     """Recipes (see agents/)."""
-    task: str = "pendulum"
-    """Name of the task (see envs/)."""
+    tasks: Annotated[list[str], tyro.conf.arg(aliases=["--task"])] = field(
+        default_factory=lambda: ["pendulum"]
+    )
+    """Names of tasks (see envs/)."""
     seeds: int = 10
     """Number of training seeds."""
     first_seed: int = 0
     """The first of them: a screening should not use the seeds of the final table."""
     timesteps: int | None = None
     """Environment steps; the recipes' own number if not given."""
-    lipschitz_bound: float | None = None
-    """K of every Lipschitz agent; the recipes' own if not given."""
+    lipschitz_bound: list[float] = field(default_factory=list)
+    """K of every Lipschitz agent, each of them; the recipes' own if not given."""
+    layer: list[str] = field(default_factory=list)
+    """Constraints of every Lipschitz agent, each of them; the recipes' own if not given."""
+    history: list[int] = field(default_factory=list)
+    """Newest observations that policies see at once, each number; as the recipes say if not given."""
     budget: str | None = None
     """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
     output: Path = Path("runs/sweep")
-    """Run folders go to OUTPUT/AGENT-TASK-SEED."""
-    jobs: int = 2
-    """Trainings at a time, one thread each."""
+    """Run folders go to OUTPUT/ID; ids are AGENT-TASK-SEED, with what is chosen beside the recipe behind AGENT."""
+    extend: bool = False
+    """Add to the folder of another sweep."""
+    checkpoint_every: int | None = None
+    """Environment steps between checkpoints; see experiments.train."""
     track: Mode | None = None
     """Weights & Biases: online, offline or disabled; see experiments.train."""
+    launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    """Where it runs."""
+    search: Annotated[Search, tyro.conf.arg(name="")] = field(default_factory=Search)
+    """A search over K instead of a grid."""
 
 
-def is_finished(path: Path, timesteps: int, policy: dict[str, Any]) -> bool:
-    """Whether a run folder holds a finished training of that length, with those ``policy_kwargs``.
+def configs_of(args: Args) -> list[RunConfig]:
+    """What ``args`` ask for."""
+    positive_int("seeds", args.seeds)
+    return plan(
+        args.agents,
+        args.tasks,
+        range(args.first_seed, args.first_seed + args.seeds),
+        timesteps=args.timesteps,
+        lipschitz_bound=args.lipschitz_bound,
+        layer=args.layer,
+        history=args.history,
+        budget=args.budget,
+    )
 
-    Raises:
-        ValueError: it holds a finished training of another length, or with others.
-    """
-    try:
-        config = RunFolder.open(path).read_config()
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    if config.get("status") != "finished":
-        return False
-    if config["timesteps"] != timesteps:
-        raise ValueError(
-            f"{path} is finished with timesteps={config['timesteps']}, not {timesteps}. Give another --output, or "
-            "remove it."
-        )
-    given = config["hyperparameters"]["policy_kwargs"]
-    different = {key: given.get(key) for key, value in policy.items() if given.get(key) != value}
-    if different:
-        raise ValueError(
-            f"{path} is finished with {different}, not { ({key: policy[key] for key in different}) }. Give another "
-            "--output, or remove it."
-        )
-    return True
+
+def train_all(args: Args, configs: list[RunConfig], command: str) -> list[Path]:
+    """Train what is not finished yet; returns all run folders. The sweep's folder is this process's own."""
+    folder = SweepFolder(args.output)
+    folder.check(configs, extend=args.extend or args.search.search_k is not None)
+    folder.write(configs, command)
+    jobs = [folder.job(config, args.track, args.checkpoint_every) for config in configs]
+    launch(jobs, args.launch, folder.path, args.output.name)
+    return [job.folder for job in jobs]
 
 
 def sweep(args: Args) -> list[Path]:
-    """Train what is not finished yet; returns all run folders, agent by agent.
+    """Train what is not finished yet; returns all run folders, seed by seed.
 
     Raises:
-        ValueError: an agent or task that does not exist.
-        RuntimeError: a training failed; the others were run.
+        ValueError: a name that does not exist, a number out of range, a folder of another sweep, no Ray, no Slurm.
+        BusyError: another sweep is at work in this folder.
+        FailedError: trainings failed; the others were run.
     """
-    task = get_task(args.task)
-    positive_int("seeds", args.seeds)
-    positive_int("jobs", args.jobs)
-    if args.timesteps is not None:
-        positive_int("timesteps", args.timesteps)
-    lengths = {name: args.timesteps or get_agent(name).for_task(task.name).timesteps for name in args.agents}
-    seeds = range(args.first_seed, args.first_seed + args.seeds)
-    folders = {
-        (agent, seed): args.output / f"{agent}-{args.task}-{seed}"
-        for seed in seeds  # seed by seed: a comparison is possible before the sweep has ended
-        for agent in args.agents
-    }
-    commands = []
-    for (agent, seed), folder in folders.items():
-        policy: dict[str, Any] = {}
-        if get_agent(agent).layer is not None:
-            wanted = {"lipschitz_bound": args.lipschitz_bound, "budget": args.budget}
-            policy = {key: value for key, value in wanted.items() if value is not None}
-        if is_finished(folder, lengths[agent], policy):
-            print(f"{folder}: finished, kept")
-            continue
-        options: list[object] = ["--agent", agent, "--task", args.task, "--seed", seed, "--output", folder]
-        if args.timesteps is not None:
-            options += ["--timesteps", args.timesteps]
-        for key, value in policy.items():
-            options += [f"--{key.replace('_', '-')}", value]
-        if args.track is not None:
-            options += ["--track", args.track]
-        commands.append(module_command("experiments.train", *options, "--overwrite"))
-    failures = run_all(commands, args.jobs)
-    if failures:
-        raise RuntimeError(
-            "Trainings that failed:\n" + "\n".join(f"  [{f.status}] {f.command}" for f in failures)
-        )
-    return [folders[agent, seed] for agent in args.agents for seed in seeds]
+    configs = configs_of(args)
+    check(args.launch)
+    command = command_line("experiments.sweep")
+    searched = args.search.search_k is not None
+    if searched and args.launch.launcher == "slurm":
+        raise ValueError("a search waits for each K; launcher='slurm' submits and leaves. Use local or ray.")
+    if not searched:
+        SweepFolder(args.output).check(configs, extend=args.extend)  # before anything is written
+    with exclusive(args.output, args.output / ".sweep" / "lock"):
+        if searched:
+            return search(args.search, configs, args.output, lambda some: train_all(args, some, command))
+        return train_all(args, configs, command)
 
 
-def main() -> None:
+def arguments() -> Args:
+    """The command line, on top of the YAML file that is its first argument, if there is one."""
+    path = next(iter(sys.argv[1:]), "")
+    if path.endswith((".yaml", ".yml")):
+        default = read_options(Path(path), Args, launch="launch", search="search")
+        default.config = Path(path)
+        return parse(Args, __doc__, default=default)
+    return parse(Args, __doc__)
+
+
+def main() -> int:
     """Command line."""
-    args = parse(Args, __doc__)
     with fail():
         try:
-            sweep(args)
+            sweep(arguments())
+        except FailedError as error:
+            print(error, file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
-            print(
-                "Interrupted. The same command keeps the finished runs and trains the others from the start."
-            )
-            raise SystemExit(130) from None
+            print("Interrupted. The same command keeps the finished runs and goes on with the others.")
+            return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,52 +3,44 @@
     python -m experiments.train --agent ppo-sandwich --task pendulum --seed 0
 
 The folder holds config.json, model.zip, vecnormalize.pkl, progress.csv, certificate.json, tensorboard/ and
-wandb/ (offline unless asked otherwise). Ctrl-C keeps the model trained so far.
+wandb/ (offline unless asked otherwise). Ctrl-C keeps the model trained so far. A training that was cut off, however
+that was, goes on by the same command (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
-from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from agents import AGENTS, Recipe, get_agent
 from envs import TASKS, Task, get_task
-from experiments._console import command_line, fail, parse
+from experiments._checkpoint import CheckpointCallback, Unfinished
+from experiments._console import fail, parse
+from experiments._curves import Curves
+from experiments._locks import exclusive
 from experiments._progress import ProgressCallback
+from experiments._setup import describe, floor_of, live_smoothness, make_training_env
 from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
+from experiments._state import restore
 from experiments._tracking import agent_files
 from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
-from lipsrl.actors.frames import attached_frames
-from lipsrl.certificates import (
-    FeasibilityFloor,
-    certify,
-    feasibility_floor,
-    feasibility_warnings,
-    policy_units,
-)
-from lipsrl.disturbances import GaussianNoise, parse_disturbance
+from lipsrl.certificates import certify, feasibility_warnings, policy_units
 from lipsrl.policies import LipschitzSchedule
-from lipsrl.tracking import Mode, RunFolder, SmoothnessCallback, WandbWriter
-from lipsrl.tracking.config import git_revision, versions
+from lipsrl.tracking import Mode, RunFolder, WandbWriter
 from lipsrl.tracking.jobs import log_trained
-from lipsrl.wrappers import VecObservationDisturbance
+
+#: Share of a training after which there is a checkpoint, where nobody says how many steps.
+CHECKPOINT_SHARE = 20
 
 
 @dataclass
@@ -65,14 +57,24 @@ class Args:
     """Environment steps; the recipe's own number if not given."""
     lipschitz_bound: float | None = None
     """K, if not the recipe's."""
+    layer: str | None = None
+    """Constraint (see lipsrl.layers.LAYERS), if not the recipe's."""
+    history: int | None = None
+    """Newest observations that the policy sees at once, if not as many as the recipe says."""
     budget: str | None = None
     """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
     regularizer_scale: float = 1.0
     """Factor on the weights of the agent's soft regularisers (see agents/regularized.py)."""
+    label: str | None = None
+    """What tables call the agent; the recipe's name if not given."""
     output: Path | None = None
     """Run folder; runs/AGENT-TASK-SEED if not given (under a W&B sweep runs/sweeps/SWEEP/AGENT-TASK-SEED-RUN)."""
     overwrite: bool = False
-    """Replace a run folder that is there already."""
+    """Begin anew, and replace a run folder that is there already."""
+    resume: bool = False
+    """Go on where this training was cut off, begin it if it never began, and be content if it is finished."""
+    checkpoint_every: int | None = None
+    """At most so many steps (or one rollout) are lost by a kill; if not given a twentieth of all, 0: no checkpoints."""
     track: Mode | None = None
     """Weights & Biases: online, offline (kept in the run folder) or disabled. WANDB_MODE if not given, else offline."""
     project: str | None = None
@@ -83,76 +85,15 @@ class Args:
     """torch threads; one is fastest for small networks."""
 
 
-def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
-    """Environments side by side, monitored, disturbed as the recipe and normalised as the task says."""
-    settings = recipe.for_task(task.name)
-
-    def make() -> gym.Env[Any, Any]:
-        limit = settings.max_episode_steps
-        return Monitor(task.make() if limit is None else TimeLimit(task.make(), limit))
-
-    venv: VecEnv = DummyVecEnv([make] * settings.n_envs)
-    if task.name in recipe.disturbance:
-        venv = VecObservationDisturbance(venv, parse_disturbance(recipe.disturbance[task.name]))
-    if task.normalize_observation or task.normalize_reward:
-        venv = VecNormalize(
-            venv,
-            gamma=settings.algorithm.get("gamma", 0.99),
-            norm_obs=task.normalize_observation,
-            norm_reward=task.normalize_reward,
-        )
-    return venv if recipe.frames == 1 else VecFrameStack(venv, recipe.frames)
-
-
-def make_logger(folder: RunFolder, config: dict[str, Any], args: Args) -> tuple[Logger, WandbWriter]:
-    """CSV, TensorBoard and W&B behind SB3's logger."""
-    wandb_writer = WandbWriter(
-        folder.path,
-        config,
-        name=folder.path.name,
-        group=f"{args.task}/{args.agent}",
-        job_type="train",
-        mode=args.track,
-        project=args.project,
-    )
-    outputs = [
-        CSVOutputFormat(str(folder.path / "progress.csv")),
-        TensorBoardOutputFormat(str(folder.path / "tensorboard")),
-        wandb_writer,
-    ]
-    return Logger(folder=str(folder.path), output_formats=outputs), wandb_writer
-
-
-def floor_of(task: Task) -> FeasibilityFloor | None:
-    """What a policy needs to hold the task's equilibrium, in raw units; ``None`` if the task names none."""
-    if task.equilibrium is None:
-        return None
-    env = task.make()
-    env.reset(seed=0)
-    try:
-        return feasibility_floor(env, *task.equilibrium)
-    finally:
-        env.close()
-
-
-def live_smoothness(recipe: Recipe, task: Task, floor: FeasibilityFloor | None) -> SmoothnessCallback:
-    """What is watched while an agent learns: its slope, and a few clean and noisy episodes."""
-    return SmoothnessCallback(
-        feasibility=floor,
-        eval_env=task.make,
-        disturbance=GaussianNoise(task.chatter_strength),
-        max_episode_steps=recipe.for_task(task.name).max_episode_steps,
-    )
-
-
 def learn(
     model: BaseAlgorithm, timesteps: int, label: str, progress: bool, watching: Sequence[BaseCallback]
 ) -> bool:
-    """Train; ``False`` if the user interrupted it."""
+    """Train up to ``timesteps``; ``False`` if the user interrupted it."""
     callbacks = [*watching, ProgressCallback(timesteps, label, progress)]
+    done = model.num_timesteps
     try:
         with keyboard_interrupt_on_terminate():
-            model.learn(timesteps, callback=callbacks)
+            model.learn(timesteps - done, callback=callbacks, reset_num_timesteps=not done)
     except KeyboardInterrupt:
         return False
     return True
@@ -160,28 +101,62 @@ def learn(
 
 def default_output(args: Args) -> Path:
     """Where a run goes if nobody says. A W&B sweep runs one agent, task and seed with many options: one folder each."""
-    name = f"{args.agent}-{args.task}-{args.seed}"
+    name = f"{args.label or args.agent}-{args.task}-{args.seed}"
     sweep, run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
     return Path("runs/sweeps") / sweep / f"{name}-{run}" if sweep and run else Path("runs") / name
 
 
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a training ended there, and everything of it is written."""
+    if not (folder.config_file.is_file() and folder.model_file.is_file()):
+        return False
+    cut_off = Unfinished(folder.path).settings() is not None
+    return not cut_off and folder.read_config().get("status") == "finished"
+
+
+def _is_free(folder: RunFolder, args: Args) -> bool:
+    """Whether something is to be trained there; ``FileExistsError`` where something else is in the way."""
+    if args.overwrite and args.resume:
+        raise ValueError("resume=True goes on with what is there, overwrite=True throws it away. Choose one.")
+    if args.overwrite or not folder.path.exists() or Unfinished(folder.path).settings() is not None:
+        return True
+    if args.resume and is_finished(folder):
+        return False
+    raise FileExistsError(
+        f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
+    )
+
+
 def train(args: Args) -> RunFolder:
-    """Run the training that ``args`` describe.
+    """Run the training that ``args`` describe, or what is left of it.
 
     Raises:
-        ValueError: an agent, task or option that does not exist or is out of range.
+        ValueError: an agent, task or option that does not exist or is out of range; another unfinished training.
         FileExistsError: the run folder is there already.
+        BusyError: another process is training there.
     """
-    recipe, task = get_agent(args.agent), get_task(args.task)
-    settings = recipe.for_task(task.name)
-    timesteps = settings.timesteps if args.timesteps is None else args.timesteps
+    recipe, task = (
+        get_agent(args.agent).with_layer(args.layer).with_history(args.history),
+        get_task(args.task),
+    )
+    timesteps = recipe.for_task(task.name).timesteps if args.timesteps is None else args.timesteps
     positive_int("timesteps", timesteps)
+    every = max(timesteps // CHECKPOINT_SHARE, 1) if args.checkpoint_every is None else args.checkpoint_every
+    if every < 0:
+        raise ValueError(f"checkpoint_every must be an integer >= 0, received {every}.")
     folder = RunFolder(args.output or default_output(args))
-    if folder.path.exists() and not args.overwrite:
-        raise FileExistsError(
-            f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
-        )
+    _is_free(folder, args)
     torch.set_num_threads(positive_int("threads", args.threads))
+    with exclusive(folder.path):
+        if not _is_free(folder, args):  # another process may have finished it meanwhile
+            print(f"{folder.path}: finished, kept")
+            return folder
+        return _train(args, recipe, task, timesteps, every, folder)
+
+
+def _train(
+    args: Args, recipe: Recipe, task: Task, timesteps: int, every: int, folder: RunFolder
+) -> RunFolder:
     # a floor is of policies that see one observation
     floor = floor_of(task) if recipe.frames == 1 else None
     venv = make_training_env(recipe, task)
@@ -190,89 +165,84 @@ def train(args: Args) -> RunFolder:
     model = recipe.build(venv, task, seed=args.seed, **options)
     if recipe.frames > 1:
         model.frame_stack = recipe.frames  # type: ignore[attr-defined] # what load_agent reads
+    config = describe(model, recipe, task, floor, timesteps, args.label, options)
+
+    unfinished = Unfinished(folder.path)
+    begun = None if args.overwrite else unfinished.settings()
+    if begun is not None:
+        unfinished.check(config)
+        config |= {"started": begun["started"], "wandb_id": begun["wandb_id"]}
+    before = None if begun is None else unfinished.load()
 
     # Nothing is left of a run that fails before it has a model, and what it was to replace comes back.
     previous = folder.path.with_name(f".{folder.path.name}.previous")
-    if folder.path.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.path.rename(previous)
-    folder.path.mkdir(parents=True)
-    logger: Logger | None = None
+    if before is None:
+        _set_aside(folder, previous)
+        folder.path.mkdir(parents=True)
+    curves: Curves | None = None
     try:
-        config = {
-            "agent": args.agent,
-            "task": args.task,
-            "env_id": task.env_id,
-            "seed": args.seed,
-            "timesteps": timesteps,
-            "algorithm": type(model).__name__,
-            "policy": recipe.policy if isinstance(recipe.policy, str) else recipe.policy.__name__,
-            "feasibility_floor": None if floor is None else floor.floor,
-            "lipschitz_bound": getattr(getattr(model.policy, "options", None), "lipschitz_bound", None),
-            "layer": recipe.layer,
-            "history": attached_frames(model),
-            "disturbance": recipe.disturbance.get(task.name),
-            "live_disturbance": f"gaussian:{task.chatter_strength:g}",
-            "vec_normalize": model.get_vec_normalize_env() is not None,
-            "hyperparameters": {
-                "n_envs": settings.n_envs,
-                "max_episode_steps": settings.max_episode_steps,
-                **{
-                    key: repr(value) if callable(value) else value
-                    for key, value in settings.algorithm.items()
-                },
-                "policy_kwargs": {
-                    key: getattr(value, "__name__", value)
-                    for key, value in recipe.policy_kwargs(task, **options).items()
-                },
-            },
-            "command": command_line("experiments.train"),
-            "versions": versions(),
-            "git_revision": git_revision(),
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        logger, wandb_writer = make_logger(folder, config, args)
-        model.set_logger(logger)
+        if before is None:
+            config["wandb_id"] = (
+                config.get("wandb_id") or os.environ.get("WANDB_RUN_ID") or os.urandom(4).hex()
+            )
+            unfinished.begin(config)
+        wandb_writer = WandbWriter(
+            folder.path,
+            config,
+            name=folder.path.name,
+            group=f"{args.task}/{config['agent']}",
+            job_type="train",
+            mode=args.track,
+            project=args.project,
+            run_id=config["wandb_id"],
+            last_step=0 if before is None else before["curves"]["wandb_step"],
+        )
+        curves = Curves(folder.path, wandb_writer, before)
+        model.set_logger(curves.logger)
         watching: list[BaseCallback] = [live_smoothness(recipe, task, floor)] if recipe.certifiable else []
         if task.name in recipe.final_bound:
             watching.append(LipschitzSchedule("exponential", end=recipe.final_bound[task.name]))
-        begun = time.perf_counter()
-        finished = learn(model, timesteps, f"{args.agent} seed {args.seed}", args.progress, watching)
-        seconds = time.perf_counter() - begun
+        clock = CheckpointCallback(unfinished, every, curves, watching, before)
+        if before is not None:
+            print(f"{folder.path}: goes on after {before['steps']} of {timesteps} steps")
+            restore(model, before)
+            before = None  # the callback has what it needs
+        label = f"{config['agent']} seed {args.seed}"
+        finished = learn(model, timesteps, label, args.progress, [*watching, clock])
+        seconds = clock.seconds
         with uninterrupted():
             folder.save_model(model)
     except BaseException:
-        if logger is not None:
-            logger.close()
-        if not folder.model_file.is_file():
+        if curves is not None:
+            curves.logger.close()
+        if not folder.model_file.is_file() and not unfinished.checkpoint_file.is_file():
             shutil.rmtree(folder.path, ignore_errors=True)
             if previous.exists():
                 previous.rename(folder.path)
         raise
     shutil.rmtree(previous, ignore_errors=True)
     status = "finished" if finished else "interrupted"
-    folder.write_config(
-        {
-            **config,
-            "status": status,
-            "trained_timesteps": model.num_timesteps,
-            "train_seconds": round(seconds, 1),
-        }
-    )
+    config |= {"status": status, "trained_timesteps": model.num_timesteps, "train_seconds": round(seconds, 1)}
+    folder.write_config({**config, "resumed_at": clock.resumed})
     certificate = certify(model) if recipe.certifiable else None
     unfit: Sequence[str] = ()
     wandb_writer.summary({"status": status})
     if certificate is not None:
         certificate.save(folder.certificate_file)
         log_trained(
-            wandb_writer.run, f"{args.task}-{args.agent}-{args.seed}", certificate, agent_files(folder)
+            wandb_writer.run, f"{args.task}-{config['agent']}-{args.seed}", certificate, agent_files(folder)
         )
         unfit = () if floor is None else feasibility_warnings(floor, certificate, policy_units(model))
-    logger.close()
+    curves.logger.close()
     venv.close()
+    if finished:
+        unfinished.end()
     rate = model.num_timesteps / max(seconds, 1e-9)
     if not finished:
-        print(f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept.")
+        print(
+            f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept, and the same "
+            "command goes on from the last checkpoint."
+        )
     said = "no certificate: the policy has no Lipschitz constant"
     if certificate is not None:
         network = certificate.network
@@ -284,6 +254,17 @@ def train(args: Args) -> RunFolder:
     for text in unfit:
         print(f"Feasibility: {text}")
     return folder
+
+
+def _set_aside(folder: RunFolder, previous: Path) -> None:
+    """Make room for a training from the start; what it replaces is kept until there is a new model."""
+    if not folder.path.exists():
+        return
+    if previous.exists() and not folder.model_file.is_file():  # set aside by a training that was killed
+        shutil.rmtree(folder.path)
+        return
+    shutil.rmtree(previous, ignore_errors=True)
+    folder.path.rename(previous)
 
 
 def main() -> int:

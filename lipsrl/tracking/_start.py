@@ -36,6 +36,7 @@ def start_run(
     job_type: str | None,
     mode: Mode | None,
     project: str | None,
+    run_id: str | None = None,
 ) -> Any:
     """A W&B run of its own; one that is active goes on beside it. Arguments as of ``WandbWriter``.
 
@@ -78,6 +79,8 @@ def start_run(
             mode=chosen,  # type: ignore[arg-type]
             project=name_of_project,
             settings=settings,
+            id=run_id,
+            resume=None if run_id is None else "allow",
             reinit=None if wandb.run is None else "create_new",  # a run of the user's own goes on beside it
         )
     except (wandb.errors.UsageError, wandb.errors.CommError) as error:

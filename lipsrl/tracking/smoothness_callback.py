@@ -139,6 +139,22 @@ class SmoothnessCallback(BaseCallback):
         if self.episodes is not None:
             self.episodes.close()
 
+    # -- training that was cut off ------------------------------------------------------------------------
+
+    def training_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, for :meth:`resume_training`: the newest observations and when was recorded last."""
+        return {
+            "recent": list(self._recent), "ends": list(self._ends), "warned": sorted(self._warned),
+            "last_record": self._last_record, "last_evaluation": self._last_evaluation,
+        }  # fmt: skip
+
+    def resume_training(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`training_state` was asked for; after the start of ``learn``, which forgets."""
+        self._recent.extend(state["recent"])
+        self._ends.extend(state["ends"])
+        self._warned |= set(state["warned"])
+        self._last_record, self._last_evaluation = state["last_record"], state["last_evaluation"]
+
     # -- what --------------------------------------------------------------------------------------------
 
     def _record(self, evaluate: bool = False) -> None:

@@ -31,6 +31,9 @@ class WandbWriter(KVWriter):
         mode: ``None`` takes ``WANDB_MODE``, or ``"offline"`` where that is not set.
         project: ``None`` takes ``WANDB_PROJECT``, or ``"lipsrl"``.
         run: log to this run instead of a new one; it is not finished by :meth:`close`.
+        run_id: of a new run, or of one to go on with: of a training that was cut off. Offline each part has a folder of
+            its own under the one id, and ``wandb sync`` makes one run of them.
+        last_step: up to which the run that goes on has been logged.
 
     Raises:
         ValueError: unknown mode; W&B cannot start; a ``run`` that takes the same from TensorBoard.
@@ -47,8 +50,10 @@ class WandbWriter(KVWriter):
         mode: Mode | None = None,
         project: str | None = None,
         run: Any = None,
+        run_id: str | None = None,
+        last_step: int = 0,
     ) -> None:
-        self._offset = self._last = 0
+        self._offset, self._last = 0, last_step
         self._own = run is None
         if run is not None and getattr(run.settings, "sync_tensorboard", False):
             raise ValueError(
@@ -56,8 +61,20 @@ class WandbWriter(KVWriter):
                 "value would arrive twice. Leave WandbWriter out, or start the run without."
             )
         self.run = run or start_run(
-            folder, config, name=name, group=group, job_type=job_type, mode=mode, project=project
+            folder,
+            config,
+            name=name,
+            group=group,
+            job_type=job_type,
+            mode=mode,
+            project=project,
+            run_id=run_id,
         )
+
+    @property
+    def last_step(self) -> int:
+        """Environment step of the last row, as W&B counts it."""
+        return self._last
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0

@@ -1,0 +1,190 @@
+"""Checkpoints: a training that was killed goes on where the newest one was written.
+
+While a training is under way, and after it was cut off, its run folder has a hidden ``.training/``: ``settings.json``
+(what is trained) and ``checkpoint`` (one file, replaced as a whole). A finished training leaves nothing of it. The
+checkpoint is a pickle: go on with trainings of your own only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from experiments._curves import Curves
+from experiments._state import capture
+from lipsrl._files import atomic_path, write_text
+
+#: What says that the training is the same one, of what `experiments.train` writes into config.json.
+IDENTITY = (
+    "agent", "recipe", "task", "env_id", "seed", "timesteps", "algorithm", "policy", "layer", "lipschitz_bound",
+    "history", "disturbance", "vec_normalize", "hyperparameters",
+)  # fmt: skip
+
+
+class Unfinished:
+    """The hidden folder of a training that has not ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ".training"
+        self.settings_file = self.path / "settings.json"
+        self.checkpoint_file = self.path / "checkpoint"
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Say what is trained here from now on."""
+        write_text(self.settings_file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+    def settings(self) -> dict[str, Any] | None:
+        """What is trained here; None where nothing was begun."""
+        try:
+            found: dict[str, Any] = json.loads(self.settings_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def check(self, settings: dict[str, Any]) -> None:
+        """Refuse to go on with another training than the one that is asked for."""
+        found, asked = self.settings() or {}, json.loads(json.dumps(settings))
+        keys = [key for key in IDENTITY if found.get(key) != asked.get(key)]
+        if keys:
+            there = ", ".join(f"{key}={_short(found.get(key))}" for key in keys)
+            here = ", ".join(f"{key}={_short(asked.get(key))}" for key in keys)
+            raise ValueError(
+                f"{self.path.parent} holds an unfinished training with {there}; {here} is asked for. Ask for the same "
+                "to go on, pass --overwrite to begin anew, or --output for another place."
+            )
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint: whole, on the disk, then in the place of the last one."""
+        with atomic_path(self.checkpoint_file) as temporary, temporary.open("wb") as file:
+            cloudpickle.dump(state, file, protocol=pickle.HIGHEST_PROTOCOL)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest checkpoint; None where there is none yet.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        for left in self.path.glob(".*.partial*"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        if not self.checkpoint_file.is_file():
+            return None
+        try:
+            with self.checkpoint_file.open("rb") as file:
+                state: dict[str, Any] = pickle.load(file)
+        except Exception as error:
+            raise ValueError(
+                f"{self.checkpoint_file} cannot be read ({type(error).__name__}: {error}): damaged, or of other "
+                "versions of torch, Stable-Baselines3 or lipsrl. Go on with those, or pass --overwrite to begin anew."
+            ) from error
+        return state
+
+    def end(self) -> None:
+        """The training is over, and all that it leaves is written."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+class CheckpointCallback(BaseCallback):
+    """Write a checkpoint before a rollout after which more than ``every`` steps could be lost.
+
+    Between two rollouts nothing is under way: the optimizers have stepped, the rollout buffer is empty. So what is lost
+    is at most ``every`` steps, or one rollout where that is longer.
+
+    Args:
+        place: where to.
+        every: environment steps; 0: no checkpoints.
+        curves: of the training, which go on too.
+        watching: callbacks; those with ``training_state()`` and ``resume_training(state)`` go on where they were.
+        before: the checkpoint that this training goes on from.
+    """
+
+    def __init__(
+        self,
+        place: Unfinished,
+        every: int,
+        curves: Curves,
+        watching: Sequence[BaseCallback],
+        before: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._place, self._every, self._curves = place, every, curves
+        self._watching = [one for one in watching if hasattr(one, "training_state")]
+        self._before = before
+        self._seconds: float = 0.0 if before is None else before["seconds"]
+        #: Step counts at which a training was cut off and went on.
+        self.resumed: list[int] = [] if before is None else [*before["resumed"], before["steps"]]
+        self._last = 0
+        self._begun = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of training, with those before it was cut off, without those that were lost."""
+        return self._seconds + time.perf_counter() - self._begun
+
+    def _on_training_start(self) -> None:
+        self._begun = time.perf_counter()
+        self._last = self.model.num_timesteps
+        if self._before is None:
+            return
+        for callback, state in zip(self._watching, self._before["callbacks"], strict=True):
+            callback.resume_training(state)  # type: ignore[attr-defined]
+        # SB3's clock, and what it divides by it, count the whole training
+        self.model.start_time -= int(self._seconds * 1e9)
+        self.model._num_timesteps_at_start = 0
+        self._before = None  # a replay buffer is in it
+
+    def _on_rollout_start(self) -> None:
+        ahead = self.model.num_timesteps - self._last
+        if self._every and ahead and ahead + rollout_steps(self.model) > self._every:
+            self._last = self.model.num_timesteps
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint now; where the disk refuses, say so, and keep the one before."""
+        state = {
+            **capture(self.model),
+            "steps": self.model.num_timesteps,
+            "callbacks": [one.training_state() for one in self._watching],  # type: ignore[attr-defined]
+            "curves": self._curves.state(),
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+        }
+        try:
+            self._place.save(state)
+        except OSError as error:
+            print(
+                f"No checkpoint at {self.model.num_timesteps} steps: {error.strerror} ({self._place.path}). Training "
+                f"goes on with the one before; the next try is in {self._every} steps.",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def rollout_steps(model: BaseAlgorithm) -> int:
+    """Environment steps of one rollout; of the shortest where a rollout is an episode."""
+    envs = model.n_envs
+    if isinstance(model, OnPolicyAlgorithm):
+        return envs * model.n_steps
+    frequency = model.train_freq  # type: ignore[attr-defined]
+    return envs * (frequency.frequency if frequency.unit.value == "step" else 1)

@@ -1,0 +1,112 @@
+"""What a training is made of before it begins: environments, what is watched, what its config says."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
+
+from agents import Recipe
+from envs import Task
+from experiments._console import command_line
+from lipsrl.actors.frames import attached_frames
+from lipsrl.certificates import FeasibilityFloor, feasibility_floor
+from lipsrl.disturbances import GaussianNoise, parse_disturbance
+from lipsrl.tracking import SmoothnessCallback
+from lipsrl.tracking.config import git_revision, versions
+from lipsrl.wrappers import VecObservationDisturbance
+
+
+def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
+    """Environments side by side, monitored, disturbed as the recipe and normalised as the task says."""
+    settings = recipe.for_task(task.name)
+
+    def make() -> gym.Env[Any, Any]:
+        limit = settings.max_episode_steps
+        return Monitor(task.make() if limit is None else TimeLimit(task.make(), limit))
+
+    venv: VecEnv = DummyVecEnv([make] * settings.n_envs)
+    if task.name in recipe.disturbance:
+        venv = VecObservationDisturbance(venv, parse_disturbance(recipe.disturbance[task.name]))
+    if task.normalize_observation or task.normalize_reward:
+        venv = VecNormalize(
+            venv,
+            gamma=settings.algorithm.get("gamma", 0.99),
+            norm_obs=task.normalize_observation,
+            norm_reward=task.normalize_reward,
+        )
+    return venv if recipe.frames == 1 else VecFrameStack(venv, recipe.frames)
+
+
+def floor_of(task: Task) -> FeasibilityFloor | None:
+    """What a policy needs to hold the task's equilibrium, in raw units; ``None`` if the task names none."""
+    if task.equilibrium is None:
+        return None
+    env = task.make()
+    env.reset(seed=0)
+    try:
+        return feasibility_floor(env, *task.equilibrium)
+    finally:
+        env.close()
+
+
+def live_smoothness(recipe: Recipe, task: Task, floor: FeasibilityFloor | None) -> SmoothnessCallback:
+    """What is watched while an agent learns: its slope, and a few clean and noisy episodes."""
+    return SmoothnessCallback(
+        feasibility=floor,
+        eval_env=task.make,
+        disturbance=GaussianNoise(task.chatter_strength),
+        max_episode_steps=recipe.for_task(task.name).max_episode_steps,
+    )
+
+
+def describe(
+    model: BaseAlgorithm,
+    recipe: Recipe,
+    task: Task,
+    floor: FeasibilityFloor | None,
+    timesteps: int,
+    label: str | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """What config.json says of a training before it begins.
+
+    Args:
+        options: that replaced the recipe's.
+    """
+    settings = recipe.for_task(task.name)
+    return {
+        "agent": label or recipe.name,
+        "recipe": recipe.name,
+        "task": task.name,
+        "env_id": task.env_id,
+        "seed": model.seed,
+        "timesteps": timesteps,
+        "algorithm": type(model).__name__,
+        "policy": recipe.policy if isinstance(recipe.policy, str) else recipe.policy.__name__,
+        "feasibility_floor": None if floor is None else floor.floor,
+        "lipschitz_bound": getattr(getattr(model.policy, "options", None), "lipschitz_bound", None),
+        "layer": recipe.layer,
+        "history": attached_frames(model),
+        "disturbance": recipe.disturbance.get(task.name),
+        "live_disturbance": f"gaussian:{task.chatter_strength:g}",
+        "vec_normalize": model.get_vec_normalize_env() is not None,
+        "hyperparameters": {
+            "n_envs": settings.n_envs,
+            "max_episode_steps": settings.max_episode_steps,
+            **{key: repr(value) if callable(value) else value for key, value in settings.algorithm.items()},
+            "policy_kwargs": {
+                key: getattr(value, "__name__", value)
+                for key, value in recipe.policy_kwargs(task, **options).items()
+            },
+        },
+        "command": command_line("experiments.train"),
+        "versions": versions(),
+        "git_revision": git_revision(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
