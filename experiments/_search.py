@@ -48,8 +48,8 @@ def score(folders: list[Path], episodes: int) -> float:
     """Mean over the runs of the area under the return curve as white noise grows (normalised AUC)."""
     found = []
     for path in folders:
-        summary = white_noise(evaluate_run(RunFolder.open(path), episodes=episodes, seed=10_000)).summary()
-        found.append(float(summary["normalized_auc"].mean()))
+        evaluation = white_noise(evaluate_run(RunFolder.open(path), episodes=episodes, seed=10_000))
+        found.append(float(evaluation.normalized_auc()["normalized_auc"].iloc[0]))
     return float(np.mean(found))
 
 

@@ -9,6 +9,7 @@ With ``--fine-tune`` the students are trained on under their bound, and ``--scra
 trained under such a bound from the start.
 
 An interrupted student is not kept. One that is there but was made with another K, layer or noise is an error.
+``--launcher ray`` and ``slurm`` make the students elsewhere (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -31,9 +32,12 @@ import lipsrl
 from envs import get_task
 from experiments._console import command_line, fail, open_runs, parse
 from experiments._distill_tables import Measured, side_by_side
-from experiments._parallel import module_command, run_all
+from experiments._locks import exclusive
+from experiments._parallel import module_command
 from experiments.evaluate import certify_run
-from lipsrl._validation import positive_finite, positive_int
+from experiments.launchers import Job, Options, launch
+from experiments.launchers.launch import FailedError, check
+from lipsrl._validation import positive_finite
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.tracking import RunFolder
 from lipsrl.tracking.config import versions
@@ -72,8 +76,8 @@ class Args:
     """Episodes per run and noise level; the same ones for every run."""
     seed: int = 0
     """Of the evaluation's episodes and noise."""
-    jobs: int = 2
-    """Students at a time."""
+    launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    """Where students are made."""
     only: bool = False
     """Make the students and print no table."""
 
@@ -189,10 +193,11 @@ def tables(args: Args) -> str:
 
 def make_missing(args: Args, folder: RunFolder) -> None:
     """What this teacher lacks."""
-    if not student_folder(args, folder).config_file.is_file():
-        make_student(args, folder)
-    if args.fine_tune and not tuned_folder(args, folder).config_file.is_file():
-        make_tuned(args, folder)
+    with exclusive(student_folder(args, folder).path):
+        if not student_folder(args, folder).config_file.is_file():
+            make_student(args, folder)
+        if args.fine_tune and not tuned_folder(args, folder).config_file.is_file():
+            make_tuned(args, folder)
 
 
 def is_complete(args: Args, folder: RunFolder) -> bool:
@@ -228,10 +233,18 @@ def check_settings(args: Args, folder: RunFolder) -> None:
             )
 
 
+def _job(args: Args, folder: RunFolder, given: list[str]) -> Job:
+    """The command that makes what one teacher lacks, here or anywhere."""
+    elsewhere = ("--launcher", "local", "--workers", "1", "--only")  # the last of a flag's values counts
+    command = module_command("experiments.distill", folder.path, *given, *elsewhere)
+    student = student_folder(args, folder).path
+    return Job(student.name, tuple(command), student, "distill", 0, lambda: is_complete(args, folder))
+
+
 def distil(args: Args) -> None:
-    """Make what is missing, ``jobs`` at a time; then print the tables."""
+    """Make what is missing, several at a time; then print the tables."""
     folders = open_runs(args.run)
-    positive_int("jobs", args.jobs)
+    check(args.launch)
     positive_finite("share", args.share)
     names = [folder.path.name for folder in folders]
     if len(set(names)) < len(names):
@@ -239,18 +252,18 @@ def distil(args: Args) -> None:
             f"run: students are named like their teachers' folders, and these are not all different: {names}."
         )
     missing = [folder for folder in folders if not is_complete(args, folder)]
-    if args.only or args.jobs == 1 or len(missing) == 1:
+    here = args.launch.launcher == "local" and (args.launch.workers == 1 or len(missing) == 1)
+    if args.only or here:
         for folder in missing:
             make_missing(args, folder)
-    else:
+    elif missing:
         # as paths, or a trailing slash would hand every run to each of the commands
         given = [part for part in sys.argv[1:] if Path(part) not in args.run]
-        commands = [
-            module_command("experiments.distill", folder.path, *given, "--only") for folder in missing
-        ]
-        failures = run_all(commands, args.jobs)
-        if failures:
-            raise ValueError("failed: " + "; ".join(f"[{f.status}] {f.command}" for f in failures))
+        launch(
+            [_job(args, folder, given) for folder in missing], args.launch, args.output / ".sweep", "distill"
+        )
+        if args.launch.launcher == "slurm":
+            return
     if not args.only:
         print(tables(args))
 
@@ -260,7 +273,10 @@ def main() -> None:
     args = parse(Args, __doc__)
     torch.set_num_threads(1)
     with fail():
-        distil(args)
+        try:
+            distil(args)
+        except FailedError as error:
+            raise ValueError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
@@ -18,7 +19,10 @@ from rich.console import Console
 
 from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
+from experiments._parallel import module_command
 from experiments._tracking import log_runs
+from experiments.launchers import Job, Options, launch
+from experiments.launchers.launch import FailedError, check
 from lipsrl.certificates import Certificate, certify, weights_sha256
 from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation import Evaluation, evaluate, model_fingerprint
@@ -44,6 +48,10 @@ class Args:
     """Weights & Biases: online, offline (kept in ./wandb until `wandb sync`) or disabled."""
     project: str | None = None
     """W&B project; WANDB_PROJECT if not given, else lipsrl."""
+    launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=lambda: Options(workers=1))
+    """Where runs are measured: one after the other in this process, unless told otherwise."""
+    only: bool = False
+    """Measure, and print no table."""
 
 
 def current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> Evaluation | None:
@@ -112,6 +120,34 @@ def certify_run(folder: RunFolder, *, force: bool = False) -> Certificate:
     return certificate
 
 
+def is_measured(folder: RunFolder, episodes: int, seed: int) -> bool:
+    """Whether what would be measured is stored, and the model was not trained again since."""
+    files = (folder.evaluation_file, folder.certificate_file)
+    if not all(
+        file.is_file() and file.stat().st_mtime >= folder.model_file.stat().st_mtime for file in files
+    ):
+        return False
+    stored = Evaluation.load(folder.evaluation_file)
+    return current(stored, get_task(folder.read_config()["task"]), episodes, seed) is not None
+
+
+def elsewhere(args: Args, folders: list[RunFolder]) -> None:
+    """Measure the runs by the launcher, one command each."""
+    given = ["--episodes", args.episodes, "--seed", args.seed, "--only", *(["--force"] if args.force else [])]
+    jobs = [
+        Job(
+            f"evaluate-{folder.path.name}", tuple(module_command("experiments.evaluate", folder.path, *given)),
+            folder.path, "evaluate", 0,
+            lambda folder=folder: not args.force and is_measured(folder, args.episodes, args.seed),
+        )
+        for folder in folders
+    ]  # fmt: skip
+    names = {job.name for job in jobs}
+    if len(names) < len(jobs):
+        raise ValueError("run: two folders have the same name; launch them by two commands.")
+    launch(jobs, args.launch, folders[0].path.parent / ".sweep", "evaluate")
+
+
 def main() -> None:
     """Command line."""
     args = parse(Args, __doc__)
@@ -119,7 +155,16 @@ def main() -> None:
     with fail():
         if args.track != "disabled":
             project_of(args.project)
+        check(args.launch)
         folders = open_runs(args.run)
+        if args.launch.launcher != "local" or args.launch.workers > 1:
+            try:
+                elsewhere(args, folders)
+            except FailedError as error:
+                raise ValueError(str(error)) from error
+            if args.launch.launcher == "slurm":
+                return
+            args.force = False  # it was done
         evaluations = [
             evaluate_run(folder, episodes=args.episodes, seed=args.seed, force=args.force)
             for folder in folders
@@ -130,6 +175,8 @@ def main() -> None:
             {"agent": config["agent"], "seed": config["seed"], **proof.to_dict()}
             for config, proof in zip(configs, proofs, strict=True)
         ]
+        if args.only:
+            return
         task = get_task(configs[0]["task"])
         evaluation = Evaluation.concat(evaluations)
         Console().print(comparison_table(evaluation, certificates, floor=task.floor))

@@ -1,6 +1,6 @@
 """A run that costs nothing: the lock, the checkpoints and the exit statuses of experiments.train, and no torch.
 
-    python fake_run.py FOLDER STEPS EVERY SECONDS_PER_STEP [fail]
+python fake_run.py FOLDER STEPS EVERY SECONDS_PER_STEP [fail]
 """
 
 import json

@@ -63,12 +63,15 @@ def test_teachers_of_one_name_would_share_a_student(teacher, tmp_path):
 def test_each_command_gets_one_run_however_its_path_is_written(teacher, tmp_path, monkeypatch):
     other = a_run(tmp_path / "runs" / "ppo-1", task="pendulum", agent="ppo", seed=1)
     commands = []
-    monkeypatch.setattr(experiment, "run_all", lambda given, jobs: commands.extend(given))
+    monkeypatch.setattr(
+        experiment, "launch", lambda jobs, *_: commands.extend(list(job.command) for job in jobs)
+    )
     monkeypatch.setattr(experiment, "tables", lambda args: "")
     monkeypatch.setattr(experiment.sys, "argv", ["distill", f"{teacher}/", f"{other}/", "--steps", "40"])
     experiment.distil(Args([teacher, other], steps=40, output=tmp_path / "students"))
     assert [command[3:] for command in commands] == [
-        [str(run), "--steps", "40", "--only"] for run in (teacher, other)
+        [str(run), "--steps", "40", "--launcher", "local", "--workers", "1", "--only"]
+        for run in (teacher, other)
     ]
 
 

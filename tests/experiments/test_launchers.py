@@ -27,7 +27,17 @@ RUN = Path(__file__).with_name("fake_run.py")
 
 def job(output, name, steps=4, every=2, pause=0.0, *fail):
     folder = output / name
-    command = [sys.executable, "-S", "-E", str(RUN), str(folder), str(steps), str(every), str(pause), *map(str, fail)]
+    command = [
+        sys.executable,
+        "-S",
+        "-E",
+        str(RUN),
+        str(folder),
+        str(steps),
+        str(every),
+        str(pause),
+        *map(str, fail),
+    ]
     return Job(name, tuple(command), folder, "fake", steps, (folder / "done").is_file)
 
 
@@ -118,7 +128,9 @@ def _head(jobs, place):
 def test_a_killed_head_leaves_its_runs_and_the_same_call_waits_for_them(tmp_path):
     """kill -9 of the head: what it started goes on; nothing is run twice at once, nothing is counted twice."""
     arguments = [(tmp_path, f"run-{n}", 6, 2, 0.1) for n in range(4)]
-    head = multiprocessing.get_context("forkserver").Process(target=_head, args=(arguments, tmp_path / ".sweep"))
+    head = multiprocessing.get_context("forkserver").Process(
+        target=_head, args=(arguments, tmp_path / ".sweep")
+    )
     head.start()
     wait_until(lambda: len(taken(tmp_path, "run-0")) >= 1 and len(taken(tmp_path, "run-1")) >= 1)
     os.kill(head.pid, signal.SIGKILL)
@@ -140,7 +152,11 @@ def test_ctrl_c_is_passed_on_once_and_starts_nothing_more(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         launch(jobs, Options(workers=2), tmp_path / ".sweep")
     timer.join()
-    assert [[what for what, _ in ledger(tmp_path, f"run-{n}")].count("interrupted") for n in range(3)] == [1, 1, 0]
+    assert [[what for what, _ in ledger(tmp_path, f"run-{n}")].count("interrupted") for n in range(3)] == [
+        1,
+        1,
+        0,
+    ]
 
 
 # -- Slurm -----------------------------------------------------------------------------------------------
@@ -245,7 +261,11 @@ def test_the_live_table(tmp_path):
     text = Console(width=100, record=True)
     text.print(board.table())
     rows = [line.split() for line in text.export_text().splitlines()[2:]]
-    assert rows == [["now", "running", "40", "40%"], ["next", "waiting", "0", "0%"], ["old", "kept", "100", "100%"]]
+    assert rows == [
+        ["now", "running", "40", "40%"],
+        ["next", "waiting", "0", "0%"],
+        ["old", "kept", "100", "100%"],
+    ]
     board.ended(Outcome(jobs[1], 3, ""))
     assert "1 failed" in board.summary()
 
@@ -255,7 +275,7 @@ def test_the_live_table(tmp_path):
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """Two nodes of one CPU each on this machine, as `ray start` makes them; yields the address and a way to lose one."""
+    """Two nodes of one CPU each on this machine, by `ray start`; yields the address and a way to lose one."""
     pytest.importorskip("ray")
     ray = shutil.which("ray", path=str(Path(sys.executable).parent))
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -314,16 +334,20 @@ def parent_of(pid):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_ray_cluster_loses_a_worker_and_a_node(tmp_path, cluster):
-    """kill -9 of a worker in the middle of a run, then a node is removed: all runs are finished once, little is lost."""
+    """kill -9 of a worker in the middle of a run, then a node is removed: all runs are finished once."""
     address, lose_the_second = cluster
     jobs = [job(tmp_path, f"run-{n}", 30, 5, 0.2) for n in range(5)]
     result = []
     head = threading.Thread(
-        target=lambda: result.extend(launch(jobs, Options(launcher="ray", address=address), tmp_path / ".sweep"))
+        target=lambda: result.extend(
+            launch(jobs, Options(launcher="ray", address=address), tmp_path / ".sweep")
+        )
     )
     head.start()
     wait_until(lambda: len(taken(tmp_path, "run-0")) > 6 and len(taken(tmp_path, "run-1")) > 6)
-    os.kill(parent_of(holder_of(tmp_path, "run-0")), signal.SIGKILL)  # the worker, and with it its command or not
+    os.kill(
+        parent_of(holder_of(tmp_path, "run-0")), signal.SIGKILL
+    )  # the worker, and with it its command or not
     wait_until(lambda: any(taken(tmp_path, f"run-{n}") for n in (2, 3)))
     lose_the_second()
     head.join(timeout=200)
