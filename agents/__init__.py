@@ -7,12 +7,17 @@ from agents.ppo import PPO_AGENTS
 from agents.recipe import Recipe, Settings
 from agents.regularized import REGULARIZED_AGENTS
 from agents.sac import SAC_AGENTS
+from agents.td3 import TD3_AGENTS
+from agents.tqc import TQC_AGENTS
 from lipsrl._validation import lookup
 
 #: name → recipe.
 AGENTS: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (*PPO_AGENTS, *SAC_AGENTS, *BASELINE_AGENTS, *REGULARIZED_AGENTS)
-}
+    recipe.name: recipe
+    for recipe in (
+        *PPO_AGENTS, *SAC_AGENTS, *TD3_AGENTS, *TQC_AGENTS, *BASELINE_AGENTS, *REGULARIZED_AGENTS,
+    )
+}  # fmt: skip
 
 
 def get_agent(name: str) -> Recipe:

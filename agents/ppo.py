@@ -7,6 +7,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from agents.recipe import Recipe, Settings
+from agents.zoo import PPO_ZOO
 from lipsrl.layers import LAYERS
 
 SETTINGS = {
@@ -74,7 +75,10 @@ SETTINGS = {
         },
         policy={"net_arch": [64, 64], "activation_fn": nn.Tanh},
     ),
+    **PPO_ZOO,
 }
+# as Pendulum's, which they are near to; not searched
+SETTINGS["linear-quadratic"] = SETTINGS["pendulum-without-velocity"] = SETTINGS["pendulum"]
 
 #: Task → K in units of the normalised observation. Pendulum's was found with Sandwich layers on training seeds 100-204
 #: (docs/pendulum.md); the others' are starting points, not searched.
@@ -84,6 +88,10 @@ LIPSCHITZ_BOUND = {
     "reacher": 2.0,
     "hopper": 5.0,
     "lunar-lander-continuous": 10.0,
+    "linear-quadratic": 5.0,
+    "pendulum-without-velocity": 12.0,
+    **dict.fromkeys(PPO_ZOO, 5.0),
+    **dict.fromkeys(("bipedal-walker", "cart-pole", "lunar-lander"), 10.0),
 }
 
 #: layer → task → K of families that need another one: a product of balls runs out of slope below about 10 there.

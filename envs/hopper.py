@@ -25,6 +25,8 @@ HOPPER = Task(
     normalize_reward=True,
     floor=18.0,
     reference_return=2410.0,
+    reference_source="PPO, 1M steps on -v3: rl-baselines3-zoo, benchmark.md",
     strengths=(0.0, 0.01, 0.02, 0.05, 0.1),
     chatter_strength=0.01,
+    actions="3 in ±1",
 )

@@ -23,6 +23,8 @@ INVERTED_DOUBLE_PENDULUM = Task(
     normalize_reward=True,
     floor=55.0,
     reference_return=9100.0,
+    reference_source="Gym's reward_threshold",
     strengths=(0.0, 0.01, 0.02, 0.05, 0.1),
     chatter_strength=0.01,
+    actions="1 in ±1",
 )

@@ -22,6 +22,8 @@ LUNAR_LANDER_CONTINUOUS = Task(
     normalize_reward=False,
     floor=-214.0,
     reference_return=271.0,
+    reference_source="PPO, 1M steps on -v2: rl-baselines3-zoo, benchmark.md",
     strengths=(0.0, 0.01, 0.02, 0.05, 0.1),
     chatter_strength=0.01,
+    actions="2 in ±1",
 )

@@ -13,7 +13,9 @@ PENDULUM = Task(
     normalize_reward=True,
     floor=-1235.0,
     reference_return=-172.0,
+    reference_source="PPO, 100k steps: rl-baselines3-zoo, benchmark.md",
     strengths=(0.0, 0.05, 0.1, 0.2, 0.4),
     chatter_strength=0.05,
+    actions="1 in ±2 N·m",
     equilibrium=((0.0, 0.0), (0.0,)),  # upright
 )

@@ -24,6 +24,8 @@ REACHER = Task(
     normalize_reward=True,
     floor=-43.0,
     reference_return=-3.75,
+    reference_source="Gym's reward_threshold",
     strengths=(0.0, 0.01, 0.02, 0.05, 0.1),
     chatter_strength=0.01,
+    actions="2 in ±1",
 )

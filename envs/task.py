@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.wrappers import TimeLimit
+
+
+def noise_levels(sensor_scale: Sequence[float]) -> tuple[float, float, float, float, float]:
+    """The noise levels of a task: 0, s, 2s, 5s and 10s, the same σ on every sensor, in raw units.
+
+    s is one per cent of the geometric mean of the sensors' scales, rounded to 1, 2 or 5 times a power of ten (on a
+    logarithmic scale). Fluctuation is quoted at s. Pendulum, InvertedDoublePendulum and Hopper keep the levels that
+    their published tables were measured with.
+
+    Example:
+        >>> from envs.task import noise_levels
+        >>> noise_levels([1.0, 0.2, 5.0])
+        (0.0, 0.01, 0.02, 0.05, 0.1)
+    """
+    mean = sum(math.log10(scale) for scale in sensor_scale) / len(sensor_scale) - 2
+    whole = math.floor(mean)
+    digit = min((1, 2, 5, 10), key=lambda one: abs(math.log10(one) - (mean - whole)))
+    return tuple(float(f"{share * digit}e{whole}") for share in (0, 1, 2, 5, 10))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -21,8 +41,10 @@ class Task:
         normalize_observation, normalize_reward: what VecNormalize does in training.
         floor: mean return of uniformly random actions, from which the normalised AUC is measured
             (``python -m envs.floor NAME`` measures it).
-        reference_return: deterministic return of a well-trained stock agent, from rl-zoo3's tables.
-        strengths: noise levels (raw sensor units) of the standard evaluation; the first is 0.
+        reference_return: deterministic return of a well-trained stock agent.
+        reference_source: of which agent, and where that is said.
+        actions: number of actions, or of choices, and the actuators' limits.
+        strengths: noise levels (raw sensor units) of the standard evaluation, by :func:`noise_levels`; the first is 0.
         chatter_strength: the small noise level at which action fluctuation is quoted.
         env_kwargs: passed to ``gymnasium.make``.
         equilibrium: (state, action) that a policy for the task has to hold, as
@@ -37,8 +59,10 @@ class Task:
     normalize_reward: bool
     floor: float
     reference_return: float
+    reference_source: str
     strengths: tuple[float, ...]
     chatter_strength: float
+    actions: str = ""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     equilibrium: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 

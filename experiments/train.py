@@ -15,17 +15,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
+from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents import AGENTS, Recipe, get_agent
-from envs import TASKS, Task, get_task
+from agents import Recipe, get_agent
+from envs import Task, get_task
 from experiments._checkpoint import CheckpointCallback, Unfinished
 from experiments._console import fail, parse
 from experiments._curves import Curves
+from experiments._list import tables
 from experiments._locks import exclusive
 from experiments._progress import ProgressCallback
 from experiments._setup import describe, floor_of, live_smoothness, make_training_env
@@ -83,6 +86,8 @@ class Args:
     """Show a progress bar with the time that remains."""
     threads: int = 1
     """torch threads; one is fastest for small networks."""
+    list_: Annotated[bool, tyro.conf.arg(name="list"), tyro.conf.FlagCreatePairsOff] = False
+    """Show all tasks and agents, and train nothing."""
 
 
 def learn(
@@ -269,8 +274,10 @@ def _set_aside(folder: RunFolder, previous: Path) -> None:
 
 def main() -> int:
     """Command line; 130, what a shell says of a process that SIGINT ended, where the training was interrupted."""
-    epilog = f"agents: {', '.join(AGENTS)}. tasks: {', '.join(TASKS)}."
-    args = parse(Args, __doc__, epilog)
+    args = parse(Args, __doc__, "--list shows all agents and tasks.")
+    if args.list_:
+        Console().print(tables())
+        return 0
     with fail():
         folder = train(args)
     return 130 if folder.read_config()["status"] == "interrupted" else 0

@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
+from agents import AGENTS
 from experiments import compare, train
 from lipsrl._commands.attack import AttackCommand
 from lipsrl._commands.distill import Distill
@@ -46,7 +47,7 @@ def trained(place):
     """Run folders of a constrained and a stock agent, trained with tracking in offline mode."""
     folders = []
     for agent in ("ppo-sandwich", "ppo"):
-        recipe = train.AGENTS[agent]
+        recipe = AGENTS[agent]
         settings = recipe.settings["pendulum"]
         quick = {**settings.algorithm, "n_steps": 64, "batch_size": 64, "n_epochs": 1}
         small = dataclasses.replace(
