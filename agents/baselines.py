@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC, TD3
 
 from agents.ppo import LIPSCHITZ_BOUND, SETTINGS
 from agents.recipe import Recipe
-from envs import get_task
+from agents.sac import SETTINGS as SAC_SETTINGS
+from agents.tqc import TQC
+from agents.zoo import TD3_ZOO, TQC_ZOO
+from envs import TASKS
 from lipsrl.policies.baselines import TorchSpectralNormPolicy
 
 #: Task → noise that agents are trained with: on Pendulum that of the standard evaluation where a plain agent has lost
 #: half of its return; elsewhere the level before the last, which is not measured yet.
-TRAINING_NOISE = {task: f"gaussian:{get_task(task).strengths[-2]:g}" for task in SETTINGS}
+TRAINING_NOISE = {name: f"gaussian:{task.strengths[-2]:g}" for name, task in TASKS.items()}
 
 BASELINE_AGENTS = (
     Recipe("ppo-noise", PPO, "MlpPolicy", None, SETTINGS, disturbance=TRAINING_NOISE),
+    Recipe("sac-noise", SAC, "MlpPolicy", None, SAC_SETTINGS, disturbance=TRAINING_NOISE),
+    Recipe("td3-noise", TD3, "MlpPolicy", None, TD3_ZOO, disturbance=TRAINING_NOISE),
+    *(
+        ()
+        if TQC is None
+        else (Recipe("tqc-noise", TQC, "MlpPolicy", None, TQC_ZOO, disturbance=TRAINING_NOISE),)
+    ),
     Recipe("ppo-torch-spectral-norm", PPO, TorchSpectralNormPolicy, None, SETTINGS),
     Recipe(
         "ppo-sandwich-noise",

@@ -25,7 +25,8 @@ def tables() -> Group:
         "reference is of",
     )
     for column in columns:
-        tasks.add_column(column, justify="right" if column in ("sensors", "random", "reference") else "left")
+        side = "right" if column in ("sensors", "random", "reference") else "left"
+        tasks.add_column(column, justify=side, no_wrap=column != columns[-1])  # type: ignore[arg-type]
     for task in TASKS.values():
         levels = " ".join(f"{level:g}" for level in task.strengths)
         tasks.add_row(

@@ -276,7 +276,8 @@ def main() -> int:
     """Command line; 130, what a shell says of a process that SIGINT ended, where the training was interrupted."""
     args = parse(Args, __doc__, "--list shows all agents and tasks.")
     if args.list_:
-        Console().print(tables())
+        screen = Console()
+        Console(width=None if screen.is_terminal else 200).print(tables())
         return 0
     with fail():
         folder = train(args)

@@ -53,7 +53,7 @@ def test_all_combinations_by_seed_with_ids_that_say_what_was_chosen():
     [
         ({"agents": ["ppo-sandwhich"]}, "Did you mean 'ppo-sandwich'"),
         ({"tasks": ["pendulun"]}, "Did you mean 'pendulum'"),
-        ({"tasks": ["hopper"], "agents": ["ppo", "sac-aol"]}, "no hyperparameters for task='hopper'"),
+        ({"tasks": ["reacher"], "agents": ["ppo", "sac-aol"]}, "no hyperparameters for task='reacher'"),
         ({"agents": []}, "agents is empty"),
         ({"agents": ["ppo", "ppo"]}, r"agents has \['ppo'\] more than once"),
         ({"lipschitz_bound": [-1.0]}, "lipschitz_bound must be a finite number > 0"),
@@ -64,7 +64,8 @@ def test_all_combinations_by_seed_with_ids_that_say_what_was_chosen():
         ({"launch": Options(workers=0)}, "workers must be an integer > 0"),
     ],
 )
-def test_what_does_not_exist_leaves_nothing_behind(options, message, tmp_path):
+def test_what_does_not_exist_leaves_nothing_behind(options, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "launch", lambda *_: pytest.fail("it was launched"))
     with pytest.raises(ValueError, match=message):
         sweep.sweep(Args(output=tmp_path / "out", **options))
     assert list(tmp_path.iterdir()) == []
