@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -274,13 +276,10 @@ def test_the_live_table(tmp_path):
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def cluster(tmp_path):
     """Two nodes of one CPU each on this machine, by `ray start`; yields the address and a way to lose one."""
     pytest.importorskip("ray")
     ray = shutil.which("ray", path=str(Path(sys.executable).parent))
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -289,7 +288,7 @@ def cluster(tmp_path, monkeypatch):
     def start(*options):
         started.append(
             subprocess.Popen(
-                [ray, "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats",
+                [ray, "start", "--block", "--num-cpus=1", "--disable-usage-stats",
                  "--object-store-memory=80000000", *options],
                 stdout=(tmp_path / "ray.log").open("ab"), stderr=subprocess.STDOUT, start_new_session=True,
             )
@@ -314,12 +313,9 @@ def cluster(tmp_path, monkeypatch):
 
     yield address, lose_the_second
     for one in started:
-        with pytest.MonkeyPatch.context():
-            try:
-                os.killpg(one.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            one.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.pid, signal.SIGKILL)
+        one.wait()
     shutil.rmtree(f"/tmp/ray-{os.getpid()}", ignore_errors=True)
 
 
