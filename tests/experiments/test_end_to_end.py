@@ -291,7 +291,7 @@ def test_sweep_resumes(demo):
     assert "$" not in result.stdout
     result = here("experiments.sweep", "--seeds", "1", "--timesteps", "4096", "--output", output)
     assert result.returncode == 2
-    assert "timesteps=2048, not 4096" in result.stderr
+    assert "timesteps=2048, not timesteps=4096" in result.stderr
     assert "seeds must be an integer > 0" in here("experiments.sweep", "--seeds", "0").stderr
 
 
