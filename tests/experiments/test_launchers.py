@@ -150,10 +150,15 @@ def test_ctrl_c_is_passed_on_once_and_starts_nothing_more(tmp_path):
     timer = threading.Thread(
         target=lambda: (wait_until(lambda: taken(tmp_path, "run-1")), os.kill(os.getpid(), signal.SIGINT))
     )
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        launch(jobs, Options(workers=2), tmp_path / ".sweep")
-    timer.join()
+    # a shell that puts the tests into the background has told them to ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            launch(jobs, Options(workers=2), tmp_path / ".sweep")
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [[what for what, _ in ledger(tmp_path, f"run-{n}")].count("interrupted") for n in range(3)] == [
         1,
         1,
