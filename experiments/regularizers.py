@@ -8,7 +8,8 @@
    method with a bound take the scale that the method has alone; window students are distilled from the plain agents.
 3. The table of ``experiments.baselines``.
 
-What is there already is not made again: the command may be interrupted and called again.
+What is there already is not made again, and trainings that were cut off go on from their checkpoints: the command may
+be interrupted and called again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from experiments._conditions import Episodes, kept, of_run
 from experiments._console import command_line, fail, parse
 from experiments._memory_agents import STUDIES, student
 from experiments._parallel import module_command, run_all
+from experiments.train import is_finished
 from lipsrl._files import write_text
 from lipsrl._validation import lookup, positive_int
 from lipsrl.certificates import certify
@@ -88,12 +90,9 @@ def finished(folder: RunFolder, scale: float, timesteps: int | None) -> bool:
     Raises:
         ValueError: it is, with another scale or of another length.
     """
-    try:
-        config = folder.read_config()
-    except (FileNotFoundError, json.JSONDecodeError):
+    if not is_finished(folder):
         return False
-    if config.get("status") != "finished":
-        return False
+    config = folder.read_config()
     recipe, task = get_agent(config["agent"]), get_task(config["task"])
     wanted = json.loads(json.dumps(recipe.methods(task.name, scale)))
     given = config["hyperparameters"]["policy_kwargs"].get("regularizers", [])
@@ -119,7 +118,7 @@ def train_all(args: Args, wanted: dict[Path, tuple[str, int, float]]) -> None:
         options: list[object] = ["--agent", agent, "--task", args.task, "--seed", seed, "--output", path]
         options += ["--regularizer-scale", scale] if scale != 1.0 else []
         options += ["--timesteps", args.timesteps] if args.timesteps is not None else []
-        options += ["--track", "disabled", "--no-progress", "--overwrite"]
+        options += ["--track", "disabled", "--no-progress", "--resume"]
         commands.append(module_command("experiments.train", *options))
     failures = run_all(commands, args.jobs)
     if failures:
