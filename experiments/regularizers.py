@@ -29,7 +29,7 @@ from agents import get_agent
 from agents.regularized import PPO_METHODS, SAC_METHODS, TRIALS, chosen_scale
 from envs import Task, get_task
 from experiments import baselines
-from experiments._conditions import Episodes, kept, of_run
+from experiments._conditions import Conditions, Episodes, kept, of_run
 from experiments._console import command_line, fail, parse
 from experiments._memory_agents import STUDIES, student
 from experiments._parallel import module_command, run_all
@@ -218,12 +218,16 @@ def study(args: Args) -> None:
     """Trials, trainings, measurements, table.
 
     Raises:
-        ValueError: a family, task or agent that does not exist, or folders of another study.
+        ValueError: a family, task or agent that does not exist, no trials, no radii of attacks for the task, or
+            folders of another study.
     """
     lookup("family", args.family, METHODS)
     task = get_task(args.task)
     positive_int("seeds", args.seeds)
     positive_int("jobs", args.jobs)
+    if not args.trial_seeds:
+        raise ValueError("--trial-seeds needs at least one training seed, by which the weights are chosen.")
+    Conditions.of(task)  # before hours of training
     methods = METHODS[args.family] if args.methods is None else tuple(args.methods)
     for method in methods:
         lookup("methods", method, dict.fromkeys(METHODS[args.family]))
