@@ -30,38 +30,50 @@ def worth_it(weight: Tensor, radius: float, slack: float) -> bool:
     return (
         weight.dtype == torch.float32
         and k >= BLOCK
-        and n >= 2 * k
-        and _share(n) * k <= LARGEST_SHARE * 2 * slack
+        and error_share(n) * k <= LARGEST_SHARE * 2 * slack
         and SMALLEST < radius < LARGEST
         and multiplies_in_float32(weight.device)
     )
 
 
-def _share(n: int) -> float:
-    """Largest error of a sum of ``n`` products in :func:`lower_gram`, relative to the sum of their sizes."""
+def error_share(n: int) -> float:
+    """Largest error of a sum of ``n`` products in :func:`full_gram`, relative to the sum of their sizes."""
     groups = -(-n // (CHUNK * GROUP))
     return gamma(CHUNK + GROUP + groups)
 
 
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """``LRᵀ`` of (a, n) and (b, n): sums of ``CHUNK`` products, of ``GROUP`` of those, and of these."""
+    n, total = left.shape[1], left.new_zeros(len(left), len(right))
+    product = torch.empty_like(total)
+    group = total if n <= CHUNK * GROUP else torch.empty_like(total)
+    for start in range(0, n, CHUNK * GROUP):
+        if group is not total:
+            group.zero_()
+        for i in range(start, min(n, start + CHUNK * GROUP), CHUNK):
+            torch.mm(left[:, i : i + CHUNK], right[:, i : i + CHUNK].mT, out=product)
+            group.add_(product)
+        if group is not total:
+            total.add_(group)
+    return total
+
+
+@torch.no_grad()
+def full_gram(wide: Tensor) -> Tensor:
+    """``WWᵀ`` (k, k) of a float32 ``wide`` (k, n).
+
+    Each entry is off by at most ``error_share(n)·|W||W|ᵀ``, whatever the order of the sums inside a product of
+    ``CHUNK`` (Higham 2002, section 3.1).
+    """
+    return _product(wide, wide)
+
+
 @torch.no_grad()
 def lower_gram(wide: Tensor) -> Tensor:
-    """The lower triangle of ``WWᵀ`` (k, k) of a float32 ``wide`` (k, n); zeros and rubbish above it.
-
-    Each entry is off by at most ``_share(n)·|W||W|ᵀ``, whatever the order of the sums inside a product of ``CHUNK``
-    (Higham 2002, section 3.1).
-    """
-    k, n = wide.shape
-    gram = wide.new_zeros(k, k)
-    for first in range(0, k, BLOCK):
-        below, block = wide[first:], wide[first : first + BLOCK]
-        product = wide.new_empty(len(below), len(block))
-        total = torch.empty_like(product)
-        for start in range(0, n, CHUNK * GROUP):
-            total.zero_()
-            for i in range(start, min(n, start + CHUNK * GROUP), CHUNK):
-                torch.mm(below[:, i : i + CHUNK], block[:, i : i + CHUNK].mT, out=product)
-                total.add_(product)
-            gram[first:, first : first + BLOCK].add_(total)
+    """The lower triangle of :func:`full_gram`; zeros and rubbish above it."""
+    gram = wide.new_zeros(len(wide), len(wide))
+    for i in range(0, len(wide), BLOCK):
+        gram[i:, i : i + BLOCK] = _product(wide[i:], wide[i : i + BLOCK])
     return gram
 
 
@@ -72,8 +84,9 @@ def inside_by_float32(
     """A matrix of norm ≤ ``radius`` for certain: ``weight`` itself where it is one, else clipped to ``1 - slack``.
 
     With ``G`` for the computed Gram matrix and W for the weight, both in units of the radius,
-    ``‖G - WWᵀ‖₂ ≤ ‖_share·|W||W|ᵀ‖_F ≤ _share·‖W‖_F²``, and ``‖W‖_F² ≤ tr G/(1 - _share)``: a Cholesky test of
-    ``(1 - error)·I - G`` proves ``‖W‖ ≤ 1``. One of ``(1 + error)·I - G`` that fails says that W is outside.
+    ``‖G - WWᵀ‖₂ ≤ ‖error_share·|W||W|ᵀ‖_F ≤ error_share·‖W‖_F²``, and ``‖W‖_F² ≤ tr G/(1 - error_share)``: a
+    Cholesky test of ``(1 - error)·I - G`` proves ``‖W‖ ≤ 1``. One of ``(1 + error)·I - G`` that fails says that W is
+    outside.
 
     Then its singular values are clipped by the eigenvectors of G, to ``W - CW``, with a float32 C that is taken as it
     is. The product is off by ``(γ_k‖C‖_F + 2u(1 + ‖C‖_F))·‖W‖_F``; the Gram matrix of the result is
@@ -93,7 +106,7 @@ def inside_by_float32(
     trace = float(lower.trace())
     if not trace < math.inf:
         return None
-    share = _share(n)
+    share = error_share(n)
     error = share / (1.0 - share) * trace * (1.0 + 1e-6) + 1e-7  # the last: products that underflow
     gap = lower.neg()
     gap.diagonal().add_(1.0)

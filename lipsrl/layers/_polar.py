@@ -11,7 +11,7 @@ from lipsrl.layers._linalg import EPS64, MARGIN
 from lipsrl.layers._precision import gamma, multiplies_in_float32
 
 #: Coefficients of ``(1 - e)^-½ = 1 + e/2 + 3e²/8 + 5e³/16 + 35e⁴/128 + …``.
-_SERIES = (0.5, 0.375, 0.3125, 0.2734375)
+SERIES = (0.5, 0.375, 0.3125, 0.2734375)
 
 #: Terms are added until the entries of what is left (in units of the radius) are below this …
 NEAR_ENOUGH = 4e-6
@@ -20,6 +20,16 @@ LARGEST_MARGIN = 4e-6
 
 #: Weights of other sizes could underflow in a float32 product.
 SMALLEST, LARGEST = 1e-15, 1e15
+
+
+def degree_for(gap: Tensor, distance: float) -> int:
+    """How many terms of the series leave entries below ``NEAR_ENOUGH``; 0 if more than three would be needed.
+
+    What is left is ``≈ 2c_{d+1}·E^{d+1}``; its entries are at most the largest squared row of E times ``‖E‖^{d-1}``
+    (Cauchy–Schwarz).
+    """
+    rows = distance**2 if SERIES[1] * 2 * distance**2 <= NEAR_ENOUGH else float(gap.square().sum(1).max())
+    return next((d for d in (1, 2, 3) if SERIES[d] * 2 * rows * distance ** (d - 1) <= NEAR_ENOUGH), 0)
 
 
 @torch.no_grad()
@@ -54,15 +64,13 @@ def proven_polar_step(
     distance *= 1.0 + EPS64 * k**2  # rounding of the norm
     if not (distance < 0.1 and SMALLEST < radius < LARGEST):
         return None
-    # entries of what is left, ≈ 2c_{d+1}·E^{d+1}: at most the largest squared row of E times ‖E‖^{d-1} (Cauchy–Schwarz)
-    rows = distance**2 if _SERIES[1] * 2 * distance**2 <= NEAR_ENOUGH else float(gap.square().sum(1).max())
-    degree = next((d for d in (1, 2, 3) if _SERIES[d] * 2 * rows * distance ** (d - 1) <= NEAR_ENOUGH), 0)
+    degree = degree_for(gap, distance)
     if not degree:
         return None
     unit = torch.finfo(dtype).eps / 2
     size = math.sqrt(k * (1.0 + distance))  # ≥ ‖S‖_F
     series = 0.6 * distance  # ≥ ‖C‖_F
-    over = 0.0 if degree % 2 else 1.1 * _SERIES[degree] * distance ** (degree + 1)
+    over = 0.0 if degree % 2 else 1.1 * SERIES[degree] * distance ** (degree + 1)
     rounded = 1.05 * unit * size + over + 16 * EPS64 * sum(weight.shape) * k
     own = dtype if multiplies_in_float32(weight.device) else torch.float64
     for work in dict.fromkeys((own, torch.float64)):
@@ -74,8 +82,8 @@ def proven_polar_step(
     else:
         return None
     gap = gap.to(work)
-    correction = gap * _SERIES[degree - 1]
-    for coefficient in reversed(_SERIES[: degree - 1]):
+    correction = gap * SERIES[degree - 1]
+    for coefficient in reversed(SERIES[: degree - 1]):
         correction = torch.addmm(gap, gap, correction, beta=coefficient)
     aim = max(MARGIN, margin)
     correction.mul_(1.0 - aim).diagonal().sub_(aim)

@@ -75,7 +75,7 @@ class _ProjectionMixin:
             shares.project()
         if self.exact:
             for layer in self.projected_layers:
-                layer.keep_inside()
+                layer.keep_inside(roughly=True)
             return
         for i, layer in enumerate(self.projected_layers):
             self.steps_left[i] -= 1

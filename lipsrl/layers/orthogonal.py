@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
+from lipsrl.layers._float32_polar import ROOM, float32_polar_step
 from lipsrl.layers._linalg import (
     MARGIN,
     check_finite,
@@ -32,7 +33,8 @@ TOLERANCE = 1e-5
 def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
     """``radius`` times the polar factor of ``weight``, inside the ball of that radius; ``None`` if it is there.
 
-    "There" means: norm below ``radius`` by a float64 Cholesky test, and orthogonal within ``TOLERANCE``. From a few
+    "There" means: norm below ``radius`` by a float64 Cholesky test, and orthogonal within ``TOLERANCE`` up to a factor,
+    no smaller than what :func:`~lipsrl.layers._float32_polar.float32_polar_step` leaves. From a few
     optimizer steps away :func:`~lipsrl.layers._polar.proven_polar_step` leads there; from further away, Newton–Schulz
     steps in float64 or an SVD, and a test of the result.
     """
@@ -44,11 +46,7 @@ def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
     distance = math.sqrt(float(torch.dot(flat, flat)))  # at a tenth of the price of a norm
     if not distance < math.inf:
         check_finite(weight)
-    if (
-        distance <= TOLERANCE * len(gap)
-        and float(flat.abs().max()) <= TOLERANCE
-        and gap_proves_contraction(gap, weight.shape)
-    ):
+    if _is_orthogonal(gap, distance) and gap_proves_contraction(gap, weight.shape):
         return None
     step = proven_polar_step(weight, gap, distance, radius, matrix=matrix)
     if step is None and 0.01 < distance < 0.5:  # one float32 step nearer, to where one is proven
@@ -59,6 +57,26 @@ def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
             gap.diagonal().add_(1.0)
             step = proven_polar_step(nearer, gap, float(torch.linalg.vector_norm(gap)), radius, matrix=matrix)
     return _retract_from_afar(weight, radius) if step is None else step
+
+
+def _is_orthogonal(gap: Tensor, distance: float) -> bool:
+    """Whether a matrix with ``gap = I - MᵀM`` of Frobenius norm ``distance`` is orthogonal, up to a factor below 1."""
+    k = len(gap)
+    if not distance <= TOLERANCE * k + 2 * ROOM * math.sqrt(k):
+        return False
+    shrunk = min(max(float(gap.diagonal().mean()), 0.0), 2 * ROOM)
+    if shrunk <= TOLERANCE:
+        return float(gap.abs().max()) <= TOLERANCE
+    rest = gap.clone()
+    rest.diagonal().sub_(shrunk)
+    return float(rest.abs_().max()) <= TOLERANCE
+
+
+@torch.no_grad()
+def retract_roughly(weight: Tensor, radius: float) -> Tensor | None:
+    """:func:`retract_exactly` to a radius that is smaller by up to ``ROOM``, in float32 where that is proven."""
+    step = float32_polar_step(weight, radius, TOLERANCE)
+    return retract_exactly(weight, radius) if step is None else step
 
 
 def _retract_from_afar(weight: Tensor, radius: float) -> Tensor:
@@ -130,7 +148,13 @@ class Orthogonal(LipschitzLayer):
 
     @torch.no_grad()
     def project(self) -> bool:
-        retracted = retract_exactly(self.weight, self.radius)
+        return self._adopt(retract_exactly(self.weight, self.radius))
+
+    @torch.no_grad()
+    def project_roughly(self) -> bool:
+        return self._adopt(retract_roughly(self.weight, self.radius))
+
+    def _adopt(self, retracted: Tensor | None) -> bool:
         if retracted is not None:
             self.weight.copy_(retracted)
         return retracted is not None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._linalg import MARGIN, check_finite, random_orthonormal, spectral_norm
 from lipsrl.layers.activations import is_homogeneous
-from lipsrl.layers.orthogonal import project_on_tangent, retract_cheaply, retract_exactly
+from lipsrl.layers.orthogonal import project_on_tangent, retract_cheaply, retract_exactly, retract_roughly
 
 SQRT2 = math.sqrt(2.0)
 
@@ -144,7 +144,13 @@ class Sandwich(LipschitzLayer):
 
     @torch.no_grad()
     def project(self) -> bool:
-        retracted = retract_exactly(self.stack, self.held)
+        return self._adopt(retract_exactly(self.stack, self.held))
+
+    @torch.no_grad()
+    def project_roughly(self) -> bool:
+        return self._adopt(retract_roughly(self.stack, self.held))
+
+    def _adopt(self, retracted: Tensor | None) -> bool:
         if retracted is not None:
             self.stack.copy_(retracted)
         return self._limit_psi() or retracted is not None

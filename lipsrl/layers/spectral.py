@@ -27,6 +27,10 @@ from lipsrl.layers._linalg import (
 #: Weights of sizes up to here, and down to its inverse, do not underflow in float32.
 LARGEST = 1e15
 
+#: Large weights that are trained on are put this far (relative) inside the ball at a transition to acting, where they
+#: were outside: room for some more optimizer steps, so that not every transition has to move them.
+ROUGHLY = 5e-3
+
 #: Singular directions that the cheap update follows.
 TRACKED = 8
 
@@ -111,15 +115,15 @@ class Spectral(LipschitzLayer):
 
     @torch.no_grad()
     def project(self) -> bool:
-        return self._project(roughly=False)
+        return self._project(self.slack, move_edge=False)
 
     @torch.no_grad()
     def project_roughly(self) -> bool:
-        return self._project(roughly=True)
+        return self._project(max(self.slack, ROUGHLY), move_edge=True)
 
-    def _project(self, *, roughly: bool) -> bool:
-        if worth_it(self.weight, self.radius, self.slack):
-            inside = inside_by_float32(self.weight, self.radius, self.slack, move_edge=roughly)
+    def _project(self, slack: float, *, move_edge: bool) -> bool:
+        if worth_it(self.weight, self.radius, slack):
+            inside = inside_by_float32(self.weight, self.radius, slack, move_edge=move_edge)
             if inside is not None:
                 if inside is not self.weight:
                     self.weight.copy_(inside)

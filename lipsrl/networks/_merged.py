@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lipsrl._context import own_precision, tracing
+from lipsrl._warnings import warn_user
 from lipsrl.layers import LipschitzLayer
 from lipsrl.networks._stages import Stage, evaluate
 from lipsrl.networks._state import WeightKeeper
@@ -67,9 +67,9 @@ class Merging(WeightKeeper):
         """
         return self._project(lambda layer: layer.project())
 
-    def _keep_inside(self) -> bool:
+    def _keep_inside(self, *, roughly: bool = False) -> bool:
         """:meth:`project`, but layers are left alone whose weights are to the bit those that the last call left."""
-        return self._project(lambda layer: layer.keep_inside())
+        return self._project(lambda layer: layer.keep_inside(roughly=roughly))
 
     def _project(self, how: Callable[[LipschitzLayer], bool]) -> bool:
         with own_precision(self._like()):
@@ -190,19 +190,18 @@ class Merging(WeightKeeper):
         """Project before acting. Moving the function of weights that somebody else has written is worth a word."""
         written = [layer for layer in self._held() if layer.projected and layer.written()]
         before = [[p.detach().clone() for p in layer.parameters()] for layer in written]
-        self._keep_inside()
+        self._keep_inside(roughly=self.training)
         for layer, old in zip(written, before, strict=True):
             change = sum(
                 float((p.detach() - q).square().sum()) for p, q in zip(layer.parameters(), old, strict=True)
             )
             size = sum(float(q.square().sum()) for q in old)
             if change > (MOVED**2) * size:
-                warnings.warn(
+                warn_user(
                     f"The weights of a {layer.name} layer were outside the set of its bound and have been projected, "
                     f"which moved them by {100 * (change / size) ** 0.5:.0f} %: the policy acts otherwise than "
                     "in its last training forward. An optimizer that lipsrl did not make writes where it likes; use "
-                    "lipsrl.layers.project_after_step(optimizer, policy), or policy.optimizer.",
-                    stacklevel=4,
+                    "lipsrl.layers.project_after_step(optimizer, policy), or policy.optimizer."
                 )
                 return
 

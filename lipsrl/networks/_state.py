@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lipsrl._warnings import warn_user
 from lipsrl.layers import LipschitzLayer
 
 #: Loading may lower a bound by this much (relative) without a word: what rounding and cheap updates leave.
@@ -97,10 +97,9 @@ def _after_load(module: WeightKeeper, _: Any) -> None:
     before = module.lipschitz_bound()
     changed = module.project()
     if (changed and not module.lipschitz_bound() > before * (1 - SMALL)) or before > module.bound:
-        warnings.warn(
+        warn_user(
             f"The loaded weights had Lipschitz bound {before:.4g}, {module.bound:g} is allowed in all, and layers that "
             "were outside their sets were projected back. "
-            "Load weights that were trained with the same lipschitz_bound and layer to keep them as they are.",
-            stacklevel=2,
+            "Load weights that were trained with the same lipschitz_bound and layer to keep them as they are."
         )
     module._refresh_cache()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from lipsrl._validation import positive_finite
+from lipsrl._warnings import warn_user
 from lipsrl.policies._front import Part, is_constrained
 
 
@@ -64,9 +64,7 @@ def check_net_arch(net_arch: Any, critic: str) -> None:
 
 def warn_ortho_init() -> None:
     """Say what becomes of an ``ortho_init`` that was passed explicitly."""
-    warnings.warn(
+    warn_user(
         "ortho_init applies to the value network only: the Lipschitz actor is always initialised on its bound, "
-        "with a small last layer.",
-        UserWarning,
-        stacklevel=4,
+        "with a small last layer."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,6 +9,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from lipsrl._context import own_precision
+from lipsrl._warnings import warn_user
 from lipsrl.layers import LipschitzLayer
 from lipsrl.networks._state import WeightKeeper
 from lipsrl.networks._tree import Tree, changes_mode_itself, set_mode, tree_of
@@ -70,7 +70,4 @@ def before_save(module: nn.Module, prefix: str, keep_vars: bool) -> None:
 def after_load(module: nn.Module, _: Any) -> None:
     """Hook: loaded weights that break their bound are projected, and that is said."""
     if project_lone_layers(module):
-        warnings.warn(
-            "Loaded weights of the features extractor were outside their set and were projected back.",
-            stacklevel=2,
-        )
+        warn_user("Loaded weights of the features extractor were outside their set and were projected back.")

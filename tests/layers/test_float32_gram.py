@@ -8,11 +8,16 @@ import math
 import pytest
 import torch
 
-from lipsrl.layers import Spectral, project_after_step
+from lipsrl import LipschitzMLP
+from lipsrl.layers import Orthogonal, Sandwich, Spectral, project_after_step
 from lipsrl.layers import _float32_gram as module
+from lipsrl.layers import _float32_polar as polar_module
 from lipsrl.layers import spectral as spectral_module
 from lipsrl.layers._float32_gram import inside_by_float32, lower_gram, worth_it
+from lipsrl.layers._float32_polar import ROOM, float32_polar_step
 from lipsrl.layers._linalg import random_orthonormal
+from lipsrl.layers._precision import UNIT32, gamma
+from lipsrl.layers.orthogonal import TOLERANCE, retract_exactly
 
 SLACK = 0.01
 SHAPE = (128, 300)
@@ -58,7 +63,7 @@ KINDS = ["flat", "one direction", "one sign", "uneven columns"]
 def test_the_gram_matrix_is_as_wrong_as_is_counted_at_most(shape, kind):
     weight = of_norm(3.0, kind, shape)
     exact = weight.double() @ weight.double().mT
-    allowed = module._share(shape[1]) * (weight.double().abs() @ weight.double().abs().mT)
+    allowed = module.error_share(shape[1]) * (weight.double().abs() @ weight.double().abs().mT)
     wrong = (lower_gram(weight).double() - exact).abs()
     assert bool((wrong <= allowed).tril().eq(torch.ones_like(wrong).tril()).all())
 
@@ -88,7 +93,7 @@ def test_the_worst_gram_matrix_that_rounding_may_give_proves_nothing_wrong(kind,
 
         def wrong(wide, sign=sign):
             gram, sizes = exactly(wide)
-            return gram + sign * module._share(wide.shape[1]) * sizes
+            return gram + sign * module.error_share(wide.shape[1]) * sizes
 
         monkeypatch.setattr(module, "lower_gram", wrong)
         start = of_norm(1.0, kind)
@@ -173,3 +178,106 @@ def test_every_transition_of_a_training_is_inside(lr):
             old.data.mul_(0.9).add_(new.data, alpha=0.1)  # polyak
     assert norm(target.weight) <= 1.0 + 1e-6
     assert norm(copy.deepcopy(made).weight) <= 1.0
+
+
+# -- the polar factor, a priori ----------------------------------------------------------------------------
+
+
+def stack(distance, kind, radius=1.0, shape=(300, 130)):
+    """Nearly ``radius`` times an orthonormal matrix, off by about ``distance`` (‖WᵀW - I‖_F)."""
+    exact = random_orthonormal(*shape)
+    if kind == "noise":
+        noise = torch.randn(shape, dtype=torch.float64)
+        exact += noise / noise.norm() * distance / 2
+    elif kind == "one direction":
+        exact += distance / 2 * torch.outer(exact[:, 0], torch.eye(shape[1], dtype=torch.float64)[0])
+    else:
+        exact *= 1 + (distance if kind == "larger" else -distance) / (2 * min(shape) ** 0.5)
+    return (exact * radius).float()
+
+
+@pytest.mark.parametrize("kind", ["noise", "one direction", "larger", "smaller"])
+@pytest.mark.parametrize("shape", [(300, 130), (130, 300), (512, 256)])
+def test_the_float32_step_ends_inside_the_ball_and_is_left_by_the_exact_projection(shape, kind):
+    proven = 0
+    for i, distance in enumerate((1e-4, 1e-3, 3e-2, 8e-2, 0.12, 0.5)):
+        radius = (1.0, 3.7e-6, 2.9e6)[i % 3]
+        weight = stack(distance, kind, radius, shape)
+        step = float32_polar_step(weight, radius, TOLERANCE)
+        if step is None:
+            continue
+        proven += 1
+        sizes = torch.linalg.svdvals(step.double()) / radius
+        assert 1 - ROOM - 1e-4 <= float(sizes[-1]) <= float(sizes[0]) <= 1.0
+        assert retract_exactly(step, radius) is None, "saving and certifying must not move what acts"
+        assert float32_polar_step(step, radius, TOLERANCE) is None, "nor a transition without a step"
+    assert proven >= 2 or kind in ("larger", "smaller"), (
+        "those are multiples of an orthogonal matrix: the exact one's"
+    )
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_worst_rounding_stays_inside(sign, monkeypatch):
+    """Every sum and product as wrong as the analysis allows, in the direction that grows the norm most."""
+    share = module.error_share(512)
+
+    def wrong(wide):
+        exact, sizes = wide.double() @ wide.double().mT, wide.double().abs() @ wide.double().abs().mT
+        return (exact + sign * share * sizes).float()
+
+    monkeypatch.setattr(polar_module, "full_gram", wrong)
+    for distance in (1e-3, 3e-2, 6e-2):
+        weight = stack(distance, "noise", shape=(512, 256))
+        weight = weight.abs() if sign > 0 and distance == 1e-3 else weight
+        step = float32_polar_step(weight, 1.0, TOLERANCE)
+        if step is None:
+            assert distance == 1e-3
+            continue
+        u, _, v = torch.linalg.svd(step.double(), full_matrices=False)
+        push = torch.outer(u[:, 0], v[0]).sign()
+        rounding = UNIT32 * step.double().abs() + gamma(256) * 0.6 * distance / 16 * weight.double().abs()
+        assert norm(step.double() + push * rounding) <= 1.0
+
+
+def test_where_the_float32_step_is_not_taken():
+    weight = stack(1e-2, "noise")
+    assert float32_polar_step(weight, 1.0, TOLERANCE) is not None
+    assert float32_polar_step(weight.double(), 1.0, TOLERANCE) is None
+    assert float32_polar_step(weight[:, :100].contiguous(), 1.0, TOLERANCE) is None
+    assert float32_polar_step(weight * 1.5, 1.0, TOLERANCE) is None
+    weight[0, 0] = math.nan
+    assert float32_polar_step(weight, 1.0, TOLERANCE) is None
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        assert float32_polar_step(stack(1e-2, "noise"), 1.0, TOLERANCE) is None
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+@pytest.mark.parametrize("family", [Orthogonal, Sandwich, Spectral])
+@pytest.mark.parametrize("lr", [1e-6, 1e-3, 1.0])
+def test_every_transition_of_large_layers_is_inside_and_saving_keeps_what_acts(family, lr):
+    network = LipschitzMLP(3, 2, (160,), bound=4.0, layer=family.name)
+    network.cache_in_eval = True
+    optimizer = project_after_step(torch.optim.Adam(network.parameters(), lr=lr), network)
+    x = torch.randn(16, 3)
+    for _ in range(4):
+        network.train()
+        optimizer.zero_grad()
+        (-network(x).square().mean()).backward()
+        optimizer.step()
+        network.eval()
+        for made in network._held():
+            weight = made.stack if family is Sandwich and made is not network.head else made.weight
+            radius = made.held if weight is not made._parameters.get("weight") else made.radius
+            assert norm(weight) <= radius
+    acted = network(x)
+    before = copy.deepcopy(network.state_dict())
+    assert network.lipschitz_bound() <= 4.0
+    assert network.project() is False
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    twin = copy.deepcopy(network)
+    assert torch.equal(twin(x), acted)
+    twin.train()
+    twin.eval()
+    assert torch.equal(twin(x), acted), "a change of mode without a step moves nothing"

@@ -106,8 +106,9 @@ def test_own_layers_are_projected_when_saved_loaded_and_written_as_a_vector():
     state = copy.deepcopy(policy.state_dict())
     loose = {k: 50 * v if "second.weight" in k else v for k, v in state.items()}
     policy.set_training_mode(False)
-    with pytest.warns(UserWarning, match="projected back"):
+    with pytest.warns(UserWarning, match="projected back") as caught:
         policy.load_state_dict(loose)
+    assert caught[0].filename == __file__
     assert policy.features_extractor.lipschitz_bound() <= 2.0
     policy.load_from_vector(100 * policy.parameters_to_vector())
     assert policy.features_extractor.lipschitz_bound() <= 2.0
@@ -160,7 +161,7 @@ class Learning(Own):
 def test_an_extractor_that_lies_is_refused_and_one_that_learns_to_is_certified_as_it_is():
     with pytest.raises(ValueError, match=r"Lying states bound=2\.0, but its lipschitz_bound\(\) is 7\.0"):
         build("PPO", features_extractor_class=Lying)
-    with pytest.warns(UserWarning, match="ortho_init"):  # which would draw the extractor's own layers anew
+    with pytest.warns(UserWarning, match="ortho_init") as caught:  # which would draw the extractor's own layers anew
         model = build("PPO", features_extractor_class=Learning, ortho_init=False)
     open_gains(model.policy.lipschitz_network)
     with torch.no_grad():
