@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
+from lipsrl.layers._float32_gram import BLOCK
 from lipsrl.layers._float32_polar import ROOM, float32_polar_step
 from lipsrl.layers._linalg import (
     MARGIN,
@@ -62,9 +63,10 @@ def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
 def _is_orthogonal(gap: Tensor, distance: float) -> bool:
     """Whether a matrix with ``gap = I - MᵀM`` of Frobenius norm ``distance`` is orthogonal, up to a factor below 1."""
     k = len(gap)
-    if not distance <= TOLERANCE * k + 2 * ROOM * math.sqrt(k):
+    room = 2 * ROOM if k >= BLOCK else 0.0  # smaller ones never come from a float32 step
+    if not distance <= TOLERANCE * k + room * math.sqrt(k):
         return False
-    shrunk = min(max(float(gap.diagonal().mean()), 0.0), 2 * ROOM)
+    shrunk = min(max(float(gap.diagonal().mean()), 0.0), room)
     if shrunk <= TOLERANCE:
         return float(gap.abs().max()) <= TOLERANCE
     rest = gap.clone()

@@ -161,7 +161,7 @@ class Learning(Own):
 def test_an_extractor_that_lies_is_refused_and_one_that_learns_to_is_certified_as_it_is():
     with pytest.raises(ValueError, match=r"Lying states bound=2\.0, but its lipschitz_bound\(\) is 7\.0"):
         build("PPO", features_extractor_class=Lying)
-    with pytest.warns(UserWarning, match="ortho_init") as caught:  # which would draw the extractor's own layers anew
+    with pytest.warns(UserWarning, match="ortho_init"):  # which would draw the extractor's own layers anew
         model = build("PPO", features_extractor_class=Learning, ortho_init=False)
     open_gains(model.policy.lipschitz_network)
     with torch.no_grad():
