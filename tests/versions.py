@@ -77,7 +77,9 @@ def main() -> int:
     subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted, *TOOLS], check=True)
     subprocess.run([python, "-m", "pip", "freeze"], check=True)
     return subprocess.run(
-        [python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *options.tests], cwd=ROOT, check=False
+        [python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *options.tests],
+        cwd=ROOT,
+        check=False,
     ).returncode
 
 
