@@ -97,12 +97,17 @@ def choose(families: Iterable[str], peers: Iterable[str]) -> tuple[dict[str, Ent
     return entries, skipped
 
 
+def where(net: nn.Module) -> torch.device:
+    """The device of its weights."""
+    return next(net.parameters()).device
+
+
 def inference(net: nn.Module, *, cached: bool) -> Function:
     """Forward at batch 1 in eval mode without gradient; ``cached`` as in a rollout of an online policy."""
     net.eval()
     if isinstance(net, LipschitzMLP):
         net.cache_in_eval = cached
-    x = torch.randn(1, N_INPUTS)
+    x = torch.randn(1, N_INPUTS, device=where(net))
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
@@ -122,7 +127,7 @@ def train_step(net: nn.Module) -> Function:
     if isinstance(net, LipschitzMLP):
         project_after_step(optimizer, net)
         net.cache_in_eval = True
-    minibatches = itertools.cycle(torch.randn(N_MINIBATCHES, BATCH, N_INPUTS))
+    minibatches = itertools.cycle(torch.randn(N_MINIBATCHES, BATCH, N_INPUTS, device=where(net)))
 
     def step() -> None:
         x = next(minibatches)
@@ -136,7 +141,7 @@ def train_step(net: nn.Module) -> Function:
 
 def step_and_act(net: nn.Module) -> Function:
     """What SAC does per environment step: one train step, to eval mode, one action, back to training mode."""
-    step, x = train_step(net), torch.randn(1, N_INPUTS)
+    step, x = train_step(net), torch.randn(1, N_INPUTS, device=where(net))
 
     def both() -> None:
         step()
@@ -148,12 +153,12 @@ def step_and_act(net: nn.Module) -> Function:
     return both
 
 
-def ppo_learn(policy_kwargs: dict[str, Any], width: int, steps: int) -> Function:
+def ppo_learn(policy_kwargs: dict[str, Any], width: int, steps: int, device: str = "cpu") -> Function:
     """A whole ``PPO.learn`` on Pendulum-v1; the model is built, and warmed up by one rollout, outside the clock."""
     policy = "LipschitzMlpPolicy" if "layer" in policy_kwargs else "MlpPolicy"
     kwargs = {**policy_kwargs, "net_arch": [width, width]}
     env = make_vec_env("Pendulum-v1", 4, seed=0)
-    model = PPO(policy, env, n_steps=512, batch_size=128, policy_kwargs=kwargs, device="cpu", seed=0)
+    model = PPO(policy, env, n_steps=512, batch_size=128, policy_kwargs=kwargs, device=device, seed=0)
     model.learn(1)
     return partial(model.learn, steps)
 

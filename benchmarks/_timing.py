@@ -19,11 +19,19 @@ from lipsrl.statistics import Interval, bootstrap_ci
 Function = Callable[[], object]
 
 
+def wait_for_devices() -> None:
+    """Until a GPU has done what it was told, so that the clock reads work and not orders."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def seconds_per_call(function: Function, calls: int) -> float:
     """Mean wall-clock seconds of ``calls`` calls."""
+    wait_for_devices()
     begun = time.perf_counter()
     for _ in range(calls):
         function()
+    wait_for_devices()
     return (time.perf_counter() - begun) / calls
 
 
@@ -85,6 +93,7 @@ def machine() -> dict[str, object]:
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
         "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
     }
 

@@ -53,6 +53,8 @@ class Args:
     """Environment steps of each PPO.learn."""
     learn_repeats: int = 5
     """Interleaved rounds of PPO.learn; 0 leaves it out."""
+    device: str = "cpu"
+    """Where the networks live, such as cuda. Times are of finished work: the clock waits for the device."""
     output: Path | None = None
     """Write everything there too (.json): each round's times, machine, versions, targets."""
 
@@ -69,6 +71,10 @@ class Args:
             lookup("families", name, LAYERS)
         for name in self.peers:
             lookup("peers", name, PEERS)
+        try:
+            torch.zeros(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # torch says it in many ways
+            raise ValueError(f"device={self.device!r} is not here: {str(error).splitlines()[0]}") from error
         if self.output is not None and self.output.suffix != ".json":
             raise ValueError(f"output must end in .json, received {str(self.output)!r}.")
 
@@ -90,7 +96,10 @@ def measure_inference(entries: dict[str, Entry], width: int, args: Args) -> list
     rows = []
     for case, cached in (("rollout", True), ("uncached", False)):
         torch.manual_seed(0)
-        functions = {name: inference(entry.build(width), cached=cached) for name, entry in entries.items()}
+        functions = {
+            name: inference(entry.build(width).to(args.device), cached=cached)
+            for name, entry in entries.items()
+        }
         calls = {name: calls_within(args.seconds, function) for name, function in functions.items()}
         if cached:  # how often an action is computed must not depend on what it costs uncached
             calls = dict.fromkeys(calls, calls[PLAIN])
@@ -139,7 +148,7 @@ def measure_training(
     worst = Worst(entries)
     for case, make in (("train", train_step), ("transition", step_and_act)):
         torch.manual_seed(0)
-        nets = {name: entry.build(width) for name, entry in entries.items()}
+        nets = {name: entry.build(width).to(args.device) for name, entry in entries.items()}
         functions = {name: make(net) for name, net in nets.items()}
         calls = {
             name: calls_within(args.seconds, function, entries[name].period)
@@ -153,7 +162,7 @@ def measure_training(
 def measure_learning(entries: dict[str, Entry], width: int, args: Args) -> list[Row]:
     """``PPO.learn`` of those that SB3 can train by name."""
     functions = {
-        name: ppo_learn(entry.policy_kwargs, width, args.learn_steps)
+        name: ppo_learn(entry.policy_kwargs, width, args.learn_steps, args.device)
         for name, entry in entries.items()
         if entry.policy_kwargs is not None
     }

@@ -21,6 +21,17 @@ def short_searches():
         yield
 
 
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Where a network lives; a test that takes it runs on a GPU, too, where there is one."""
+    if request.param == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no CUDA device here")
+    return request.param
+
+
 @pytest.fixture(scope="session", autouse=True)
 def sb3_logs_here(tmp_path_factory):
     """SB3 makes a folder for every learn() without a logger: not in the system's temporary folder, for ever."""

@@ -204,7 +204,7 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     if any(p.dtype != own for p in exact.parameters()):
         result = replace(result, exact=exact)
     head = {name: getattr(result, name) for name in ("squash", "half_range", "centre", "clip")}
-    if differs_from_predict(policy, result.in_float64(), **head):
+    if differs_from_predict(policy, result.in_float64().cpu(), **head):  # predict answers on the CPU
         raise _refuse(policy, "its predict() returns other actions than its linear layers and activations")
     return result
 
