@@ -21,6 +21,9 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
+#: Whose packages the tests below import.
+EXTRAS = ("contrib", "dashboards", "onnx", "search")
+
 #: What tests need beside the package itself; the newest.
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
 
@@ -39,7 +42,8 @@ def requirements(row: str) -> list[str]:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = [Requirement(text) for text in (*project["dependencies"], *extras["contrib"], *extras["search"])]
+    asked = [Requirement(text) for text in project["dependencies"]]
+    asked += [Requirement(text) for extra in EXTRAS for text in extras[extra]]
     found = []
     for each in asked:
         if each.name == "torch":
@@ -75,6 +79,7 @@ def main() -> int:
     wanted = requirements(options.row)
     print("\n".join(wanted), flush=True)
     subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted, *TOOLS], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", ROOT], check=True)
     subprocess.run([python, "-m", "pip", "freeze"], check=True)
     return subprocess.run(
         [python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *options.tests],
