@@ -8,7 +8,7 @@ AXE := axe-core@4.14.1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help install test slow-test sb3-suite lint format demo docs benchmarks clean
+.PHONY: help install test slow-test sb3-suite lint format demo results-small docs benchmarks clean
 
 help:            ## Show the targets.
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -52,6 +52,10 @@ format: $(STAMP)   ## Format the code.
 
 demo: $(STAMP)     ## Train a plain and a Lipschitz agent on Pendulum-v1, certify, disturb, compare: a page (72 s on two idle cores).
 	$(BIN)/python -m experiments.demo
+
+results-small: $(STAMP) ## Pendulum's teacher and window student of seed 0 again, beside docs/results.md (15 minutes on two cores at most).
+	$(BIN)/python -m experiments.memory --task pendulum --seeds 0 --agents teacher window --output runs/results-small --only
+	$(BIN)/python -m experiments.results --compare runs/results-small --study memory
 
 docs: $(STAMP)     ## Build the documentation site into site/ (strict: a broken link fails).
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site

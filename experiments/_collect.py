@@ -1,0 +1,162 @@
+"""From the run folders of `experiments.memory` to a small study."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from envs import get_task
+from experiments._memory_agents import AGENTS
+from experiments._study import COLUMNS, MEASURED, Run, Setting, Study, read_parquet
+from lipsrl.tracking import RunFolder
+
+#: The agent that others are compared with.
+PLAIN = "teacher"
+#: Not networks that answer one observation at a time: neither attacked nor certified.
+UNATTACKED = ("smoothed", "filtered", "recurrent")
+
+
+def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, list[str]]:
+    """The study called ``name``, of all agents under ``root`` that are finished, and words on the others.
+
+    Args:
+        root: folder of TASK-SEED/AGENT, as `experiments.memory` leaves them.
+        name: of the study.
+        tasks: only these; all where none is given.
+
+    Raises:
+        ValueError: nothing there, or a file that cannot be read.
+    """
+    if not root.is_dir():
+        raise ValueError(f"collect={str(root)!r} is no folder; expected one of run folders TASK-SEED/AGENT.")
+    settings: dict[str, Setting] = {}
+    runs: list[Run] = []
+    frames: list[pd.DataFrame] = []
+    skipped: list[str] = []
+    versions: dict[str, set[str]] = {}
+    for seed_folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        configs = {path.name: _config(path) for path in sorted(seed_folder.iterdir()) if path.is_dir()}
+        if "task" not in configs.get(PLAIN, {}):
+            skipped.append(f"{seed_folder.name}: no {PLAIN}/config.json that names a task")
+            continue
+        plain = configs[PLAIN]
+        if tasks and plain["task"] not in tasks:
+            continue
+        setting = plain["task"] if plain["agent"] == "ppo" else f"{plain['task']} ({plain['agent']})"
+        for agent in (agent for agent in AGENTS if agent in configs):
+            folder = seed_folder / agent
+            lacks = _lacks(folder, agent)
+            if lacks:
+                skipped.append(f"{seed_folder.name}/{agent}: unfinished, no {', '.join(lacks)}")
+                continue
+            runs.append(_run(folder, configs[agent], setting, agent, int(plain["seed"])))
+            frames.append(_means(folder, setting, agent, int(plain["seed"])))
+            _add_setting(settings, setting, plain, folder)
+            for package, version in configs[agent].get("versions", {}).items():
+                versions.setdefault(package, set()).add(version)
+    if not runs:
+        words = f" ({'; '.join(skipped[:3])})" if skipped else ""
+        raise ValueError(f"No finished agent under {root}{words}; expected TASK-SEED/AGENT/noise.parquet.")
+    order = {agent: place for place, agent in enumerate(AGENTS)}
+    runs.sort(key=lambda run: (run.setting, order[run.agent], run.seed))
+    conditions = pd.concat(frames, ignore_index=True)
+    conditions = conditions.assign(order=conditions["agent"].map(order))
+    conditions = conditions.sort_values(["setting", "order", "seed"], kind="stable", ignore_index=True)
+    agents = {agent: AGENTS[agent] for agent in AGENTS if any(run.agent == agent for run in runs)}
+    commands = [*(_made_by(setting, settings[setting], runs) for setting in sorted(settings))]
+    chosen = ["--tasks", *tasks] if tasks else []
+    commands.append(
+        shlex.join(["python", "-m", "experiments.results", "--collect", "RUNS", "--study", name, *chosen])
+    )
+    study = Study(
+        name, PLAIN, agents, commands, dict(sorted(settings.items())), runs, conditions[COLUMNS],
+        {package: sorted(found) for package, found in sorted(versions.items())},
+    )  # fmt: skip
+    return study, skipped
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return _json(folder / "config.json")
+
+
+def _lacks(folder: Path, agent: str) -> list[str]:
+    needed = ["noise.parquet", "faults.parquet"]
+    if agent not in UNATTACKED:
+        needed += ["attacks.parquet", "certificate.json"]
+    return [name for name in needed if not (folder / name).is_file()]
+
+
+def _run(folder: Path, config: dict[str, Any], setting: str, agent: str, seed: int) -> Run:
+    seconds = config.get("train_seconds", config.get("seconds"))
+    file = RunFolder(folder).certificate_file
+    if not file.is_file():
+        return Run(setting, agent, seed, seconds)
+    certificate = _json(file)
+    window = certificate.get("window") or {}
+    return Run(
+        setting, agent, seed, seconds, certificate["upper_bound"], certificate["lower_bound"],
+        window.get("newest"), certificate["network"]["tightness"],
+    )  # fmt: skip
+
+
+def _means(folder: Path, setting: str, agent: str, seed: int) -> pd.DataFrame:
+    """Over the episodes; a mean is ``nan`` where an episode has no return."""
+    parts = []
+    for family in ("noise", "faults", "attacks"):
+        file = folder / f"{family}.parquet"
+        if not file.is_file():
+            continue
+        groups = read_parquet(file).groupby(["disturbance", "strength"], sort=False, observed=True)[MEASURED]
+        # pandas' own mean of a group leaves nan out
+        means = groups.mean().where(groups.count().eq(groups.size(), axis=0)).astype("float32")
+        parts.append(means.assign(episodes=groups.size(), family=family).reset_index())
+    return pd.concat(parts, ignore_index=True).assign(setting=setting, agent=agent, seed=seed)
+
+
+def _add_setting(settings: dict[str, Setting], name: str, plain: dict[str, Any], folder: Path) -> None:
+    """What the evaluations say they were measured with."""
+    noise = _json(folder / "noise.json")
+    attacks = _json(folder / "attacks.json")
+    task = get_task(plain["task"])
+    found = Setting(
+        task.name, task.env_id, plain["agent"], noise.get("floor"), noise["strengths"], task.chatter_strength,
+        sorted(e for e in attacks.get("strengths", []) if e > 0),
+    )  # fmt: skip
+    known = settings.get(name)
+    if known is None or not known.epsilons:
+        settings[name] = found
+    known = known or found
+    alike = known.strengths == found.strengths and known.floor == found.floor
+    if not alike or (known.epsilons and found.epsilons and known.epsilons != found.epsilons):
+        raise ValueError(
+            f"{folder} was measured at other strengths, radii or from another floor than the runs of {name!r} "
+            "before it; collect them as studies of their own, or measure it again."
+        )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What the file says; nothing, if there is none."""
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read as JSON ({error}). Make it again.") from error
+    return dict(found)
+
+
+def _made_by(name: str, setting: Setting, runs: Iterable[Run]) -> str:
+    """The command that makes the runs of one setting."""
+    own = [run for run in runs if run.setting == name]
+    teacher = [] if setting.plain_recipe == "ppo" else ["--teacher", setting.plain_recipe]
+    seeds = [str(seed) for seed in sorted({run.seed for run in own})]
+    agents = list(dict.fromkeys(run.agent for run in own))
+    return shlex.join(
+        ["python", "-m", "experiments.memory", "--task", setting.task, *teacher, "--seeds", *seeds, "--agents",
+         *agents, "--output", "RUNS"]
+    )  # fmt: skip
