@@ -17,8 +17,10 @@ import lipsrl
 from agents import get_agent
 from envs import get_task
 from experiments import clip, memory
+from experiments._collect import collect
 from experiments._filters import ConstantVelocity, Smoothed
 from experiments._memory_tables import Measured
+from experiments._scores import CLEAN, WORST, Scores
 from experiments.memory import Args, Study
 
 
@@ -99,6 +101,14 @@ def test_a_study_is_made_measured_and_not_made_again(args, capsys, monkeypatch):
     assert set(found.frames) == {"noise", "faults", "attacks"}
     assert found.auc("white") <= 1.0 - get_task("pendulum").floor
     assert "attacks" not in Measured.of(memory.place(args, 3, "filtered"), get_task("pendulum")).frames
+
+    made, left_out = collect(args.output, "miniature")
+    assert left_out == []
+    assert [one.name for one in made.runs] == [
+        f"{agent} of pendulum, seed 3" for agent in ("teacher", "filtered", "window")
+    ]
+    assert Scores(made).raw("pendulum", "window", CLEAN)[3] == pytest.approx(found.mean("white", 0.0))
+    assert Scores(made).raw("pendulum", "window", WORST)[3] == pytest.approx(found.worst(0.1))
 
     for name in ("student", "fine_tuned", "run_all"):
         monkeypatch.setattr(memory, name, lambda *_: pytest.fail("made again"))
