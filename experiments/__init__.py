@@ -1,1 +1,1 @@
-"""Scripts a person runs: ``python -m experiments.NAME``."""
+"""Scripts to run from a checkout: ``python -m experiments.NAME``."""

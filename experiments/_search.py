@@ -22,11 +22,11 @@ class Search:
     """How K is searched."""
 
     search_k: tuple[float, float] | None = None
-    """Least and largest K of a search by Optuna, instead of a grid; --lipschitz-bound is left out."""
+    """Smallest and largest K of a search by Optuna, instead of a grid. Do not pass --lipschitz-bound."""
     trials: int = 20
-    """K that are tried, each with all seeds."""
+    """Number of values of K to try, each with all seeds."""
     search_episodes: int = 50
-    """Episodes per run and noise level that a K is judged by."""
+    """Episodes per run and noise level for the score of a K."""
 
 
 def import_optuna() -> Any:

@@ -1,10 +1,10 @@
-"""The agents that a reviewer asks for in one table: clean, under white and coloured noise, bias and attacks; K; time.
+"""One table of all agents: clean, under white and coloured noise, bias and attacks; K; training time.
 
     python -m experiments.baselines runs/pendulum/ppo-pendulum-* runs/baselines/*
 
-Runs of the same agent with different training seeds are pooled; the first agent is the one that the others are paired
-with, seed by seed in the same episodes, and the one that is shown behind an action filter too. What was measured of a
-run is kept in its folder (conditions.json) and not measured again.
+Runs of the same agent with different training seeds are pooled. The first agent is the baseline. The others are
+compared with it, seed by seed in the same episodes, and it is also shown with an action filter. The results of a run are
+stored in its folder (conditions.json) and not measured again.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from lipsrl.tracking import RunFolder
 
 @dataclass
 class Args:
-    """The agents that a reviewer asks for in one table."""
+    """One table of all agents."""
 
     run: tyro.conf.Positional[list[Path]]
     """Run folders; the agent of the first one is the baseline."""
     episodes: int = 50
     """Episodes per run and condition; the same ones for every run."""
     seed: int = 0
-    """Of the episodes and the noise (not of the training)."""
+    """Random seed of the episodes and the noise (not of the training)."""
     smoothing: float = 0.5
-    """Weight of the newest action in the filter behind the baseline."""
+    """Weight of the newest action in the baseline's action filter."""
     output: Path | None = None
     """Write the means per run there (.csv)."""
 

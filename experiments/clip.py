@@ -26,15 +26,15 @@ class Args:
     run: tyro.conf.Positional[list[Path]]
     """Run folders."""
     names: list[str] = field(default_factory=list)
-    """What is written over each; the agents' names if not given."""
+    """Text above each agent. Default: the agents' names."""
     noise: float = 0.1
     """Standard deviation of the white noise on every sensor, raw units."""
     episode: int = 0
-    """Which episode."""
+    """Number of the episode."""
     seed: int = 0
-    """Of the episodes and the noise."""
+    """Random seed of the episodes and the noise."""
     output: Path = Path("clip.gif")
-    """The file."""
+    """File for the GIF."""
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Set trained runs side by side: return and chatter under noise, certificates, one HTML report.
+"""Compare trained runs: return and chatter under noise, certificates, one HTML report.
 
     python -m experiments.compare runs/ppo-pendulum-* runs/ppo-sandwich-pendulum-* --report report.html
 
-Runs of the same agent with different training seeds are pooled. What has not been evaluated yet is evaluated first:
-under white noise, AR(1) noise and bias. What `lipsrl attack --output RUN/attacks.parquet` has measured is shown, too.
+Runs of the same agent with different training seeds are pooled. Runs without an evaluation are evaluated first: under
+white noise, AR(1) noise and bias. Results of `lipsrl attack --output RUN/attacks.parquet` are shown, too.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ from lipsrl.tracking._start import project_of
 
 @dataclass
 class Args:
-    """Set trained runs side by side."""
+    """Compare trained runs."""
 
     run: tyro.conf.Positional[list[Path]]
     """Run folders."""
     reference: str | None = None
-    """The agent that all are compared with; the first without a Lipschitz constant if not given."""
+    """Agent with which all others are compared. Default: the first agent without a bound K."""
     report: Path | None = None
-    """Write the HTML report there."""
+    """File for the HTML report."""
     title: str | None = None
     """Heading of the report."""
     figures: Path | None = None
-    """Folder for the report's figures as files for papers (.svg, .pdf, .png)."""
+    """Folder for the report's figures as separate files, for papers (.svg, .pdf, .png)."""
     output: Path | None = None
-    """Write the pooled table there (.parquet, with a .json beside it)."""
+    """File for the pooled table (.parquet). A .json file with the settings is written beside it."""
     episodes: int = 100
-    """Episodes per run, disturbance and strength; the same ones for every run."""
+    """Episodes per run, disturbance and strength. All runs play the same episodes."""
     seed: int = 0
-    """Of the episodes and the noise (not of the training)."""
+    """Random seed of the episodes and the noise (not of the training)."""
     track: Mode = "disabled"
-    """Weights & Biases: online, offline (kept in ./wandb until `wandb sync`) or disabled."""
+    """Weights & Biases mode: online, offline (stored in ./wandb until you run `wandb sync`) or disabled."""
     project: str | None = None
-    """W&B project; WANDB_PROJECT if not given, else lipsrl."""
+    """W&B project. Default: the environment variable WANDB_PROJECT, or lipsrl."""
 
 
 def one_task(configs: list[dict[str, Any]]) -> Task:

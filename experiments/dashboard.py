@@ -3,9 +3,9 @@
     python -m experiments.dashboard --project lipsrl --runs runs/pendulum/*
     python -m experiments.dashboard --project lipsrl --spec dashboard.json
 
-The first needs an account (wandb login) and updates what an earlier call made; the second writes what would be saved,
-and needs neither an account nor a network. Runs get into the project by `--track online`, or by `wandb sync` of offline
-ones.
+The first command needs an account (wandb login). It updates the view and the report of an earlier call. The second
+command writes the dashboard to a file; it needs no account and no network. To get runs into the project, train with
+`--track online`, or upload offline runs with `wandb sync`.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Args:
     project: str
     """W&B project."""
     entity: str | None = None
-    """W&B user or team; WANDB_ENTITY if not given, else the account's own."""
+    """W&B user or team. Default: the environment variable WANDB_ENTITY, or your own account."""
     runs: list[Path] = field(default_factory=list)
-    """Run folders: their agents' colours, what they were disturbed with, and their table of results, with intervals."""
+    """Run folders. They define the agents' colours, the disturbances and the table of results with intervals."""
     disturbances: list[str] | None = None
-    """Names of the disturbances to have panels for; those of the runs' evaluations if not given."""
+    """Names of the disturbances that get panels. Default: the disturbances of the runs' evaluations."""
     attacks: list[str] = field(default_factory=lambda: list(ATTACKS))
-    """Names of the attacks to have panels for; `minimum` is the worst of all on each episode."""
+    """Names of the attacks that get panels. `minimum` is the worst of all attacks in each episode."""
     jobs: list[Job] = field(default_factory=lambda: list(JOBS))
-    """Job types that the project has runs of; panels of others are left out."""
+    """Job types of the project's runs. Panels of other job types are left out."""
     spec: Path | None = None
-    """Write what would be saved to this JSON file, and send nothing."""
+    """Write the dashboard to this JSON file and send nothing to W&B."""
     remember: Path | None = None
-    """File that says what W&B calls the view and the report; runs/dashboards/PROJECT.json if not given."""
+    """File that stores the W&B names of the view and the report. Default: runs/dashboards/PROJECT.json."""
     view: str | None = None
-    """Address of the saved view to update, if another machine made it."""
+    """Address of the saved view to update, if it was made on another machine."""
 
 
 @dataclass(frozen=True)

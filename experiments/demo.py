@@ -1,6 +1,7 @@
-"""`make demo`: train a plain and a Lipschitz PPO agent on Pendulum-v1, certify, disturb and compare them.
+"""`make demo`: train a plain and a Lipschitz PPO agent on Pendulum-v1, certify and compare them.
 
-These are the commands of the other scripts, printed as they run; the two trainings run in parallel. A page comes last.
+It runs the commands of the other scripts and prints them. The two trainings run in parallel. The last command writes
+the report page.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from experiments._parallel import module_command, run_all
 
 @dataclass
 class Args:
-    """Train a plain and a Lipschitz agent, certify, disturb, compare."""
+    """Train a plain and a Lipschitz agent, certify them, and compare them under disturbances."""
 
     agents: list[str] = field(default_factory=lambda: ["ppo", "ppo-sandwich"])
-    """Recipes to compare."""
+    """Names of the agents to compare (see agents/)."""
     task: str = "pendulum"
     """Name of the task."""
     seed: int = 0
-    """Training seed of both."""
+    """Training seed of both agents."""
     timesteps: int = 150_000
-    """Environment steps: enough for Pendulum; the recipe's own 300,000 are a little better."""
+    """Environment steps. The default is enough for Pendulum; the agents' own 300,000 are a little better."""
     episodes: int = 50
-    """Of the comparison, per agent, disturbance and strength."""
+    """Episodes per agent, disturbance and strength."""
     output: Path = Path("runs/demo")
-    """Run folders and report go there."""
+    """Folder for the run folders and the report."""
 
 
 def demo(args: Args) -> int:

@@ -1,15 +1,15 @@
-"""Distil trained runs, measure students beside their teachers, and print the tables of docs/distillation.md.
+"""Distil trained runs, compare students with their teachers, and print the tables of docs/distillation.md.
 
     python -m experiments.distill runs/pendulum/ppo-pendulum-* runs/teachers/sac-pendulum-*
 
-Each student gets a run folder of its own. K is a share of its teacher's steepest slope found (the largest Jacobian
-norm, in units of what the policy receives), and the student is shown the noise at which the task quotes chatter. The
-evaluation's episodes are none that a student learned from or was chosen by. What is there already is not made again.
-With ``--fine-tune`` the students are trained on under their bound, and ``--scratch`` sets agents beside them that were
-trained under such a bound from the start.
+Each student gets its own run folder. K is a share of the steepest slope that was found in its teacher (the largest
+Jacobian norm, in units of the policy's input). While it learns, its observations have the noise at which the task
+measures chatter. Training and selection of a student never use the evaluation's episodes. Existing students are not
+made again. ``--fine-tune`` continues the training of the students under their bound. ``--scratch`` adds agents to the
+table that were trained under such a bound from the start.
 
-An interrupted student is not kept. One that is there but was made with another K, layer or noise is an error.
-``--launcher ray`` and ``slurm`` make the students elsewhere (docs/experiments.md).
+An interrupted student is not kept. An existing student with another K, layer or noise is an error. With
+``--launcher ray`` or ``slurm`` the students are made on other machines (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -55,31 +55,32 @@ class Args:
     share: float = 0.5
     """K as a share of the teacher's steepest slope found."""
     lipschitz_bound: float | None = None
-    """K of all students; those whose share is smaller get that."""
+    """Upper limit of K for all students. A student gets the smaller one of this value and its share."""
     noise_level: float | None = None
-    """Standard deviation of the noise that students are shown, raw units; the task's chatter strength if not given."""
+    """Standard deviation of the noise while students learn, raw units. Default: the noise level at which the task
+    measures chatter."""
     layer: str = "sandwich"
-    """Constraint of the students."""
+    """Layer type of the students (key of lipsrl.layers.LAYERS)."""
     net_arch: list[int] = field(default_factory=list)
-    """Widths of the students; the teachers' if not given."""
+    """Widths of the students' hidden layers. Default: those of the teachers."""
     rounds: int = 12
-    """Rounds of DAgger."""
+    """Number of DAgger rounds."""
     steps: int = 7200
     """Gradient steps."""
     fine_tune: int = 0
-    """Environment steps of fine-tuning under the bound; 0: none."""
+    """Environment steps of fine-tuning under the bound. 0: no fine-tuning."""
     scratch: list[Path] = field(default_factory=list)
     """Run folders of agents that were trained under a bound from the start."""
     output: Path = Path("runs/students")
-    """The students' run folders go there."""
+    """Folder for the students' run folders."""
     episodes: int = 100
-    """Episodes per run and noise level; the same ones for every run."""
+    """Episodes per run and noise level. All runs play the same episodes."""
     seed: int = 0
-    """Of the evaluation's episodes and noise."""
+    """Random seed of the evaluation's episodes and noise."""
     launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
-    """Where students are made."""
+    """Where the students are trained."""
     only: bool = False
-    """Make the students and print no table."""
+    """Make the students, but do not print the table."""
 
 
 def student_folder(args: Args, teacher: RunFolder) -> RunFolder:

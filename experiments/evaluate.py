@@ -1,4 +1,4 @@
-"""Measure trained runs as sensor errors grow (white noise, AR(1) noise, bias), and certify them.
+"""Evaluate trained runs under sensor errors of increasing strength (white noise, AR(1) noise, bias), and certify them.
 
     python -m experiments.evaluate runs/ppo-sandwich-pendulum-0
 
@@ -34,24 +34,24 @@ from lipsrl.tracking._start import project_of
 
 @dataclass
 class Args:
-    """Measure trained runs as sensor noise grows, and certify them."""
+    """Evaluate trained runs under sensor errors of increasing strength, and certify them."""
 
     run: tyro.conf.Positional[list[Path]]
     """Run folders, as `experiments.train` leaves them."""
     episodes: int = 100
-    """Episodes per disturbance and strength; the same ones for every run."""
+    """Episodes per disturbance and strength. All runs play the same episodes."""
     seed: int = 0
-    """Of the episodes and the noise (not of the training)."""
+    """Random seed of the episodes and the noise (not of the training)."""
     force: bool = False
-    """Measure again what has been measured with the same settings."""
+    """Evaluate again, even if there are results with the same settings."""
     track: Mode = "disabled"
-    """Weights & Biases: online, offline (kept in ./wandb until `wandb sync`) or disabled."""
+    """Weights & Biases mode: online, offline (stored in ./wandb until you run `wandb sync`) or disabled."""
     project: str | None = None
-    """W&B project; WANDB_PROJECT if not given, else lipsrl."""
+    """W&B project. Default: the environment variable WANDB_PROJECT, or lipsrl."""
     launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=lambda: Options(workers=1))
-    """Where runs are measured: one after the other in this process, unless told otherwise."""
+    """Where runs are evaluated. Default: one after the other in this process."""
     only: bool = False
-    """Measure, and print no table."""
+    """Evaluate, but do not print the table."""
 
 
 def current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> Evaluation | None:

@@ -1,11 +1,11 @@
-"""Memory against noise, faults and attacks: what a short window buys a certified agent.
+"""Memory against noise, faults and attacks: how much a short window of observations helps a certified agent.
 
     python -m experiments.memory --task pendulum --seeds 0 1 2 --output runs/memory
 
-For every seed a stock teacher is trained (``experiments.train``), or found in ``OUTPUT/TASK-SEED/teacher``; then the
-agents beside it are made and all are evaluated: white noise, noise with a memory, a constant bias, dropout with delay,
-and the worst of several attacks. What is there already is not made again, so the command may be interrupted and
-called again. At the end the tables of docs/memory.md. The settings in ``STUDIES`` were chosen on teachers of
+For every seed a stock teacher is trained (``experiments.train``), or found in ``OUTPUT/TASK-SEED/teacher``. Then the
+other agents are made, and all are evaluated under white noise, correlated noise, a constant bias, dropout with delay,
+and the worst of several attacks. Existing results are not made again, so you may interrupt the command and call it
+again. At the end it prints the tables of docs/memory.md. The settings in ``STUDIES`` were chosen on teachers of
 seed 100, which are in no table.
 """
 
@@ -49,23 +49,23 @@ from lipsrl.tracking.config import versions
 
 @dataclass
 class Args:
-    """Make agents with and without memory from stock teachers, and measure them in the same episodes."""
+    """Make agents with and without memory from stock teachers, and evaluate them in the same episodes."""
 
     task: str = "pendulum"
     """Name of the task (see envs/)."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    """Of the teachers' trainings."""
+    """Training seeds of the teachers."""
     teacher: str = "ppo"
-    """Recipe of the teachers (see agents/)."""
+    """Name of the teachers' agent (see agents/)."""
     agents: list[str] = field(default_factory=lambda: list(AGENTS))
     """Which agents: teacher, smoothed, filtered, scratch, stacked, recurrent, memoryless, window, window-free,
     window-attacked, fine-tuned, window-dropout."""
     output: Path = Path("runs/memory")
     """OUTPUT/TASK-SEED/AGENT are run folders with the evaluations in them."""
     jobs: int = 2
-    """Seeds at a time."""
+    """Number of seeds that run at the same time."""
     only: bool = False
-    """Make and measure, and print no table."""
+    """Train and evaluate, but do not print the tables."""
 
 
 def place(args: Args, seed: int, agent: str) -> RunFolder:

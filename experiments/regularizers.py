@@ -1,4 +1,4 @@
-"""Soft regularisers beside the hard bound: weights by one rule, then one table over many seeds.
+"""Compare soft regularisers with the hard bound: weights chosen by one rule, then one table over many seeds.
 
     python -m experiments.regularizers --task pendulum --seeds 10 --output runs/regularizers
 
@@ -67,21 +67,21 @@ class Args:
     family: str = "ppo"
     """Algorithm: ppo or sac."""
     methods: list[str] | None = None
-    """Regularised agents such as ppo-caps; all of the family if not given."""
+    """Regularised agents such as ppo-caps. Default: all of the family."""
     beside: list[str] | None = None
-    """Agents beside them; the family's own list and the window student if not given."""
+    """Other agents in the table. Default: the family's own list and the window student."""
     seeds: int = 10
     """Training seeds of the table, from 0."""
     trial_seeds: list[int] = field(default_factory=lambda: [100])
     """Training seeds of the trials."""
     timesteps: int | None = None
-    """Environment steps of each training; the recipes' own number if not given."""
+    """Environment steps of each training. Default: the agent's own number."""
     episodes: int = 50
-    """Episodes per run and condition of the table; trials are judged by as many."""
+    """Episodes per run and condition of the table. Trials use the same number."""
     output: Path = Path("runs/regularizers")
-    """Where everything goes."""
+    """Folder for all results."""
     jobs: int = 2
-    """Trainings at a time, one thread each."""
+    """Number of trainings that run at the same time, one thread each."""
 
 
 def finished(folder: RunFolder, scale: float, timesteps: int | None) -> bool:

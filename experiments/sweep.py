@@ -1,10 +1,10 @@
-"""Train agents × tasks × seeds × K × layers × histories, side by side; the same command goes on where it was cut off.
+"""Train agents × tasks × seeds × K × layers × histories in parallel; the same command continues an interrupted sweep.
 
     python -m experiments.sweep --agents ppo ppo-sandwich --tasks pendulum --seeds 10 --output runs/pendulum
     python -m experiments.sweep study.yaml --launcher ray --address auto
 
-A YAML file has the names of the flags; flags win over it. Finished runs are kept, unfinished ones go on from their last
-checkpoint, failed ones are tried again (docs/experiments.md).
+A YAML file uses the names of the flags; flags override the file. Finished runs are kept, unfinished runs continue from
+their last checkpoint, and failed runs are repeated (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Args:
     """Train agents × tasks × seeds × K × layers × histories."""
 
     config: tyro.conf.Positional[Path | None] = None
-    """YAML file with these options (without the dashes, words joined by _)."""
+    """YAML file with these options (without leading dashes, words joined by _)."""
     agents: list[str] = field(default_factory=lambda: ["ppo", "ppo-sandwich"])
-    """Recipes (see agents/)."""
+    """Names of agents (see agents/)."""
     tasks: Annotated[list[str], tyro.conf.arg(aliases=["--task"])] = field(
         default_factory=lambda: ["pendulum"]
     )
@@ -42,27 +42,28 @@ class Args:
     seeds: int = 10
     """Number of training seeds."""
     first_seed: int = 0
-    """The first of them: a screening should not use the seeds of the final table."""
+    """First training seed. A screening should not use the seeds of the final table."""
     timesteps: int | None = None
-    """Environment steps; the recipes' own number if not given."""
+    """Environment steps. Default: the agent's own number."""
     lipschitz_bound: list[float] = field(default_factory=list)
-    """K of every Lipschitz agent, each of them; the recipes' own if not given."""
+    """Values of K. Every Lipschitz agent is trained with each of them. Default: the agent's own K."""
     layer: list[str] = field(default_factory=list)
-    """Constraints of every Lipschitz agent, each of them; the recipes' own if not given."""
+    """Layer types. Every Lipschitz agent is trained with each of them. Default: the agent's own."""
     history: list[int] = field(default_factory=list)
-    """Newest observations that policies see at once, each number; as the recipes say if not given."""
+    """Numbers of observations that a policy sees at once. Every agent is trained with each. Default: the agent's
+    own."""
     budget: str | None = None
-    """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
+    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the policy's default."""
     output: Path = Path("runs/sweep")
-    """Run folders go to OUTPUT/ID; ids are AGENT-TASK-SEED, with what is chosen beside the recipe behind AGENT."""
+    """Run folders are OUTPUT/ID. An id is AGENT-TASK-SEED; settings that differ from the agent's own follow AGENT."""
     extend: bool = False
-    """Add to the folder of another sweep."""
+    """Add runs to the folder of another sweep."""
     checkpoint_every: int | None = None
     """Environment steps between checkpoints; see experiments.train."""
     track: Mode | None = None
     """Weights & Biases: online, offline or disabled; see experiments.train."""
     launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
-    """Where it runs."""
+    """Where the trainings run."""
     search: Annotated[Search, tyro.conf.arg(name="")] = field(default_factory=Search)
     """A search over K instead of a grid."""
 

@@ -2,8 +2,8 @@
 
     python -m experiments.table runs/families/*
 
-Runs of the same agent, K and budget with different training seeds are pooled. What has not been evaluated yet is
-evaluated first.
+Runs of the same agent, K and budget with different training seeds are pooled. Runs without an
+evaluation are evaluated first.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Args:
     run: tyro.conf.Positional[list[Path]]
     """Run folders."""
     episodes: int = 100
-    """Episodes per run and noise level; the same ones for every run."""
+    """Episodes per run and noise level. All runs play the same episodes."""
     seed: int = 0
-    """Of the episodes and the noise (not of the training)."""
+    """Random seed of the episodes and the noise (not of the training)."""
     threshold: float = -300.0
-    """Clean return below which a run counts as failed."""
+    """A run with a clean return below this value counts as failed."""
 
 
 @dataclass(frozen=True)

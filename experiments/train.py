@@ -1,10 +1,10 @@
-"""Train one agent on one task and leave a run folder behind.
+"""Train one agent on one task and write a run folder.
 
     python -m experiments.train --agent ppo-sandwich --task pendulum --seed 0
 
 The folder holds config.json, model.zip, vecnormalize.pkl, progress.csv, certificate.json, tensorboard/ and
-wandb/ (offline unless asked otherwise). Ctrl-C keeps the model trained so far. A training that was cut off, however
-that was, goes on by the same command (docs/experiments.md).
+wandb/ (offline by default). Ctrl-C keeps the model trained so far. The same command continues an interrupted training
+(docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -48,46 +48,48 @@ CHECKPOINT_SHARE = 20
 
 @dataclass
 class Args:
-    """Train one agent on one task; everything it leaves is in one run folder."""
+    """Train one agent on one task. All results are in one run folder."""
 
     agent: str = "ppo-sandwich"
-    """Name of the recipe (see agents/)."""
+    """Name of the agent (see agents/)."""
     task: str = "pendulum"
     """Name of the task (see envs/)."""
     seed: int = 0
     """Training seed: network, environments and exploration."""
     timesteps: int | None = None
-    """Environment steps; the recipe's own number if not given."""
+    """Environment steps. Default: the agent's own number."""
     lipschitz_bound: float | None = None
-    """K, if not the recipe's."""
+    """The bound K. Default: the agent's own."""
     layer: str | None = None
-    """Constraint (see lipsrl.layers.LAYERS), if not the recipe's."""
+    """Layer type (see lipsrl.layers.LAYERS). Default: the agent's own."""
     history: int | None = None
-    """Newest observations that the policy sees at once, if not as many as the recipe says."""
+    """Number of observations that the policy sees at once. Default: the agent's own number."""
     budget: str | None = None
-    """How K is split over the layers (see lipsrl.layers.BUDGETS), if not as the policy does by default."""
+    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the policy's default."""
     regularizer_scale: float = 1.0
     """Factor on the weights of the agent's soft regularisers (see agents/regularized.py)."""
     label: str | None = None
-    """What tables call the agent; the recipe's name if not given."""
+    """Name of the agent in tables. Default: the name after --agent."""
     output: Path | None = None
-    """Run folder; runs/AGENT-TASK-SEED if not given (under a W&B sweep runs/sweeps/SWEEP/AGENT-TASK-SEED-RUN)."""
+    """Run folder. Default: runs/AGENT-TASK-SEED (in a W&B sweep: runs/sweeps/SWEEP/AGENT-TASK-SEED-RUN)."""
     overwrite: bool = False
-    """Begin anew, and replace a run folder that is there already."""
+    """Start from the beginning and replace an existing run folder."""
     resume: bool = False
-    """Go on where this training was cut off, begin it if it never began, and be content if it is finished."""
+    """Continue an interrupted training, or start it. If it is finished already, do nothing and exit with status 0."""
     checkpoint_every: int | None = None
-    """At most so many steps (or one rollout) are lost by a kill; if not given a twentieth of all, 0: no checkpoints."""
+    """Environment steps between checkpoints. A killed training loses at most these steps, or one rollout. Default: a
+    twentieth of the training. 0: no checkpoints."""
     track: Mode | None = None
-    """Weights & Biases: online, offline (kept in the run folder) or disabled. WANDB_MODE if not given, else offline."""
+    """Weights & Biases mode: online, offline (stored in the run folder) or disabled. Default: the environment variable
+    WANDB_MODE, or offline."""
     project: str | None = None
-    """W&B project; WANDB_PROJECT if not given, else lipsrl."""
+    """W&B project. Default: the environment variable WANDB_PROJECT, or lipsrl."""
     progress: bool = True
-    """Show a progress bar with the time that remains."""
+    """Show a progress bar with the remaining time."""
     threads: int = 1
     """torch threads; one is fastest for small networks."""
     list_: Annotated[bool, tyro.conf.arg(name="list"), tyro.conf.FlagCreatePairsOff] = False
-    """Show all tasks and agents, and train nothing."""
+    """List all tasks and agents and exit."""
 
 
 def learn(
@@ -122,7 +124,9 @@ def is_finished(folder: RunFolder) -> bool:
 def _is_free(folder: RunFolder, args: Args) -> bool:
     """Whether something is to be trained there; ``FileExistsError`` where something else is in the way."""
     if args.overwrite and args.resume:
-        raise ValueError("resume=True goes on with what is there, overwrite=True throws it away. Choose one.")
+        raise ValueError(
+            "resume=True continues the existing training, overwrite=True deletes it. Choose one."
+        )
     if args.overwrite or not folder.path.exists() or Unfinished(folder.path).settings() is not None:
         return True
     if args.resume and is_finished(folder):

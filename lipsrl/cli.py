@@ -14,15 +14,15 @@ from lipsrl._version import __version__
 
 HELP = """usage: lipsrl COMMAND [OPTIONS]
 
-Smoothness of learned controllers, measured and proven.
+Measure and prove the smoothness of learned controllers.
 
 {commands}
 
-lipsrl COMMAND --help  says what a command takes
+lipsrl COMMAND --help  shows the options of a command
 lipsrl --version       prints the version
 
-SB3 zips and VecNormalize files are pickles: opened through an allow-list; --trust opens any.
-Exit status: 0 done, 1 a verdict that is no (check, doctor), 2 an error in one line, 130 interrupted."""
+SB3 zips and VecNormalize files are pickles. lipsrl loads only known classes; --trust loads any.
+Exit status: 0 success, 1 negative verdict (check, doctor), 2 error, 130 interrupted."""
 
 
 def _help() -> str:
@@ -74,7 +74,9 @@ def _run(command: Any) -> int:
         return 2
     except KeyboardInterrupt:
         kept = getattr(command, "resume", None)
-        go_on = "" if kept is None else f"; what is finished is in {str(kept)!r}: go on with --resume {kept}"
+        go_on = (
+            "" if kept is None else f"; finished episodes are in {str(kept)!r}. Continue with --resume {kept}"
+        )
         print(f"interrupted{go_on}", file=sys.stderr)
         return 130  # what a shell says of a process that SIGINT ended
 

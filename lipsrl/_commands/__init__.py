@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Command(NamedTuple):
-    """A subcommand: where its class is, imported when it is asked for, and what it does."""
+    """A subcommand: the place of its class (imported only when used) and its summary."""
 
     place: str
     summary: str
@@ -21,23 +21,27 @@ class Command(NamedTuple):
 #: In the order in which an agent meets them.
 COMMANDS = {
     "check": Command(
-        "check:Check", "may it be deployed? all of the below inside the sensors' tolerances, a verdict"
+        "check:Check", "may this agent be deployed? certify, disturb and attack it; prints a verdict"
     ),
-    "certify": Command("certify:Certify", "how far the action can move per unit of the observation, proven"),
-    "evaluate": Command("evaluate:Evaluate", "return and smoothness as sensor faults grow"),
+    "certify": Command("certify:Certify", "proven bound of the action change per unit of the observation"),
+    "evaluate": Command(
+        "evaluate:Evaluate", "return and smoothness under sensor faults of increasing strength"
+    ),
     "attack": Command(
-        "attack:AttackCommand", "return when observations are moved, inside a budget, to do harm"
+        "attack:AttackCommand", "return under attacks: the most harmful sensor errors of limited size"
     ),
-    "distill": Command("distill:Distill", "a Lipschitz twin of a trained agent, with memory if asked for"),
-    "frontier": Command(
-        "frontier:FrontierCommand", "one student per K: what each costs and buys; which K to take"
+    "distill": Command(
+        "distill:Distill", "make a Lipschitz student of a trained agent, optionally with memory"
     ),
-    "report": Command("report:Report", "several agents side by side: the answer here, or a page of figures"),
-    "runs": Command("runs:Runs", "run folders, one line each"),
-    "export": Command("export:Export", "policy, normalisation and certificate in one file without code"),
-    "doctor": Command("doctor:Doctor", "what is installed, what is missing, where things are written"),
+    "frontier": Command("frontier:FrontierCommand", "make one student per K, compare them and recommend a K"),
+    "report": Command("report:Report", "compare agents: print the answer, or write a page with figures"),
+    "runs": Command("runs:Runs", "list run folders, one line each"),
+    "export": Command(
+        "export:Export", "write policy, normalisation and certificate into one file without code"
+    ),
+    "doctor": Command("doctor:Doctor", "show what is installed, what is missing and where files are written"),
     "completion": Command(
-        "completion:Completion", "what makes bash, zsh or fish complete commands and options"
+        "completion:Completion", "print a script that completes commands and options in bash, zsh or fish"
     ),
-    "pack": Command("pack:Pack", "zip, statistics and environment in one run folder"),
+    "pack": Command("pack:Pack", "copy zip, statistics and environment into one run folder"),
 }

@@ -22,37 +22,39 @@ from lipsrl.evaluation import EndlessEpisodeError, NonFiniteError
 
 @dataclass(kw_only=True)
 class Lesson:
-    """A teacher, and how its students learn."""
+    """A teacher, and how its students learn from it."""
 
     path: tyro.conf.Positional[Path]
     """The teacher: a run folder, or any SB3 zip."""
     env: str | None = None
-    """Gymnasium id; needed for a zip."""
+    """Gymnasium id of the environment. Required for a zip file."""
     env_kwargs: list[str] = field(default_factory=list)
     """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     vec_normalize: str = "auto"
-    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
-    none."""
+    """File with the VecNormalize statistics of the model. auto: use the file that SB3, rl-zoo or lipsrl saved beside
+    it. none: the model was trained without VecNormalize."""
     trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    """Also open files that contain custom code, and run this code. Use it only for files from a source that you
+    trust."""
     frame_stack: int | None = None
-    """How many observations the teacher sees at once, if it was trained behind a VecFrameStack."""
+    """Number of stacked observations, if the teacher was trained with a VecFrameStack."""
     layer: str = "sandwich"
-    """Constraint of the student's layers (key of lipsrl.layers.LAYERS)."""
+    """Layer type of the student (key of lipsrl.layers.LAYERS)."""
     net_arch: list[int] = field(default_factory=list)
-    """Widths of the student's actor; the teacher's if not given."""
+    """Widths of the student's hidden layers. Default: the widths of the teacher's actor."""
     budget: str = "output"
-    """How K is split over the layers (key of lipsrl.layers.BUDGETS)."""
+    """How K is divided among the layers (key of lipsrl.layers.BUDGETS)."""
     rounds: int = 12
-    """Rounds of the student's own episodes (DAgger)."""
+    """Number of DAgger rounds. In each round the student plays episodes and the teacher labels them."""
     steps: int | None = None
-    """Gradient steps in all; if not given 7200, with a history 12,000. More help near the least K that a task needs."""
+    """Total number of gradient steps. Default: 7200, or 12,000 with a history. Use more if K is close to the smallest K
+    that the task allows."""
     episodes: int = 100
-    """Episodes of the table, per agent and strength; none that the student learned from or was chosen by."""
+    """Evaluation episodes per agent and strength. They are never used to train or select the student."""
     seed: int = 0
-    """Of all draws."""
+    """Random seed."""
     max_episode_steps: int | None = None
-    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
+    """Truncate episodes after this number of steps. Required if neither the task nor a TimeLimit ends an episode."""
 
     def teacher(self, console: Console) -> Source:
         """The model, and where it is to be run.

@@ -22,7 +22,7 @@ _ENOUGH = 5
 
 @dataclass
 class Source:
-    """A model to work on, with what belongs to it."""
+    """A model with its environment, normalisation and name."""
 
     name: str
     model: Any

@@ -26,9 +26,9 @@ class Tracking:
     """Where results go besides the terminal."""
 
     track: Mode = "disabled"
-    """Weights & Biases: online, offline (kept in ./wandb until `wandb sync`) or disabled."""
+    """Weights & Biases mode: online, offline (stored in ./wandb until you run `wandb sync`) or disabled."""
     project: str | None = None
-    """W&B project; WANDB_PROJECT if not given, else lipsrl."""
+    """W&B project. Default: the environment variable WANDB_PROJECT, or lipsrl."""
 
     def check_tracking(self) -> None:
         """What can be known to fail before anything is measured.

@@ -40,50 +40,51 @@ MINIMUM, SCAN = "minimum", "robust-sarsa scan"
 
 @dataclass
 class AttackCommand(Tracking):
-    """Measure the return when the observations are moved, inside a budget, to the harm of the policy."""
+    """Measure the return under attacks: errors of the observations, of limited size, that harm the policy most."""
 
     path: tyro.conf.Positional[list[Path]]
-    """Run folders or SB3 zips; several are attacked in the same episodes."""
+    """Run folders or SB3 zip files. Several models are attacked in the same episodes."""
     env: str | None = None
-    """Gymnasium id; needed for zips."""
+    """Gymnasium id of the environment. Required for zip files."""
     env_kwargs: list[str] = field(default_factory=list)
     """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     vec_normalize: str = "auto"
-    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
-    none."""
+    """File with the VecNormalize statistics of the model. auto: use the file that SB3, rl-zoo or lipsrl saved beside
+    it. none: the model was trained without VecNormalize."""
     trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    """Also open files that contain custom code, and run this code. Use it only for files from a source that you
+    trust."""
     frame_stack: int | None = None
     """How many observations the policies see at once, if they were trained behind a VecFrameStack."""
     attack: list[str] = field(default_factory=lambda: ["mad", "critic", "bias"])
-    """mad, critic, bias (the worst constant displacement), robust-sarsa; random is always there."""
+    """One or more of mad, critic, bias (the worst constant error) and robust-sarsa. random is always included."""
     epsilon: list[float] = field(default_factory=lambda: [0.05, 0.1])
-    """Radii of the ball."""
+    """Largest errors allowed (radii of the ball around the true observation)."""
     norm: str = "linf"
-    """linf or l2."""
+    """Norm of the error: linf or l2."""
     units: str = "normalized"
-    """Of epsilon. normalized: what the policy receives, behind VecNormalize; raw: the sensors' own."""
+    """Units of epsilon. normalized: the policy's input, after VecNormalize. raw: the sensors' own units."""
     sensor_scale: list[float] = field(default_factory=list)
-    """Unit of each sensor (its tolerance on the datasheet), which epsilon then counts: one number per sensor, or one
-    for all. Instead of --units."""
+    """Unit of epsilon for each sensor, for instance its tolerance in the datasheet: one number per sensor, or one for
+    all. Replaces --units."""
     steps: int = 10
-    """Gradient steps of an attack, each of epsilon/steps."""
+    """Gradient steps of an attack. Each has size epsilon/steps."""
     restarts: int = 1
-    """Walks of an attack at every step of the environment."""
+    """How often an attack starts its gradient search again at every environment step."""
     scan: bool = False
-    """Robust Sarsa with a grid of its training radius and weight; the minimum counts."""
+    """Try Robust Sarsa with several training radii and weights, and use the lowest return."""
     episodes: int = 50
-    """Episodes per model, attack and epsilon; the same ones for all."""
+    """Episodes per model, attack and epsilon. All models play the same episodes."""
     seed: int = 0
-    """Of the episodes and the attacks."""
+    """Random seed of the episodes and the attacks."""
     max_episode_steps: int | None = None
-    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
+    """Truncate episodes after this number of steps. Required if neither the task nor a TimeLimit ends an episode."""
     workers: int = 1
-    """Processes; more than one pays for slow simulators (MuJoCo)."""
+    """Number of processes. More than one helps with slow simulators (MuJoCo)."""
     resume: Path | None = None
-    """Folder in which finished episodes are kept; give it again to go on after an interruption."""
+    """Folder that stores finished episodes. Pass the same folder again to continue after an interruption."""
     output: Path | None = None
-    """Write the table of all episodes there (.parquet, with a .json beside it)."""
+    """File for the table of all episodes (.parquet). A .json file with the settings is written beside it."""
 
     def run(self, console: Console) -> None:
         self.check_tracking()

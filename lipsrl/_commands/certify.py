@@ -50,47 +50,48 @@ def _one_or_many(values: list[float]) -> list[float] | float | None:
 
 @dataclass
 class Certify:
-    """Bound how far the action can move per unit of the observation, in raw sensor and actuator units."""
+    """Compute bounds of the Lipschitz constant: how far the action can move per unit of the observation (raw units)."""
 
     path: tyro.conf.Positional[Path]
     """Run folder, or any SB3 zip."""
     vec_normalize: str = "auto"
-    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
-    none."""
+    """File with the VecNormalize statistics of the model. auto: use the file that SB3, rl-zoo or lipsrl saved beside
+    it. none: the model was trained without VecNormalize."""
     trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    """Also open files that contain custom code, and run this code. Use it only for files from a source that you
+    trust."""
     norm: str = "l2"
-    """Norm on both sides: l2, linf or l1."""
+    """Norm of observation and action changes: l2, linf or l1."""
     method: str = "auto"
-    """auto (the smallest), lipsdp, eclipse-fast, product or construction."""
+    """Method of the upper bound: auto (the smallest of all), lipsdp, eclipse-fast, product or construction."""
     sensor_scale: list[float] = field(default_factory=list)
-    """Unit of each sensor (its tolerance on the datasheet): one number per sensor, or one for all."""
+    """Unit of each sensor, for instance its tolerance in the datasheet: one number per sensor, or one for all."""
     frame_stack: int | None = None
-    """Number of stacked frames that a zip was trained on; the bound is per unit that each of them is off by."""
+    """Number of stacked frames of the policy in a zip file. The bound is per unit of error in each frame."""
     states: Path | None = None
-    """Raw observations, one per row (.npy, or .csv without a header), for --radius and for --epsilon."""
+    """File with raw observations, one per row (.npy, or .csv without a header). Used by --radius and --epsilon."""
     radius: float | None = None
-    """Also bound the slope within this l2 distance of each of --states."""
+    """Also compute a local bound within this l2 distance of each row of --states."""
     epsilon: float | None = None
-    """Also certify against sensors that are off by this much (raw units). Discrete actions: where the greedy action
-    cannot change. PPO and A2C with continuous actions: KL, total variation and W2 of the sampled action."""
+    """Also certify against sensor errors of this size (raw units). For discrete actions: where the greedy action cannot
+    change. For PPO and A2C with continuous actions: KL, total variation and W2 of the sampled action."""
     env: str | None = None
-    """Gymnasium id to run clean episodes in, for --epsilon. Discrete actions: their states are certified.
-    PPO and A2C with continuous actions: how probable their returns stay under attack."""
+    """Gymnasium id for clean episodes, used by --epsilon. For discrete actions, their states are certified. For PPO and
+    A2C with continuous actions, the probability of their returns under attack is bounded."""
     episodes: int | None = None
-    """Clean episodes: 200 for returns, 10 for states, if not given."""
+    """Number of clean episodes. Default: 200 for returns, 10 for states."""
     horizon: int | None = None
-    """Most steps of an episode, where the environment has no time limit."""
+    """Largest number of steps of an episode, if the environment has no time limit."""
     seed: int = 0
-    """Of the clean episodes."""
+    """Random seed of the clean episodes."""
     equilibrium: list[float] = field(default_factory=list)
-    """State of --env (MuJoCo: qpos and qvel) that the policy should hold: prints the smallest gain that can."""
+    """State of --env (MuJoCo: qpos and qvel) that the policy should hold. Prints the smallest gain that can hold it."""
     equilibrium_action: list[float] = field(default_factory=list)
-    """Action that holds it; zeros if not given."""
+    """Action that holds the equilibrium. Default: zeros."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON instead of text."""
     output: Path | None = None
-    """Write the JSON there as well."""
+    """File for the JSON."""
 
     def run(self, console: Console) -> None:
         self._check()

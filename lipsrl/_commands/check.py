@@ -27,52 +27,55 @@ FAILED = 1
 
 @dataclass
 class Check:
-    """May this agent be deployed? Certify, disturb and attack it inside its sensors' tolerances; a card, a verdict.
+    """May this agent be deployed? Certify, disturb and attack it inside its sensors' tolerances, and print a verdict.
 
-    Exit status: 0 all criteria hold, 1 at least one does not, 2 an error.
+    Exit status: 0 all criteria pass, 1 at least one fails, 2 error.
     Example: lipsrl check model.zip:vecnormalize.pkl --env Pendulum-v1 --sensor-scale 0.01 0.01 0.1 --output card.html
     """
 
     path: tyro.conf.Positional[Path]
-    """Run folder or SB3 zip; MODEL.zip:STATISTICS.pkl names its VecNormalize."""
+    """Run folder or SB3 zip file. MODEL.zip:STATISTICS.pkl also names the VecNormalize statistics."""
     env: str | None = None
-    """Gymnasium id; needed for zips."""
+    """Gymnasium id of the environment. Required for zip files."""
     env_kwargs: list[str] = field(default_factory=list)
     """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     vec_normalize: str = "auto"
-    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
-    none."""
+    """File with the VecNormalize statistics of the model. auto: use the file that SB3, rl-zoo or lipsrl saved beside
+    it. none: the model was trained without VecNormalize."""
     trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    """Also open files that contain custom code, and run this code. Use it only for files from a source that you
+    trust."""
     frame_stack: int | None = None
-    """How many observations the policy sees at once, if it was trained behind a VecFrameStack."""
+    """Number of stacked observations, if the policy was trained with a VecFrameStack."""
     sensor_scale: list[float] = field(default_factory=list)
-    """Tolerance of each sensor on its datasheet, raw units: one number per sensor, or one for all. If not given: 1 % of
+    """Tolerance of each sensor in raw units, from its datasheet: one number per sensor, or one for all. Default: 1 % of
     the standard deviation of its readings."""
     max_move: float = Limits.max_move
-    """Proven: how far an actuator may move while all sensors are inside their tolerances, as a share of its range."""
+    """Limit for the proven move of an actuator while all sensors are inside their tolerances, as a share of its
+    range."""
     max_chatter: float = Limits.max_chatter
-    """Mean change of the action per step in white noise of one tolerance, as a share of the range."""
+    """Limit for the mean change of the action per step in white noise of one tolerance, as a share of the range."""
     min_kept: float = Limits.min_kept
-    """Share of the clean return, above that of random actions, to be kept under each fault."""
+    """Share of the clean return that the agent must keep under each fault. The return of random actions counts as 0."""
     min_kept_attacked: float = Limits.min_kept_attacked
-    """The same under the worst attack inside the tolerances."""
+    """Share of the clean return that the agent must keep under the worst attack inside the tolerances."""
     min_return: float | None = None
-    """Clean return; if not given, more than that of random actions."""
+    """Smallest clean return. Default: more than the return of random actions."""
     equilibrium: list[float] = field(default_factory=list)
-    """State of the environment (MuJoCo: qpos and qvel) that the policy has to hold: is its bound enough for it?"""
+    """State of the environment (MuJoCo: qpos and qvel) that the policy must hold. Checks whether its bound is large
+    enough for this."""
     equilibrium_action: list[float] = field(default_factory=list)
-    """Action that holds it; zeros if not given."""
+    """Action that holds the equilibrium. Default: zeros."""
     episodes: int = 50
     """Episodes per fault and attack."""
     seed: int = 0
-    """Of the episodes and the noise."""
+    """Random seed of the episodes and the noise."""
     max_episode_steps: int | None = None
-    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
+    """Truncate episodes after this number of steps. Required if neither the task nor a TimeLimit ends an episode."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON instead of the table."""
     output: Path | None = None
-    """Write the card there: .html or .json."""
+    """File for the card: .html or .json."""
 
     def run(self, console: Console) -> int:
         if self.output is not None:

@@ -59,7 +59,7 @@ complete -c lipsrl -n __fish_use_subcommand -l version -d 'the version'
 
 @dataclass
 class Completion:
-    """Print what makes a shell complete commands and options.
+    """Print a script that lets a shell complete commands and options.
 
     Example: lipsrl completion bash > ~/.local/share/bash-completion/completions/lipsrl
     """

@@ -44,27 +44,30 @@ UNTUNED = (
 
 @dataclass(kw_only=True)
 class Distill(Tracking, Lesson):
-    """Make a Lipschitz twin of a trained agent: it does what the agent does, within a bound."""
+    """Make a Lipschitz student of a trained agent: it imitates the agent and has a bound K."""
 
     lipschitz_bound: float
-    """K: action units (logits, Q-values) per unit of what the policy receives, so after VecNormalize."""
+    """The bound K: change of the action (logits, Q-values) per unit of the policy's input, that is, after
+    VecNormalize."""
     history: int | None = None
-    """How many of its newest observations the student sees at once; as many as the teacher if not given. With
-    --disturbance it learns to filter with them."""
+    """Number of observations that the student sees at once. Default: as many as the teacher. With --disturbance the
+    student learns to filter noise with them."""
     disturbance: list[str] = field(default_factory=list)
-    """NAME:PARAMETER... that the student is shown while it learns: it becomes the filter for that sensor. Of several,
-    one is drawn for every episode. mad:EPSILON, critic:EPSILON and random:EPSILON attack the student as it is then."""
+    """Disturbance NAME:PARAMETER... of the student's observations while it learns; it learns to filter it. If you name
+    several, one is drawn for every episode. mad:EPSILON, critic:EPSILON and random:EPSILON attack the current
+    student."""
     strength: list[float] = field(default_factory=lambda: [1.0])
-    """Multiplies the disturbance that the student is shown: a number, or two to draw from between in every episode."""
+    """Multiplier of --disturbance: one number, or two numbers LOW HIGH to draw a new strength in every episode."""
     fine_tune: int = 0
-    """Environment steps of the student's own algorithm afterwards, under its bound and --disturbance; kept if it
-    measures better. For PPO, A2C, TRPO."""
+    """Environment steps of fine-tuning with the student's own algorithm, under its bound and --disturbance. The result
+    is kept if it is better. Only for PPO, A2C and TRPO."""
     noise: list[str] = field(default_factory=list)
-    """Disturbance of the table; if not given --disturbance at the greatest --strength, or gaussian:0.05."""
+    """Disturbance for the evaluation. Default: --disturbance at the largest --strength, or gaussian:0.05."""
     output: Path = Path("student.zip")
-    """The student, an SB3 zip; its VecNormalize, if any, is written beside it (.vecnormalize.pkl)."""
+    """File for the student (SB3 zip). Its VecNormalize statistics, if any, are written beside it
+    (.vecnormalize.pkl)."""
     overwrite: bool = False
-    """Replace the output if it is there."""
+    """Replace the output if it exists."""
 
     def run(self, console: Console) -> None:
         self.check_tracking()

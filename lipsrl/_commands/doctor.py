@@ -31,7 +31,7 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what, what was found, and whether it is as it should be (None: optional and absent)."""
+    """One line: the name, what was found, and whether it is correct (None: optional and absent)."""
 
     what: str
     found: str
@@ -40,9 +40,9 @@ class Finding:
 
 @dataclass
 class Doctor:
-    """What is installed, what is missing, and where things are written.
+    """Show what is installed, what is missing, and where files are written.
 
-    Exit status: 0 all that is needed is there, 1 something is missing or too old.
+    Exit status: 0 everything required is installed, 1 something is missing or too old.
     Example: lipsrl doctor
     """
 

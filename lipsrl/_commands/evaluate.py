@@ -37,27 +37,29 @@ class Episodes:
     """Which models are measured, and in which episodes."""
 
     path: tyro.conf.Positional[list[Path]]
-    """Run folders or SB3 zips; several are measured in the same episodes."""
+    """Run folders or SB3 zip files. Several models play the same episodes."""
     env: str | None = None
-    """Gymnasium id; needed for zips."""
+    """Gymnasium id of the environment. Required for zip files."""
     env_kwargs: list[str] = field(default_factory=list)
     """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     vec_normalize: str = "auto"
-    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
-    none."""
+    """File with the VecNormalize statistics of the model. auto: use the file that SB3, rl-zoo or lipsrl saved beside
+    it. none: the model was trained without VecNormalize."""
     trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    """Also open files that contain custom code, and run this code. Use it only for files from a source that you
+    trust."""
     frame_stack: int | None = None
-    """How many observations the policies see at once, if they were trained behind a VecFrameStack
-    (where no configuration says it)."""
+    """Number of stacked observations, if the policies were trained with a VecFrameStack and no configuration file
+    states the number."""
     strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.4])
-    """Multipliers of the disturbance; with gaussian the noise's standard deviation in raw sensor units."""
+    """Multipliers of the disturbance. For gaussian, the strength is the standard deviation of the noise in raw sensor
+    units."""
     episodes: int = 50
-    """Episodes per model and strength; the same ones for all."""
+    """Episodes per model and strength. All models play the same episodes."""
     seed: int = 0
-    """Of the episodes and the noise."""
+    """Random seed of the episodes and the noise."""
     max_episode_steps: int | None = None
-    """Truncate episodes after so many steps; needed where neither the task nor a TimeLimit ends them."""
+    """Truncate episodes after this number of steps. Required if neither the task nor a TimeLimit ends an episode."""
 
     def sources(self) -> list[Source]:
         """The models, and where each is to be run.
@@ -95,7 +97,7 @@ class Measurement(Episodes):
     """What is measured: models, one disturbance, strengths, episodes."""
 
     disturbance: str = "gaussian:1.0"
-    """NAME:PARAMETER; the strengths multiply it."""
+    """Disturbance NAME:PARAMETER. The strengths multiply it."""
 
     def measure(self, sources: list[Source]) -> Evaluation:
         """The table of all sources."""
@@ -104,20 +106,21 @@ class Measurement(Episodes):
 
 @dataclass
 class Evaluate(Tracking, Episodes):
-    """Measure return and smoothness as sensor faults grow."""
+    """Measure return and smoothness of the actions under sensor faults of increasing strength."""
 
     disturbance: list[str] = field(default_factory=lambda: ["gaussian"])
-    """One or more, each NAME[:PARAMETER...]; the strengths multiply it."""
+    """One or more disturbances, each NAME[:PARAMETER...]. The strengths multiply them."""
     workers: int = 1
-    """Processes; for slow simulators as many as there are cores. The table does not depend on it."""
+    """Number of processes. For slow simulators use as many as there are cores. The results do not depend on it."""
     envs: int = 64
-    """Environments side by side in each process."""
+    """Number of environments in each process."""
     floor: float | None = None
-    """The return that counts as nothing, recorded for the share of the return that survives."""
+    """Return that counts as 0 % (usually that of random actions). It is used for the share of the return that is
+    kept."""
     resume: Path | None = None
-    """Folder in which finished episodes are kept; give it again to go on after an interruption."""
+    """Folder that stores finished episodes. Pass the same folder again to continue after an interruption."""
     output: Path | None = None
-    """Write the table there (.parquet, with a .json beside it)."""
+    """File for the table of all episodes (.parquet). A .json file with the settings is written beside it."""
 
     def run(self, console: Console) -> None:
         self.check_tracking()

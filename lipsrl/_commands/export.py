@@ -20,26 +20,27 @@ from lipsrl.deployment._window import has_window, holds_mean
 
 @dataclass
 class Export:
-    """Write a model's deterministic policy, normalisation and certificate as one file that holds no code.
+    """Write a model's deterministic policy, normalisation and certificate into one file without code.
 
-    Whoever receives it needs neither torch nor Stable-Baselines3, and runs nothing that the file could name.
+    Running it needs neither torch nor Stable-Baselines3, and loading it cannot run code.
     """
 
     path: tyro.conf.Positional[Path]
     """Run folder, or any SB3 zip."""
     vec_normalize: str = "auto"
-    """VecNormalize file that belongs to the model; auto: the one that SB3, rl-zoo or lipsrl put beside it; none: it had
-    none."""
+    """File with the VecNormalize statistics of the model. auto: use the file that SB3, rl-zoo or lipsrl saved beside
+    it. none: the model was trained without VecNormalize."""
     trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    """Also open files that contain custom code, and run this code. Use it only for files from a source that you
+    trust."""
     frame_stack: int | None = None
-    """Stacked frames in what a zip's policy receives."""
+    """Number of stacked frames of the policy in a zip file."""
     output: Path = Path("policy.safetensors")
-    """What to write: .safetensors (NumPy alone runs it) or .onnx."""
+    """File to write: .safetensors (needs only NumPy to run) or .onnx."""
     folded: bool = False
     """Merge VecNormalize into the first layer."""
     overwrite: bool = False
-    """Replace the output if it is there."""
+    """Replace the output if it exists."""
 
     def run(self, console: Console) -> None:
         check_suffix(self.output)

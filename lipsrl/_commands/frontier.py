@@ -36,26 +36,28 @@ RULE = (
 
 @dataclass(kw_only=True)
 class FrontierCommand(Tracking, Lesson):
-    """Distil one student per K, and recommend a K: what each costs in return and buys in smoothness."""
+    """Distil one student per K, compare return and smoothness, and recommend a K."""
 
     bounds: list[float] = field(default_factory=lambda: [2.0, 4.0, 6.0, 8.0, 12.0, 16.0])
-    """The Ks."""
+    """Values of K, one student each."""
     disturbance: str = "gaussian:1.0"
-    """NAME:PARAMETER...; the strengths and the noise levels multiply it."""
+    """Disturbance NAME:PARAMETER.... The strengths and the noise levels multiply it."""
     strengths: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1, 0.2])
-    """At which all are measured; with gaussian the noise's standard deviation in raw sensor units."""
+    """Strengths at which all agents are evaluated. For gaussian, the strength is the standard deviation of the noise in
+    raw sensor units."""
     noise_levels: list[str] = field(default_factory=lambda: ["0"])
-    """Strengths that students are shown while they learn: numbers, or LOW:HIGH to draw from between in every episode;
-    each makes a student per K."""
+    """Strengths of the disturbance while students learn: numbers, or LOW:HIGH to draw a new strength in every episode.
+    One student is made per K and noise level."""
     histories: list[int] = field(default_factory=list)
-    """How many of its newest observations a student sees at once; each makes a student per K. As many as the teacher
-    if not given."""
+    """Numbers of observations that a student sees at once, newest included. One student is made per K and number.
+    Default: as many as the teacher."""
     workers: int = 2
-    """Processes, a student each."""
+    """Number of processes. Each makes one student at a time."""
     output: Path = Path("frontier")
-    """Folder for the students' zips (each written as soon as it is made), frontier.html and evaluation.parquet."""
+    """Folder for the students' zip files (each written as soon as it is finished), frontier.html and
+    evaluation.parquet."""
     overwrite: bool = False
-    """Write into the folder though there are files in it."""
+    """Write into the folder even if it contains files."""
 
     def run(self, console: Console) -> None:
         self.check_tracking()

@@ -18,25 +18,27 @@ from lipsrl.actors.run_folder import RunFolder
 
 @dataclass
 class Pack:
-    """Make a run folder of a zip, its statistics and its environment, so that they stay together.
+    """Make a run folder that contains a zip, its statistics and the name of its environment.
 
-    Every command takes the folder without further arguments. The files are copied as they are.
+    All commands accept this folder without further arguments. The files are copied unchanged.
     """
 
     path: tyro.conf.Positional[Path]
-    """SB3 zip, or a folder that holds one (rl-zoo's)."""
+    """SB3 zip file, or a folder with one (rl-zoo's)."""
     statistics: tyro.conf.Positional[str] = "auto"
-    """VecNormalize file; auto: the one beside the zip; none: it had none."""
+    """File with the VecNormalize statistics. auto: use the file beside the zip. none: the model was trained without
+    VecNormalize."""
     env: str | None = None
-    """Gymnasium id; needed where no configuration says it."""
+    """Gymnasium id of the environment. Required if no configuration file states it."""
     name: str | None = None
-    """Name of the agent in tables; the zip's if not given."""
+    """Name of the agent in tables. Default: the name of the zip file."""
     seed: int | None = None
-    """Of the training."""
+    """Training seed, if known."""
     frame_stack: int | None = None
-    """How many observations the policy sees at once, if it was trained behind a VecFrameStack."""
+    """Number of stacked observations, if the policy was trained with a VecFrameStack."""
     trust: bool = False
-    """Open files that name code of your own, and run it. Only for what you or somebody you trust made."""
+    """Also open files that contain custom code, and run this code. Use it only for files from a source that you
+    trust."""
     output: Path = Path("run")
     """The folder to make."""
 

@@ -39,26 +39,26 @@ _FLOOR_EPISODES = 20
 
 @dataclass
 class Report(Episodes):
-    """Set models side by side: the answer and a table here, or a whole page of figures (--output)."""
+    """Compare models: print the answer and a table, or write an HTML page with figures (--output)."""
 
     disturbance: list[str] = field(default_factory=lambda: list(STANDARD_DISTURBANCES))
-    """One or more, each NAME[:PARAMETER...]; the strengths multiply it."""
+    """One or more disturbances, each NAME[:PARAMETER...]. The strengths multiply them."""
     attack: list[str] = field(default_factory=list)
-    """Attacks whose worst is measured too: mad, critic, bias, robust-sarsa. Minutes."""
+    """Also measure the worst of these attacks: mad, critic, bias, robust-sarsa. Takes minutes."""
     epsilon: list[float] = field(default_factory=lambda: [0.05, 0.1])
-    """Radii of the attacks, l-inf in units of what the policy receives."""
+    """Sizes of the attacks, l-inf in units of the policy's input."""
     reference: str | None = None
-    """Agent that all are compared with; the first without a Lipschitz constant if not given."""
+    """Agent with which all others are compared. Default: the first agent without a bound K."""
     title: str | None = None
     """Heading of the page."""
     floor: float | None = None
-    """The return that counts as nothing; measured with random actions if not given."""
+    """Return that counts as 0 %. Default: measured with random actions."""
     output: Path | None = None
-    """The page (.html)."""
+    """File for the page (.html)."""
     figures: Path | None = None
-    """Folder for the figures as files for papers."""
+    """Folder for the figures as separate files, for papers."""
     formats: list[str] = field(default_factory=lambda: list(FORMATS))
-    """Of those files."""
+    """File formats of these figures."""
 
     def run(self, console: Console) -> None:
         self.check()

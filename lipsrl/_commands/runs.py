@@ -45,10 +45,10 @@ class Run:
 
 @dataclass
 class Runs:
-    """List run folders: agent, task, K, return, area under the return curve (AUC), tightness, state."""
+    """List run folders: agent, task, K, return, area under the return curve (AUC), tightness and state."""
 
     folder: tyro.conf.Positional[Path]
-    """Where they are, or one of them."""
+    """Folder that contains run folders, or one run folder."""
 
     def run(self, console: Console) -> None:
         if not self.folder.is_dir():
