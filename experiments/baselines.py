@@ -3,8 +3,8 @@
     python -m experiments.baselines runs/pendulum/ppo-pendulum-* runs/baselines/*
 
 Runs of the same agent with different training seeds are pooled. The first agent is the baseline. The others are
-compared with it, seed by seed in the same episodes, and it is also shown with an action filter. The results of a run are
-stored in its folder (conditions.json) and not measured again.
+compared with it, seed by seed in the same episodes, and it is also shown with an action filter. The results of a run
+are stored in its folder (conditions.json) and not measured again.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ AIMABLE: dict[str, type[Attack]] = {
 def read_mixture(texts: Sequence[str]) -> Disturbance | None:
     """``NAME:VALUE...`` of :func:`lipsrl.disturbances.parse_disturbance`, or ``NAME:EPSILON`` of an attack.
 
-    Several are a :class:`~lipsrl.disturbances.Mixture`; none is None. Attacks are aimed at no model: whoever runs
+    Several are a :class:`~lipsrl.disturbances.Mixture`; none is None. Attacks have no target model: whoever runs
     episodes aims them. Their ball is l-inf in units of what the policy receives.
 
     Raises:
@@ -34,8 +34,8 @@ def _read(text: str) -> Disturbance:
     parts = composed(text)
     if len(parts) > 1 and any(part.partition(":")[0] in AIMABLE for part in parts):
         raise ValueError(
-            f"{text!r}: '+' composes disturbances that do not look at the policy; an attack does. Give it as a word of "
-            "its own: of several words one is drawn for each episode."
+            f"{text!r}: '+' cannot combine an attack with other disturbances. Write the attack as a separate word; "
+            "if there are several words, one is drawn for each episode."
         )
     name, _, value = text.partition(":")
     if name not in AIMABLE or name in DISTURBANCES:

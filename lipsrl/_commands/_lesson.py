@@ -93,7 +93,7 @@ def check_output(file: Path, existing: Sequence[Path], overwrite: bool) -> None:
     there = next((path for path in existing if path.exists()), None)
     if there is not None and not overwrite:
         raise ValueError(
-            f"output would replace {str(there)!r}, which is there already. Give another name, or --overwrite."
+            f"output: {str(there)!r} exists already. Use another name, or pass --overwrite to replace it."
         )
     if file.is_dir():
         raise ValueError(f"output={str(file)!r} is a folder. Give another name.")
@@ -151,7 +151,6 @@ def plain_errors(written: Sequence[Path]) -> Iterator[None]:
             text = str(error) or "interrupted before all was measured."
             raise ValueError(f"{text} Written: {', '.join(map(str, written))}") from None
         text = (
-            "interrupted before there was a student; nothing was written. A student exists after the first of the "
-            "rounds."
+            "interrupted before the end of the first round, so there is no student and nothing was written."
         )
         raise ValueError(str(error) or text) from None

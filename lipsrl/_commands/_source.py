@@ -58,7 +58,8 @@ def open_source(
     path, own = split(path)
     if own is not None and str(vec_normalize) != "auto":
         raise ValueError(
-            f"vec_normalize={str(vec_normalize)!r} and {own!r} after the colon speak of the same model. Give one."
+            f"vec_normalize={str(vec_normalize)!r} and {own!r} after the colon both name statistics for the same "
+            "model. Pass only one of them."
         )
     given = str(vec_normalize) if own is None else own
     if given not in ("auto", "none") and (path / "config.json").is_file():
@@ -97,8 +98,9 @@ def open_sources(
     paths = [one for path in paths for one in _runs_in(path)]
     if str(vec_normalize) not in ("auto", "none") and len(paths) > 1:
         raise ValueError(
-            "vec_normalize is one model's own, and several models were given. Say it for each as MODEL.zip:FILE, or "
-            "give run folders, which carry theirs."
+            "vec_normalize belongs to one model, but several models were given. Write MODEL.zip:FILE for each model, "
+            "or "
+            "pass run folders, which contain their statistics."
         )
     return [open_source(path, vec_normalize, trust=trust, env=env) for path in paths]
 

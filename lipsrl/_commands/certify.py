@@ -144,14 +144,15 @@ class Certify:
             raise ValueError("radius needs states: pass --states FILE with the raw observations.")
         if self.states is not None and self.radius is None and self.epsilon is None:
             raise ValueError(
-                "states alone say nothing: pass --radius R (local bounds) or --epsilon E (margins)."
+                "states needs another option: also pass --radius R (local bounds) or --epsilon E (margins)."
             )
         if self.equilibrium_action and not self.equilibrium:
             raise ValueError("equilibrium_action needs equilibrium: pass --equilibrium STATE.")
         if self.sensor_scale and (self.epsilon is not None or self.equilibrium):
             raise ValueError(
-                "sensor_scale does not go with epsilon or equilibrium, whose certificates are in raw units. Leave it "
-                "out, or ask twice."
+                "sensor_scale cannot be combined with epsilon or equilibrium, whose certificates are in raw units. "
+                "Leave "
+                "it out, or run the command twice."
             )
 
     def _opened(self) -> Source:
@@ -168,7 +169,7 @@ class Certify:
                     raise
             else:
                 raise ValueError(
-                    "env alone says nothing: pass --epsilon E, by how much the sensors may be off."
+                    "env needs another option: also pass --epsilon E, the size of the sensor errors."
                 )
         return open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
 

@@ -48,7 +48,7 @@ class Export:
             check_onnx()
         if self.output.exists() and not self.overwrite:
             raise ValueError(
-                f"output={str(self.output)!r} is there already. Give another name, or --overwrite."
+                f"output={str(self.output)!r} exists already. Use another name, or pass --overwrite to replace it."
             )
         source = open_source(self.path, self.vec_normalize, trust=self.trust)
         export(

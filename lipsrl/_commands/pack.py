@@ -44,9 +44,7 @@ class Pack:
 
     def run(self, console: Console) -> None:
         if self.output.exists():
-            raise ValueError(
-                f"output={str(self.output)!r} is there already. Give another name, or remove it."
-            )
+            raise ValueError(f"output={str(self.output)!r} exists already. Use another name, or remove it.")
         source = open_source(self.path, self.statistics, trust=self.trust, env=self.env)
         agent = source.agent
         assert agent is not None

@@ -15,7 +15,7 @@ from lipsrl.reporting.style import DARK_PAGE, LIGHT_PAGE
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing that is asked.
+    """One criterion of the card.
 
     Attributes:
         name: short, as ``"white noise"``.
@@ -45,13 +45,13 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Verdict, criteria, and what they rest on.
+    """Verdict, criteria and assumptions of a check.
 
     Attributes:
         name: of the agent.
         env: of the episodes.
         criteria: in the order in which they are read.
-        assumptions: what the verdict stands on and nobody has checked.
+        assumptions: assumptions of the verdict that were not checked.
         tolerance: (sensors,) raw units.
         episodes: per fault and attack.
         seed: of the episodes.

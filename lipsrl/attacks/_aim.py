@@ -1,4 +1,4 @@
-"""Attacks that stand alone or among other disturbances, and the model that they are aimed at."""
+"""Attacks, alone or as parts of other disturbances, and their target models."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def holds_attack(disturbance: Disturbance | None) -> bool:
     return isinstance(disturbance, Attack)
 
 
-def holds_aimed(disturbance: Disturbance) -> bool:
-    """Whether one of the attacks in it has a model already."""
+def holds_attack_with_target(disturbance: Disturbance) -> bool:
+    """Whether one of the attacks in it has a target model already."""
     if isinstance(disturbance, InParts):
-        return any(map(holds_aimed, disturbance.disturbances))
+        return any(map(holds_attack_with_target, disturbance.disturbances))
     return isinstance(disturbance, Attack) and disturbance.target is not None
 
 
-def aimed(
+def with_target(
     disturbance: Disturbance,
     model: Any,
     vec_normalize: NormalizeLike = None,
     frame_stack: int | None = None,
 ) -> Disturbance:
-    """The disturbance with its attacks aimed at ``model``, those inside a `Compose` or `Mixture` too.
+    """The disturbance with ``model`` as the target of its attacks, including those inside a `Compose` or `Mixture`.
 
     Raises:
         TypeError, ValueError: see `Attack.against`.
@@ -38,13 +38,13 @@ def aimed(
         return disturbance.against(model, vec_normalize, frame_stack)
     if isinstance(disturbance, InParts) and holds_attack(disturbance):
         return disturbance.with_parts(
-            [aimed(part, model, vec_normalize, frame_stack) for part in disturbance.disturbances]
+            [with_target(part, model, vec_normalize, frame_stack) for part in disturbance.disturbances]
         )
     return disturbance
 
 
 def refresh(disturbance: Disturbance, model: Any) -> None:
-    """Let the attacks in it, which are aimed at ``model``, follow its weights; see :meth:`Attack.refresh`.
+    """Let the attacks in it, whose target is ``model``, follow its weights; see :meth:`Attack.refresh`.
 
     Raises:
         ValueError: one that cannot.

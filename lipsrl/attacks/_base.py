@@ -1,4 +1,4 @@
-"""What every attack is: a disturbance with a budget and a model that it is aimed at."""
+"""The base class of attacks: disturbances of limited size that know their target model."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Attack(Disturbance):
     newest frame is moved, and what was shown before in the episode stays in the stack as it was shown.
 
     Args:
-        model: an SB3 model on vector observations. None: aimed at no model yet; ``lipsrl.evaluate`` aims it at
-            each model that it evaluates, with that model's normalisation.
+        model: the target, an SB3 model on vector observations. None: no target yet; ``lipsrl.evaluate`` sets each
+            model that it evaluates as the target, with that model's normalisation.
         epsilon: radius of the ball, finite and >= 0.
         norm: ``"linf"`` or ``"l2"``.
-        vec_normalize: the VecNormalize that stands before the model, or the path of its file. None: the one
-            around the model's own environment, if any.
-        units: ``"normalized"``: the ball is around what the policy receives, as in the literature, and VecNormalize
-            is undone. ``"raw"``: around the raw observation. The same without a VecNormalize. Numbers, one per sensor:
-            raw, each sensor in a unit of its own, such as its tolerance.
-        frame_stack: how many observations the model sees at once, if it was trained behind a VecFrameStack; None: as
-            in the model's own environment, if it has one.
+        vec_normalize: the VecNormalize of the model, or the path of its file. None: the one of the model's own
+            environment, if any.
+        units: ``"normalized"``: the ball is in the units of the policy's input, after VecNormalize, as in the
+            literature. ``"raw"``: the ball is in raw sensor units. Without a VecNormalize both are equal. Numbers, one
+            per sensor: each sensor has its own raw unit, such as its tolerance.
+        frame_stack: number of stacked observations, if the model was trained with a VecFrameStack. None: the number of
+            the model's own environment, if it has one.
 
     Raises:
         TypeError: ``model`` is no SB3 algorithm.
@@ -95,7 +95,7 @@ class Attack(Disturbance):
             if dim and size % dim == 0:
                 hint = f" If it sees stacked frames, pass frame_stack={size // dim}."
             raise ValueError(
-                f"{self!r} is aimed at a model whose observations have length {self.dimension}, but the "
+                f"{self!r} has a target model whose observations have length {self.dimension}, but the "
                 f"observation has length {dim}.{hint}"
             )
 
@@ -111,18 +111,18 @@ class Attack(Disturbance):
         Equal to the loop to 1e-9 of ``epsilon``: matrix products round differently for another number of rows.
 
         Raises:
-            ValueError: ``n`` is not > 0, or the attack is aimed at no model.
+            ValueError: ``n`` is not > 0, or the attack has no target model.
         """
         return AttackBatch(self, n)
 
     def against(
         self, model: Any, vec_normalize: NormalizeLike = None, frame_stack: int | None = None
     ) -> Self:
-        """This attack on ``model``; one that is aimed already stays with its own model (a transfer attack).
+        """This attack with the target ``model``; an attack that has a target already keeps it (a transfer attack).
 
         Raises:
-            TypeError, ValueError: the attack cannot be aimed at ``model``; or it is aimed at these very weights
-                behind another normalisation or frame stack, which would not be the pipeline that is being attacked.
+            TypeError, ValueError: ``model`` cannot be a target of this attack; or the attack has a target with the
+                same weights but another normalisation or frame stack, so it would attack another pipeline.
         """
         if self.target is None:
             twin = self._twin()
@@ -130,7 +130,7 @@ class Attack(Disturbance):
             return twin
         try:
             other = Target.of(model, vec_normalize, frame_stack, self.units)
-        except (TypeError, ValueError):  # no model that this attack could be aimed at
+        except (TypeError, ValueError):  # this attack cannot have such a target
             return self
         same_model = other.weights_sha256 == self.target.weights_sha256
         if same_model and other.identity != self.target.identity:
@@ -169,17 +169,17 @@ class Attack(Disturbance):
         """
 
     def _aim(self, model: Any, target: Target) -> None:
-        """Take aim at ``model``; attacks that need more of it than its observations add to this."""
+        """Set the target ``model``; subclasses that need more of the model than its observations extend this."""
         self.target = target
 
     def refresh(self, model: Any) -> None:
-        """Follow ``model``, which it is aimed at, to the weights of this moment; batches that are running do so too.
+        """Use the current weights of the target ``model``, also in batches that are running.
 
         Raises:
             ValueError: this attack cannot follow a model that learns.
         """
         raise ValueError(
-            f"{self.name!r} is aimed at the weights that a model had, and cannot follow one that learns. Use "
+            f"{self.name!r} uses fixed weights of its target model and cannot follow a model that learns. Use "
             "RandomAttack or MADAttack."
         )
 

@@ -47,8 +47,8 @@ class AttackBatch(DisturbanceBatch):
     def __init__(self, attack: Attacking, n: int) -> None:
         if attack.target is None:
             raise ValueError(
-                f"{attack!r} is aimed at no model. Give it one, or let lipsrl.evaluate aim it at each model that "
-                "it evaluates; attack.against(model, vec_normalize) does it by hand."
+                f"{attack!r} has no target model. Pass model=, or use attack.against(model, vec_normalize). "
+                "lipsrl.evaluate sets the target for each model that it evaluates."
             )
         super().__init__(attack, n)
         self._view: View = attack.target.view

@@ -1,4 +1,4 @@
-"""Which model an attack is aimed at, and how that model sees raw observations."""
+"""The target model of an attack, and how it sees raw observations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lipsrl.policies._unwrapped import policy_of
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """An attacked model, as it was when the attack was aimed at it.
+    """The target model of an attack, as it was when the attack got it.
 
     Attributes:
         view: its normalisation and its frame stack.

@@ -118,11 +118,11 @@ class ConstantBiasAttack(Attack):
             epsilon: radius, >= 0; the attack's own if not given.
 
         Raises:
-            ValueError: the attack is aimed at no model, or env does not fit the model.
+            ValueError: the attack has no target model, or env does not fit the model.
         """
         if self.target is None:
             raise ValueError(
-                f"{self!r} is aimed at no model. Give it one, or attack.against(model, vec_normalize)."
+                f"{self!r} has no target model. Pass model=, or use attack.against(model, vec_normalize)."
             )
         radius = self.epsilon if epsilon is None else epsilon
         if radius == 0:

@@ -37,7 +37,7 @@ class RobustSarsaAttack(GradientAttack):
     data, and follows it.
 
     Learning takes seconds (20 000 steps of the environment and 5 000 gradient steps), at the moment when the attack
-    is aimed at a model. It is seeded, and kept: an attack and its scaled copies learn once for each model.
+    gets its target model. It is seeded, and kept: an attack and its scaled copies learn once for each model.
 
     Args:
         model, epsilon, norm, vec_normalize, units, frame_stack: as in :class:`~lipsrl.attacks.Attack`; the model's

@@ -78,7 +78,8 @@ def step_limit(made: list[Env], given: int | None) -> int:
     inside = [layer for env in made[:1] for layer in layers(env)]
     if any(isinstance(layer, NormalizeObservation) and layer.update_running_mean for layer in inside):
         raise ValueError(
-            "gymnasium's NormalizeObservation inside env is still updating, so its episodes are not alike. Set its "
+            "gymnasium's NormalizeObservation inside env is still updating its statistics, so episodes are not "
+            "comparable. Set its "
             "update_running_mean = False."
         )
     limits = [own for env in made[:1] if (own := time_limit(env)) is not None]

@@ -107,7 +107,7 @@ def suggest_bound(
     if isinstance(source, BaseAlgorithm):
         if observation_scale is not None:
             raise ValueError(
-                "observation_scale is of an environment; an agent has its own units. Leave it out."
+                "observation_scale is only for an environment; an agent has its own units. Leave it out."
             )
         found = _from_agent(source, vec_normalize, seed)
         units, plant = None, env

@@ -97,7 +97,7 @@ def verify_onnx(path: str | Path) -> dict[str, Any]:
     if tail != _ENTRY + hashlib.sha256(body).hexdigest().encode():
         raise ValueError(
             f"{str(path)!r} does not end in its SHA-256: it was cut or changed after the export, so its certificate "
-            "no longer speaks of it, or lipsrl.export did not write it. Copy it again or export the model again."
+            "is not valid for it, or lipsrl.export did not write it. Copy it again or export the model again."
         )
     properties = {entry.key: entry.value for entry in onnx.load_model_from_string(body).metadata_props}
     described: dict[str, Any] = json.loads(properties[POLICY])

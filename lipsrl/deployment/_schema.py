@@ -65,6 +65,6 @@ def read_policy_file(path: Path) -> tuple[dict[str, Any], Tensors]:
     if metadata.get(DIGEST) != digest(text, tensors):
         raise ValueError(
             f"{str(path)!r} does not match its SHA-256: it was changed after the export, so its certificate "
-            "no longer speaks of it. Copy it again or export the model again."
+            "is not valid for it. Copy it again or export the model again."
         )
     return description, tensors

@@ -29,7 +29,7 @@ class BothViews(VecEnvWrapper):
         venv: raw observations, vectors.
         vec_normalize: frozen; applied to single observations before they are stacked. None: none.
         frames: in a window; zeros before an episode's first observation.
-        disturbance: of raw observations; attacks in it are aimed already.
+        disturbance: of raw observations; attacks in it have their target model already.
         strengths: drawn for every episode.
         seed: of strengths and disturbances.
     """

@@ -55,22 +55,23 @@ def distill(
     max_episode_steps: int | None = None,
     progress: bool = False,
 ) -> BaseAlgorithm:
-    """A Lipschitz twin of a trained agent: an SB3 model of its class that does what it does, within a bound.
+    """Distil a trained agent into a Lipschitz student: an SB3 model of the same class with a bound K.
 
-    The student learns from 20 episodes of the teacher, then ``rounds`` times from 15 more of its own (40 where its
-    window is longer than the teacher's), asking the teacher what it would have done in each state (DAgger). With
-    ``disturbance`` it is shown disturbed observations, while the teacher is asked on the clean ones: it becomes the
-    filter for that sensor, and with ``history`` it has something to filter with. After each round it plays 30 held-out
-    episodes, with a disturbance 30 clean and 30 disturbed ones, and the student with the best mean return over all of
-    them is kept (early stopping); it is not asked to beat the teacher, only to be the best student.
+    The student learns from 20 episodes of the teacher, then ``rounds`` times from 15 more episodes of its own (40 if
+    its window is longer than the teacher's). In each state of its own episodes, the teacher's action is the target
+    (DAgger). With ``disturbance``, the student sees disturbed observations while the teacher's action is computed from
+    the clean ones. So the student learns to filter this sensor; ``history`` gives it several observations for this.
+    After each round the student plays 30 held-out episodes; with a disturbance, 30 clean and 30 disturbed ones. The
+    student with the best mean return over all of them is returned (early stopping).
 
-    Continuous actions are matched by the mean squared difference of what the environment receives, weighted by
-    what it would cost where the teacher has a critic of actions; categorical policies by KL divergence, Q-values by
-    their advantages, both with a hinge that keeps the teacher's choice the greedy one by the teacher's margin.
+    The loss for continuous actions is the mean squared difference of the actions that the environment receives. If the
+    teacher has a critic of actions, it is weighted by the loss of value that an error causes. The loss for categorical
+    policies is the KL divergence, and for Q-values the difference of the advantages. Both have an additional hinge
+    loss, so that the teacher's choice stays the greedy one by the teacher's margin.
 
-    The result has the ``LipschitzMlpPolicy`` of the teacher's algorithm and environments of its own. The critics
-    (value network), the spread of sampled actions, hyperparameters, a frame stack and a ``VecNormalize`` are taken over
-    from the teacher, the latter as a frozen copy. ``predict``, ``save``, ``learn`` (under the bound),
+    The result has the ``LipschitzMlpPolicy`` of the teacher's algorithm and its own environments. These parts are
+    copied from the teacher: the critics (value network), the standard deviation of sampled actions, hyperparameters, a
+    frame stack, and a frozen copy of ``VecNormalize``. ``predict``, ``save``, ``learn`` (under the bound),
     :func:`lipsrl.certify`, :func:`lipsrl.evaluate` and :func:`lipsrl.export` work on it as on any model. The
     teacher is not changed.
 
@@ -78,26 +79,26 @@ def distill(
         model: PPO, A2C, SAC, TD3, DDPG or DQN, or TRPO, TQC, QRDQN, CrossQ or MaskablePPO of sb3-contrib, on
             vector observations.
         env: id, zero-argument factory or environment (rebuilt from its spec), as in :func:`lipsrl.evaluate`.
-        lipschitz_bound: K > 0 (l2, or l-inf with ``layer="linf"``): environment's action units (logits, Q-values)
-            per unit of what the policy receives, so after ``VecNormalize`` if there is one (and
-            over the policy's ``observation_scale``), and of the whole window where there is a history. ``math.inf``:
-            a plain network.
+        lipschitz_bound: K > 0 (l2, or l-inf with ``layer="linf"``): the environment's action units (logits, Q-values)
+            per unit of the policy's input. This is after ``VecNormalize``, if there is one, divided by the policy's
+            ``observation_scale``, and the norm of the whole window if there is a history. ``math.inf``: a plain
+            network.
         layer: key of :data:`lipsrl.layers.LAYERS`.
         net_arch: widths of the student's actor; None: the teacher's. The critics keep theirs.
         disturbance: of the raw observations that the student sees, from learning to the choice of the best. An
-            attack that is aimed at no model is aimed at whoever acts, the student as it is in that round. A
+            attack without a target model attacks the acting policy, that is, the student of that round. A
             :class:`~lipsrl.disturbances.Mixture` draws one of several for each episode.
         strength: multiplies the disturbance: a number >= 0, or a range (low, high) to draw from in every episode; over
             the held-out ones it is spread evenly.
-        history: how many of its newest observations the student sees at once, at least as many as the teacher; None: as
-            many. As in SB3's VecFrameStack, oldest first, zeros before an episode's first; normalised before they are
-            stacked. The model that is returned has such a stack around its environments, and ``frame_stack`` notes the
-            number on it for whoever opens its zip.
+        history: number of observations that the student sees at once, at least as many as the teacher; None: as many
+            as the teacher. The format is that of SB3's VecFrameStack: oldest first, zeros before the first observation
+            of an episode, normalised before they are stacked. The returned model has such a stack around its
+            environments, and its attribute ``frame_stack`` stores the number in the zip.
         vec_normalize: the teacher's, or its file. A model whose environment carries one uses it.
-        frame_stack: how many observations the teacher sees at once, if it was trained behind SB3's VecFrameStack, and
-            so the student; None: as in the teacher's own environment, if it has one.
+        frame_stack: number of stacked observations, if the teacher was trained with SB3's VecFrameStack; the student
+            has the same. None: the number of the teacher's own environment, if it has one.
         budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`.
-        seed: of everything drawn here, integer >= 0. Its episodes are none of :func:`lipsrl.evaluate`'s.
+        seed: random seed, integer >= 0. Its episodes are never used by :func:`lipsrl.evaluate`.
         rounds: of the student's own episodes, > 0.
         steps: gradient steps in all (Adam, batches of 512), > ``rounds``; None: 7200, with a longer window than the
             teacher's 12,000. Near the least bound that the task allows, twice as many and more rounds help.
@@ -150,7 +151,10 @@ def distill(
         raise TypeError(f"disturbance must be a Disturbance or None, received {disturbance!r}.")
     strength = constant_level("strength", strength)
     if disturbance is None and strength not in (0.0, 1.0):
-        raise ValueError(f"strength={strength} multiplies a disturbance, and there is none.")
+        raise ValueError(
+            f"strength={strength} multiplies a disturbance, but no disturbance was given. Pass disturbance=, or "
+            "leave strength out."
+        )
     seed = check_seed(seed)
     normalization = normalization_of(model, vec_normalize)
     factory, _ = environment_factory(env)

@@ -23,7 +23,7 @@ from lipsrl._episodes import EndlessEpisodeError, check_limit, limited
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.actors.frames import frames_of
 from lipsrl.actors.normalization import NormalizeLike, normalization_of, normalizes_frames
-from lipsrl.attacks._aim import aimed, holds_aimed, refresh
+from lipsrl.attacks._aim import holds_attack_with_target, refresh, with_target
 from lipsrl.distillation._asymmetric import BothViews, asymmetric, same_weights
 from lipsrl.distillation._rollouts import FINE_TUNING, HELD_OUT, Rollouts, derived_seed
 from lipsrl.distillation._rounds import InterruptedWarning
@@ -56,22 +56,22 @@ def fine_tune(
     seed: int = 0,
     max_episode_steps: int | None = None,
 ) -> bool:
-    """Train a student on by its own algorithm, where sensors are disturbed or attacked; keep it if it got better.
+    """Continue the training of a student with its own algorithm under disturbances or attacks; keep the best weights.
 
-    «Do what the teacher would do if it saw clean» is not the best answer to an attack. From the student on, the
-    algorithm's own gradient looks for a better one. The actor is shown disturbed observations, the critic clean ones
-    (asymmetric: it is not there when the policy acts). A share of the episodes stays clean, and strengths rise over
-    the first three quarters: adversarial training alone is caught where nothing improves (arXiv:2512.01228). Attacks
-    follow the weights at the start of every rollout. Five times on the way, 30 clean and 30 disturbed held-out episodes
-    are played, and the weights with the best mean return over all of them, the student's own among them, are left in
-    ``model``.
+    A student imitates the teacher's action for the clean observation. Under an attack this is not the best action, so
+    the algorithm's own gradient improves the student further. The actor sees disturbed observations, the critic sees
+    clean ones (asymmetric actor-critic; the policy does not need the critic to act). A share of the episodes has no
+    disturbance, and the strength increases over the first three quarters: with adversarial training alone the training
+    gets stuck (arXiv:2512.01228). Attacks use the weights at the start of every rollout. Five times during the
+    training, 30 clean and 30 disturbed held-out episodes are played. ``model`` gets the weights with the best mean
+    return over all of them; the weights before fine-tuning are one of the candidates.
 
     Args:
         model: PPO, A2C, TRPO (or another of SB3's on-policy algorithms) on vector observations, with or without a
             window (:func:`lipsrl.distill`). Changed in place; its bound holds throughout.
         env: as in :func:`lipsrl.distill`.
         timesteps: environment steps, > 0.
-        disturbance: of the raw observations; attacks that are aimed at no model are aimed at this one (random and MAD).
+        disturbance: of the raw observations; attacks without a target model get this one (random and MAD).
         strength: of each episode, a number or a range to draw from.
         clean_share: of the episodes, in [0, 1].
         learning_rate: at the start, > 0; falls linearly to 0.
@@ -155,7 +155,7 @@ def check_on_policy(model: Any) -> None:
 def followed(
     disturbance: Disturbance, model: BaseAlgorithm, vec_normalize: VecNormalize | None, frames: int
 ) -> Disturbance:
-    """The disturbance, its attacks aimed at ``model`` and ready to follow it.
+    """The disturbance with ``model`` as the target of its attacks, ready to follow its weights.
 
     Raises:
         ValueError: a normalisation of stacks, an attack that cannot follow, or one that has a model already.
@@ -166,12 +166,13 @@ def followed(
             "vec_normalize is of stacks of observations; fine-tuning needs one of single observations "
             "(VecFrameStack around VecNormalize)."
         )
-    if holds_aimed(disturbance):  # it would follow in place, and its owner's attack with it
+    if holds_attack_with_target(disturbance):  # it would follow in place, and its owner's attack with it
         raise ValueError(
-            "disturbance holds an attack that is aimed at a model already, and could not follow this one as it learns. "
-            "Give the attack model=None."
+            "disturbance contains an attack that has a target model already, so it cannot follow this model as it "
+            "learns. "
+            "Create the attack with model=None."
         )
-    met = aimed(disturbance, model, vec_normalize, frames)
+    met = with_target(disturbance, model, vec_normalize, frames)
     refresh(met, model)
     return met
 

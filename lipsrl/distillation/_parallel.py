@@ -235,7 +235,7 @@ def _in_workers(lesson: _Lesson, orders: Sequence[Order], n_workers: int) -> Ite
             raise endless
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "a worker process died without a word: killed, out of memory, or a crash in the simulator. "
+            "a worker process died without an error message: killed, out of memory, or a crash in the simulator. "
             "n_workers=1 needs less memory, and shows the crash."
         ) from error
     finally:

@@ -80,7 +80,7 @@ class Rollouts:
         return PER_ROUND if self.history == self.teacher.frames else PER_ROUND_OF_WINDOWS
 
     def student(self, model: BaseAlgorithm) -> Controller:
-        """``model`` as it is now: an attack among the disturbances is aimed at these weights."""
+        """``model`` with its current weights; they are the target of an attack among the disturbances."""
         return self._controller(model, "the student", self.history)
 
     def _controller(self, model: BaseAlgorithm, label: str, frames: int | None) -> Controller:

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from lipsrl.actors.frames import frames_of
 from lipsrl.actors.normalization import ObservationChain
 from lipsrl.actors.observations import stack_axis
-from lipsrl.attacks._aim import aimed, holds_attack
+from lipsrl.attacks._aim import holds_attack, with_target
 from lipsrl.disturbances import Disturbance
 from lipsrl.evaluation._functions import Predicting, as_function, overrides_predict
 from lipsrl.evaluation._memory import Memory, one_row, remembers
@@ -129,7 +129,7 @@ class Controller:
         return remembers(self._function.model, *rows)
 
     def disturbance_for_model(self, disturbance: Disturbance) -> Disturbance:
-        """The disturbance as this agent meets it: an attack that is aimed at no model is aimed at this one.
+        """The disturbance as this agent meets it: an attack without a target model gets this one.
 
         Raises:
             TypeError, ValueError: it cannot be; see `Attack.against`.
@@ -141,11 +141,11 @@ class Controller:
                 return met
         if self.recurrent or self.keeps_state:
             raise ValueError(
-                f"{disturbance!r} cannot be aimed at {self.label}, whose action depends on more than the observation "
+                f"{disturbance!r} cannot attack {self.label}, whose action depends on more than the observation "
                 "of the moment and the frames stacked with it (a recurrent policy, or a controller with a state)."
             )
         # kept, because aiming may be training (robust Sarsa)
-        met = aimed(disturbance, self._model, self._vec_normalize, self.frames)
+        met = with_target(disturbance, self._model, self._vec_normalize, self.frames)
         self._faced.append((disturbance, met))
         return met
 

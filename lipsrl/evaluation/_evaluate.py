@@ -43,33 +43,32 @@ def evaluate(
     resume: str | Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Run every model under every disturbance at every strength, in the same episodes, and tabulate them.
+    """Evaluate every model under every disturbance at every strength, in the same episodes.
 
-    Paired by construction: episode i has the same environment seed for every model, disturbance and strength,
-    and the same draws of a disturbance, scaled, at every strength. Every started episode is run to its end
-    (terminated or truncated) and counted once. Actions are deterministic and processed as by SB3's
+    The episodes are paired: episode i has the same environment seed for every model, disturbance and strength. At
+    every strength it uses the same random draws of the disturbance, multiplied by the strength. Every started episode
+    is run to its end (terminated or truncated) and counted once. Actions are deterministic and processed as by SB3's
     ``predict``. The order is environment → disturbance (raw sensor units) → VecNormalize (frozen) → policy →
-    clip → environment. At strength 0 a disturbance is the identity, so those episodes are run once and stand
-    under each disturbance. The same arguments give the same table, bit for bit;
-    on the CPU, neither `n_workers` nor `n_envs` nor what is evaluated beside it changes a row. (Under attacks
-    another `n_envs` agrees to rounding only.)
+    clip → environment. At strength 0 a disturbance has no effect, so these episodes are run once and listed under each
+    disturbance. The same arguments give the same table, bit for bit. On the CPU, a row does not depend on `n_workers`,
+    on `n_envs` or on the other models. (With attacks, another `n_envs` gives the same result only up to rounding.)
 
-    An observation or reward that is not finite ends its episode. The column ``nonfinite`` names it, the return is
-    ``nan``, and so is every summary over such an episode: it is reported (with a warning), not averaged away.
+    An observation or reward that is not finite ends its episode. The column ``nonfinite`` names the cause. The return
+    is ``nan``, every summary over such an episode is ``nan``, and there is a warning.
 
     Args:
         models: one model or a dict of them by name. A model is an SB3 or sb3-contrib algorithm (or its policy;
             recurrent ones keep their state, maskable ones are given the environment's ``action_masks()``),
             anything with SB3's ``predict``, or a callable from a batch of observations ``(n, dim)`` to actions
-            ``(n, *action_shape)``, which may get rows that do not count. A torch module (`actor_network`) is put in
-            eval mode and given tensors of the type of its weights. A key may be
+            ``(n, *action_shape)``, which must accept additional rows whose actions are not used. A torch module
+            (`actor_network`) is put in eval mode and gets tensors with the dtype of its weights. A key may be
             ``(agent, training_seed)``; for other keys the training seed is ``model.seed``.
-        env: an id, a zero-argument factory, or an environment to be rebuilt from its spec; one that cannot be
-            rebuilt is stepped itself, an episode at a time. Vectorisation happens here. Observations may be
-            whatever SB3 takes, images and Dicts too; disturbances act on vectors.
+        env: an id, a zero-argument factory, or an environment. An environment is rebuilt from its spec; if that is
+            impossible, it is used itself, one episode at a time. `evaluate` vectorises the environments. All
+            observations that SB3 accepts are allowed, including images and Dicts; disturbances act on vectors only.
         disturbances: one, a list, or a dict by name, each a `Disturbance` or its text (``"gaussian:0.1"``); None
-            for clean episodes only (named ``"none"``). An attack without a model (``MADAttack(None, 0.1)``) is
-            aimed at each model in turn, with its normalisation; inside a `Compose` too.
+            for clean episodes only (named ``"none"``). An attack without a model (``MADAttack(None, 0.1)``) gets each
+            model as its target, with its normalisation, also inside a `Compose`.
         strengths: multiply each disturbance, finite and >= 0: with ``GaussianNoise(1.0)`` strength .05 is a
             standard deviation of .05 in each sensor's unit.
         n_episodes: episodes per model, disturbance and strength, numbered from 0.
@@ -77,26 +76,24 @@ def evaluate(
         n_workers: processes. One is best for fast environments (classic control); for slow simulators (MuJoCo)
             as many as there are cores.
         seed: of the evaluation: start states, disturbances, sensitivity.
-        vec_normalize: None, a VecNormalize, the path of its file (a pickle), or a dict of those by model
-            name. A model whose own environment carries a VecNormalize uses it if None is given. It is never
-            updated. A model that was trained with one that is neither given nor attached cannot be
-            recognised.
-        frame_stack: how many observations a policy sees at once, if it was trained behind SB3's VecFrameStack (or
-            a dict by model name); None: as in the model's own environment, if it has one. A disturbance acts on
+        vec_normalize: None, a VecNormalize, the path of its file (a pickle), or a dict of these by model name. With
+            None, the VecNormalize of the model's own environment is used, if it has one. It is never updated. If a
+            model was trained with a VecNormalize that is neither passed nor attached, this cannot be detected.
+        frame_stack: number of stacked observations, if the policy was trained with SB3's VecFrameStack (or a dict by
+            model name). None: the number of the model's own environment, if it has one. A disturbance acts on
             each observation once, before it is stacked.
         sensitivity_std: standard deviation, in raw observation units (one number, or one per sensor), of the
-            displacements for ``action_sensitivity``. Small: the column is the local slope of the policy
-            around the states that it visited, to be set beside a certificate.
-        floor: the return that counts as nothing (see `random_return`); recorded for
-            `Evaluation.normalized_auc`.
-        on_nonfinite_action: a policy that returns nan on finite observations is broken: ``"raise"``. Or treat it as
-            above: ``"record"``.
-        max_episode_steps: episodes are truncated after so many steps, as by a ``TimeLimit`` around `env` (whose own
-            limit stays). None: an episode without any ``TimeLimit`` may have 100,000 steps.
-        resume: a folder. Finished episodes are kept there under a key of everything that they depend on (weights,
-            normalisation, environment, disturbance, seeds, versions), and those that are there already are not run
-            again: give the same folder to continue an interrupted evaluation, or to extend a finished one.
-        progress: show a bar with the time that remains.
+            displacements for ``action_sensitivity``. It should be small: the column is the local slope of the policy
+            around the visited states, which can be compared with a certificate.
+        floor: the return that counts as 0 % (see `random_return`); it is stored for `Evaluation.normalized_auc`.
+        on_nonfinite_action: what to do if a policy returns nan for finite observations. ``"raise"``: raise an error.
+            ``"record"``: end the episode and record it, as above.
+        max_episode_steps: episodes are truncated after this number of steps, as by a ``TimeLimit`` around `env` (whose
+            own limit stays). None: an episode without any ``TimeLimit`` may have 100,000 steps.
+        resume: a folder that stores finished episodes, under a key of everything that they depend on (weights,
+            normalisation, environment, disturbance, seeds, versions). Stored episodes are not run again. Pass the same
+            folder to continue an interrupted evaluation, or to extend a finished one.
+        progress: show a bar with the remaining time.
 
     Returns:
         An `Evaluation`.

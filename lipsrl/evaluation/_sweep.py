@@ -52,7 +52,7 @@ class Job:
     """What it takes to run any shard of an evaluation; can be sent to a worker process."""
 
     controllers: Sequence[Controller]
-    disturbances: Sequence[Mapping[str, Disturbance | None]]  # of each agent: attacks are aimed at it
+    disturbances: Sequence[Mapping[str, Disturbance | None]]  # per agent, the target of its attacks
     seed: int
     sensitivity_std: ArrayLike
     recorded: tuple[str, ...]

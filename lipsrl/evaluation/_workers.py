@@ -121,7 +121,8 @@ def run_in_workers(
                         return
             except BrokenProcessPool as error:
                 raise RuntimeError(
-                    "a worker process died without a word: killed, out of memory, or a crash in the simulator. "
+                    "a worker process died without an error message: killed, out of memory, or a crash in the "
+                    "simulator. "
                     "What had ended is kept if resume= was given. Fewer workers or a smaller n_envs need less "
                     "memory; n_workers=1 shows the crash."
                 ) from error

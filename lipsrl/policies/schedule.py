@@ -30,22 +30,22 @@ _MEMORY = "lipschitz_schedule"
 
 
 class LipschitzSchedule(BaseCallback):
-    """SB3 callback that moves K of a Lipschitz policy, for example from loose to tight::
+    """SB3 callback that changes K of a Lipschitz policy during training, for example from large to small::
 
         PPO("LipschitzMlpPolicy", env, policy_kwargs=dict(lipschitz_bound=50.0)).learn(
             100_000, callback=LipschitzSchedule("exponential", end=5.0))
 
     K changes before each rollout, never between an on-policy rollout and the updates that learn from it, and once more
-    at the end of training. At every moment the network that acts keeps the K of that moment: where K shrinks it is
-    projected before it acts again. Target networks are given the same K at the same time and projected too; an average
-    of two networks that keep K keeps it. The critic's own bound stays, and so does the one on log σ. (ARS with
+    at the end of training. The acting network always satisfies the current K: if K decreases, the network is projected
+    before it acts again. Target networks get the same K at the same time and are projected too; an average of two
+    networks that satisfy K also satisfies K. The bounds of the critic and of log σ do not change. (ARS with
     ``async_eval``: its worker processes keep the K that they were started with.)
 
     A training that is resumed (``learn(the rest, reset_num_timesteps=False)``, also from a zip) with the same schedule
-    and end goes on as if it had never stopped.
+    and end continues as if it had never stopped.
 
-    After training, or where another callback ended it, the policy, its certificate and what ``model.save`` writes speak
-    of the K at that time.
+    After training, also if another callback ended it, the policy, its certificate and the file of ``model.save`` have
+    the K of that time.
 
     Args:
         schedule: ``"constant"``, ``"linear"``, ``"exponential"``, ``"cosine"``, or a function of the remaining progress

@@ -91,7 +91,9 @@ def _under_disturbance(findings: Findings, subject: str | None, doubtful: dict[s
     if reference in doubtful:
         return [f"{short(reference)} has not learned the task, so nothing can be said against it."]
     if subject in doubtful:
-        return [f"{short(subject)} has not learned the task, so what it keeps of its return says nothing."]
+        return [
+            f"{short(subject)} has not learned the task, so the share of its return that it keeps has no meaning."
+        ]
     paired = findings.degradation.against(subject, reference)
     groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
     for disturbance in findings.disturbances:

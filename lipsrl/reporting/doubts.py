@@ -39,7 +39,8 @@ def untrained(
             known = f" (best known: {number(best)})" if best > mean and best > floor else ""
             found[agent] = (
                 f"{agent} hardly beats random actions: {number(mean)} without disturbance against {number(floor)}"
-                f"{known}. It is not trained yet, or was opened wrongly; what it keeps of such a return says nothing."
+                f"{known}. It is not trained yet, or its files do not belong together. The share that it keeps of "
+                "such a return has no meaning."
             )
     return found
 

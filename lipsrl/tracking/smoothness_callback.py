@@ -37,8 +37,8 @@ class SmoothnessCallback(BaseCallback):
     actions are discrete, and the layers before the first linear one in ``layer_norm`` (convolutions; the bound has
     them). For images as many of the newest states are used as 2²² Jacobian entries allow, at least 8.
 
-    Training goes on as without: no random number is drawn, the training environment is not stepped, VecNormalize
-    learns nothing, and the weights are, bit for bit, the same.
+    The callback does not change the training: it draws no random numbers, does not step the training environment and
+    does not update VecNormalize. The weights are the same, bit for bit.
 
     With ``feasibility`` also ``feasibility_floor``, the floor of the equilibrium in the policy's own units as
     VecNormalize defines them by then; a ``UserWarning``, once, if the promise of the policy is below it. It comes
@@ -54,7 +54,7 @@ class SmoothnessCallback(BaseCallback):
         disturbance: of the raw observations of the noisy episodes, or its text (``"gaussian:0.1"``). None: clean
             episodes only, as for images and Dicts, which disturbances do not act on.
         evaluate_every: environment steps between two evaluations.
-        n_episodes: of each kind; the same ones every time.
+        n_episodes: number of clean and of noisy episodes; they have the same seeds every time.
         seed: of those episodes.
         max_episode_steps: truncates them.
 

@@ -71,5 +71,5 @@ def refuse_second(
     if any(venv.env_is_wrapped(env_class)):
         raise ValueError(
             f"The environments are disturbed already: they are wrapped in {env_class.__name__}. Use one wrapper "
-            "with one disturbance that says it all (Compose)."
+            "with one disturbance that combines them (Compose)."
         )

@@ -24,8 +24,8 @@ class ObservationDisturbance(
 ):
     """Disturb every observation of ``env``, the one of ``reset`` included, in raw sensor units.
 
-    The environment does not notice: its generator, its start states and its trajectory for given actions are
-    the same with and without the wrapper. What it really emitted is in ``info["clean_observation"]``.
+    The environment does not change: its random generator, its start states and its trajectory for given actions are
+    the same with and without the wrapper. The true observation is in ``info["clean_observation"]``.
 
     Floating-point observations: the space becomes the whole real line in every dimension, because noise leaves
     any bounds; the dtype stays. Integer observations (images): disturbed in float64, rounded to the nearest
@@ -38,7 +38,7 @@ class ObservationDisturbance(
             fresh copy: the one given is never advanced.
         seed: seed of the disturbance alone, >= 0. A seeded reset restarts the disturbance: from ``seed`` if
             it was given (the same noise whatever the environment's seed), otherwise from the seed of the
-            reset. An unseeded reset starts an episode and goes on with the draws.
+            reset. An unseeded reset starts an episode and continues the random stream.
         strength: multiplies the disturbance: a number; a range (low, high), drawn from uniformly for every
             episode; or a callable of the progress of training, 0 … 1, that gives one of them and is asked at
             the start of every episode (``StrengthScheduleCallback`` tells the progress). A callable keeps

@@ -288,7 +288,7 @@ class TestPack:
         command = ["evaluate", str(run.parent), "--episodes", "1", "--strengths", "0", "--output", str(out)]
         assert main(command) == 0  # a folder of runs
         assert main(["pack", zipped, "--env", "Pendulum-v1", "--output", str(run)]) == 2
-        assert "is there already" in capsys.readouterr().err
+        assert "exists already" in capsys.readouterr().err
 
     def test_errors_leave_nothing(self, trained, tmp_path, capsys):
         folder, _, _ = trained

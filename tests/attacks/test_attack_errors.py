@@ -158,9 +158,9 @@ class TestNormalization:
 def test_without_a_model_nothing_can_be_attacked(attack_class, ppo):
     quick = {"rollout_steps": 60, "updates": 5} if attack_class is RobustSarsaAttack else {}
     attack = attack_class(None, 0.1, **quick)
-    with pytest.raises(ValueError, match=r"\(None, epsilon=0.1.* is aimed at no model"):
+    with pytest.raises(ValueError, match=r"\(None, epsilon=0.1.* has no target model"):
         attack(np.zeros(3, np.float32))
-    with pytest.raises(ValueError, match="is aimed at no model"):
+    with pytest.raises(ValueError, match="has no target model"):
         attack.batch(2)
     assert attack.against(ppo) == attack_class(ppo, 0.1, **quick)
     assert attack.target is None

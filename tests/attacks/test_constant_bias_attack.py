@@ -236,7 +236,7 @@ def test_what_it_cannot_search_in(ppo):
         ConstantBiasAttack(None, 0.1, env=3)
     with pytest.raises(ValueError, match=r"plays episodes to find the worst bias.*Pass env="):
         ConstantBiasAttack(detached, 0.1)
-    with pytest.raises(ValueError, match="aimed at no model"):
+    with pytest.raises(ValueError, match="has no target model"):
         ConstantBiasAttack(None, 0.1).displacement()
     with pytest.raises(ValueError, match="was trained on observations"):
         ConstantBiasAttack(ppo, 0.1, env="CartPole-v1").displacement()

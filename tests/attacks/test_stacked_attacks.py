@@ -385,7 +385,7 @@ class TestEvaluate:
 
     def test_what_remembers_by_itself_is_refused(self):
         model = RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", device="cpu", n_steps=8, batch_size=8)
-        with pytest.raises(ValueError, match=r"cannot be aimed at .*RecurrentPPO.*recurrent policy"):
+        with pytest.raises(ValueError, match=r"cannot attack .*RecurrentPPO.*recurrent policy"):
             evaluate(model, short, disturbances=MADAttack(None, 0.1), strengths=1.0)
 
     def test_an_attack_on_another_stack_is_refused(self, models):

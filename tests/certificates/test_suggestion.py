@@ -68,7 +68,7 @@ def test_an_environment_alone_gives_a_start(env):
 def test_what_does_not_fit_is_refused(agent):
     with pytest.raises(ValueError, match="equilibrium needs env"):
         lipsrl.suggest_bound(agent, equilibrium=[0, 0])
-    with pytest.raises(ValueError, match="observation_scale is of an environment"):
+    with pytest.raises(ValueError, match="observation_scale is only for an environment"):
         lipsrl.suggest_bound(agent, observation_scale=2.0)
     with pytest.raises(ValueError, match="belong to an agent"):
         lipsrl.suggest_bound("Pendulum-v1", env="Pendulum-v1")

@@ -132,7 +132,7 @@ class TestStates:
         ):
             assert message in refused(capsys, zipped, "--states", tmp_path / file, "--radius", 0.1)
         assert "radius needs states" in refused(capsys, zipped, "--radius", 0.1)
-        assert "states alone" in refused(capsys, zipped, "--states", tmp_path / "wide.npy")
+        assert "states needs another option" in refused(capsys, zipped, "--states", tmp_path / "wide.npy")
 
 
 class TestEpsilon:

@@ -65,7 +65,7 @@ def test_a_file_that_is_there_is_replaced_on_request_only(saved, tmp_path, capsy
     path = tmp_path / "p.safetensors"
     path.write_text("precious")
     assert main(["export", str(file), "--output", str(path)]) == 2
-    assert "is there already. Give another name, or --overwrite." in capsys.readouterr().err
+    assert "exists already. Use another name, or pass --overwrite to replace it." in capsys.readouterr().err
     assert path.read_text() == "precious"
     assert main(["export", str(file), "--output", str(path), "--overwrite"]) == 0
     lipsrl.load_policy(path)

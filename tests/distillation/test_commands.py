@@ -174,7 +174,7 @@ def test_what_stops_it_before_there_is_a_student(files, tmp_path, monkeypatch, c
     monkeypatch.setattr(distill_command, "distill", stopped)
     assert run("distill", *files, "--lipschitz-bound", 4, "--output", tmp_path / "s.zip") == 2
     said = capsys.readouterr().err
-    assert (str(error) or "interrupted before there was a student") in said
+    assert (str(error) or "interrupted before the end of the first round") in said
     assert not list(tmp_path.iterdir())
 
 
@@ -256,7 +256,7 @@ def test_students_of_a_frontier_are_there_as_soon_as_they_are_made(files, tmp_pa
     assert f"interrupted before all was measured. Written: {output / 'K4.zip'}, " in capsys.readouterr().err
     assert sorted(path.name for path in output.iterdir()) == ["K4.vecnormalize.pkl", "K4.zip"]
     assert run(*command) == 2
-    assert "is there already. Give another name, or --overwrite" in capsys.readouterr().err
+    assert "exists already. Use another name, or pass --overwrite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["distill", "--lipschitz-bound", "4"], ["frontier"]])

@@ -212,10 +212,10 @@ def test_wrong_input(student, make_teacher, cart):
         fine_tune(student, cart, **given, frame_stack=2)
     with pytest.raises(ValueError, match="timesteps"):
         fine_tune(student, cart, timesteps=0, disturbance=GaussianNoise(0.1))
-    with pytest.raises(ValueError, match="cannot follow one that learns"):
+    with pytest.raises(ValueError, match="cannot follow a model that learns"):
         fine_tune(student, cart, timesteps=10, disturbance=CriticAttack(None, 0.1))
     aimed = Mixture([GaussianNoise(0.1), MADAttack(student, 0.1)])
-    with pytest.raises(ValueError, match="aimed at a model already"):
+    with pytest.raises(ValueError, match="has a target model already"):
         fine_tune(student, cart, timesteps=10, disturbance=aimed)
     recurrent = RecurrentPPO("MlpLstmPolicy", DummyVecEnv([cart]), n_steps=8, batch_size=8)
     with pytest.raises(ValueError, match=r"feed-forward .* received RecurrentPPO"):

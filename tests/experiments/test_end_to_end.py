@@ -312,7 +312,7 @@ def test_statistics_are_given_to_one_zip_only(demo, capsys):
     assert "has its own" in capsys.readouterr().err
     zips = [str(folder / "model.zip"), str(output / "ppo-pendulum-0" / "model.zip")]
     assert cli.main(["evaluate", *zips, "--env", "Pendulum-v1", *statistics]) == 2
-    assert "one model's own" in capsys.readouterr().err
+    assert "belongs to one model" in capsys.readouterr().err
 
 
 def test_every_agent_builds_on_every_task_it_names():

@@ -62,7 +62,8 @@ def upper_bounds(pipeline: Pipeline, method: str, norm: str, unit: Tensor) -> tu
     constrained = promising(pipeline, norm)
     if method == "construction" and constrained is None:
         raise ValueError(
-            f"method='construction' needs a Lipschitz policy whose promise is in {norm}; this is none. Use 'auto'."
+            f"method='construction' needs a Lipschitz policy whose promise is in {norm}, but this policy is not one. "
+            "Use 'auto'."
         )
     half = pipeline.parts.half_range
     output = None if half is None else torch.as_tensor(half)

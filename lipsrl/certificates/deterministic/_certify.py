@@ -47,13 +47,15 @@ def certify(
     n_starts: int = 8192,
     _parts: ActorParts | None = None,
 ) -> Certificate:
-    """Bound how far the deterministic action of ``model`` moves per unit of its raw observation.
+    """Bounds of the Lipschitz constant of the deterministic policy: how far the action moves per unit of the raw
+    observation.
 
     Works on stock SB3 models (PPO, A2C, SAC, TD3, DDPG, DQN; TRPO, TQC, QRDQN, MaskablePPO, ARS of sb3-contrib) as on
     Lipschitz ones, on vectors, images (per grey level), discrete values (per unit of the one-hot vector) and Dicts of
-    those. VecNormalize, gymnasium's NormalizeObservation and VecFrameStack around the model's environment are followed:
-    with k stacked frames the bound is per unit that *each* of them may be off by, and :attr:`Certificate.window` has
-    those of the newest frame alone, of signals over time and of constant errors. The policy is put in evaluation mode,
+    those. The bound includes VecNormalize, gymnasium's NormalizeObservation and VecFrameStack around the model's
+    environment. With k stacked frames, the bound is per unit of error in *each* frame. :attr:`Certificate.window` has
+    the bounds for an error in the newest frame alone, for signals over time and for constant
+    errors. The policy is put in evaluation mode,
     as ``predict`` does.
 
     Args:
@@ -62,13 +64,13 @@ def certify(
         method: ``"lipsdp"`` (l2, activations that act unit by unit: LipSDP-Neuron, verified in float64),
             ``"eclipse-fast"`` (the same in closed form, looser), ``"construction"`` (Lipschitz policies, in their own
             norm: the bound of the constrained layers), ``"product"`` (any: float64 operator norms), or ``"auto"``, the
-            smallest that there is.
-        vec_normalize: the ``VecNormalize`` the model was trained with, or its file. A model whose environment
-            carries one is certified with it.
+            smallest bound of all methods that apply.
+        vec_normalize: the ``VecNormalize`` the model was trained with, or its file. If the model's environment has
+            one, it is used.
         states, radius: raw observations (n, obs) and the l2 radius of a ball around each: bounds that hold inside
             these balls, in :attr:`Certificate.local`.
-        sensor_scale: (sensors,) or one number: the unit that a change of each sensor is measured in, such as the
-            tolerance on its datasheet; the raw unit if not given. An image is one sensor, and so is a stacked one.
+        sensor_scale: (sensors,) or one number: the unit of each sensor, such as its tolerance in the datasheet; the
+            raw unit if not given. An image is one sensor, also if images are stacked.
         frame_stack: number of stacked frames, for a model without its environment.
         seed, n_starts: of the search for the lower bound.
 

@@ -16,7 +16,7 @@ __all__ = ["Certificate", "Factor", "LocalBounds", "NetworkBound", "SensorWindow
 
 @dataclass(frozen=True)
 class Certificate(Statement):
-    """How far the deterministic action can move per unit of the raw observation.
+    """Bounds of how far the deterministic action can move per unit of the raw observation.
 
     Attributes:
         upper_bound: ‖Δaction‖ ≤ upper_bound · ‖Δobservation‖ for every pair, in ``norm``; environment's action units
@@ -28,11 +28,12 @@ class Certificate(Statement):
             norm of its pixels; of a stack all frames move).
         sensors: their names.
         promise: the K that the policy was built with, or ``None`` for a stock policy.
-        witness: the pair behind ``lower_bound``; anyone can replay it.
-        warnings: what a user should look at, in words.
+        witness: the pair of observations with the slope ``lower_bound``, so that anyone can check it.
+        warnings: messages for the user, in words.
         sensor_scale: unit of each sensor that the numbers are per, or ``None`` for the raw units.
         local: bounds near given states, or ``None``.
-        window: of a policy that sees several observations: one of them off, all, a signal, a constant; else ``None``.
+        window: for a policy with several observations: bounds for errors in one frame, in all, over time, and
+            constant; else ``None``.
     """
 
     def __rich__(self) -> Group:
