@@ -321,7 +321,7 @@ class TestCommands:
             found, own = (f.loc[f["agent"] == name, "return"].to_numpy() for f in (frame, expected))
             assert np.array_equal(found, own)
         assert main([*command, "--vec-normalize", "x.pkl"]) == 2
-        assert "as MODEL.zip:FILE" in capsys.readouterr().err
+        assert "Write MODEL.zip:FILE" in capsys.readouterr().err
 
     def test_returns_far_below_those_of_training_are_doubted(self, tmp_path, capsys):
         model = PPO(

@@ -206,10 +206,10 @@ class TestEpsilon:
     def test_errors(self, pendulum, cartpole, capsys):
         zipped = pendulum / "model.zip"
         for arguments, message in (
-            (("--env", "Pendulum-v1"), "env alone says nothing"),
+            (("--env", "Pendulum-v1"), "env needs another option"),
             (("--epsilon", 0.1, "--env", "Pendulum-v9"), "Pendulum-v9"),
             (("--epsilon", 0.1, "--env", "CartPole-v1"), "observation_space of env"),
-            (("--epsilon", 0.1, "--sensor-scale", 2), "sensor_scale does not go with"),
+            (("--epsilon", 0.1, "--sensor-scale", 2), "sensor_scale cannot be combined with"),
             (("--epsilon", -1), "epsilon must be a finite number > 0"),
             (("--epsilon", 0.1, "--norm", "l1"), "norm='l1' is not known"),
             (

@@ -92,4 +92,4 @@ def test_the_help_says_what_trust_does(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert text.count("Open files that name code of your own, and run it.") == 1
+    assert text.count("Also open files that contain custom code, and run this code.") == 1

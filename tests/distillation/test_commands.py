@@ -117,7 +117,7 @@ def test_what_is_wrong_is_one_line(files, tmp_path, monkeypatch, capsys, argumen
 @pytest.mark.parametrize(
     ("disturbance", "message"),
     [
-        ("critic:0.1", "cannot follow one that learns"),
+        ("critic:0.1", "cannot follow a model that learns"),
         ("robust-sarsa:0.1", "'robust-sarsa' is not known"),
     ],
 )

@@ -236,7 +236,7 @@ def test_a_teacher_behind_a_stack_may_have_a_student_with_a_longer_window(cart):
         ({"strength": -1.0}, "strength must be a finite number >= 0"),
         ({"strength": (1.0, 0.5)}, "0 <= low <= high"),
         ({"strength": lambda progress: 1.0}, "draw from in every episode; received <function"),
-        ({"strength": 0.5}, "multiplies a disturbance, and there is none"),
+        ({"strength": 0.5}, "multiplies a disturbance, but no disturbance was given"),
         ({"lipschitz_bound": math.nan}, "lipschitz_bound"),
     ],
 )
@@ -322,8 +322,8 @@ def test_the_commands(normalized_teacher, cart, tmp_path, command, capsys):
     [
         (["--disturbance", "gausian:0.1"], "gaussian"),
         (["--disturbance", "mad:x"], "NAME:EPSILON"),
-        (["--disturbance", "gaussian:0.3+mad:0.2"], "an attack does. Give it as a word of its own"),
-        (["--disturbance", "mad:0.2+gaussian:1e+3"], "an attack does. Give it as a word of its own"),
+        (["--disturbance", "gaussian:0.3+mad:0.2"], "cannot combine an attack with other disturbances"),
+        (["--disturbance", "mad:0.2+gaussian:1e+3"], "cannot combine an attack with other disturbances"),
         (["--strength", "0", "1", "2"], "one number, or two"),
         (["--history", "0"], "history"),
         (["--fine-tune", "100"], "needs a disturbance"),
