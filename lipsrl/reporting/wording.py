@@ -128,7 +128,7 @@ def _average(seeds: int, episodes: str) -> str:
         )
     return (
         f"the mean over {episodes} episodes of one trained model (one training seed); brackets and bands are "
-        "95 % bootstrap intervals over episodes; another training run may give other results"
+        "95 % bootstrap intervals over episodes, and say nothing about another training run"
     )
 
 

@@ -18,10 +18,12 @@ from lipsrl.cli import main
 from lipsrl.regularizers import _attach, _methods
 from tests.packaging.test_code_in_docs import ROOT, short  # noqa: F401 - a fixture
 
+sys.path.insert(0, str(ROOT / "docs" / "site"))
+import outputs
+
 # imported before `short` puts smaller attacks into lipsrl.attacks
 MEASURING = (lipsrl._commands.attack, lipsrl._commands.check)
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 #: what a reader has time for and a test has not
 BUDGETS = {
     "-n 100000": "-n 64 --hyperparams n_steps:64 n_envs:1 n_epochs:1",
@@ -52,6 +54,7 @@ def typed(line, folder):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=variables)
         status, said = done.returncode, done.stdout + done.stderr
     assert status in allowed, f"{line}\n{said}"
+    return said
 
 
 def commands(text):
@@ -70,10 +73,29 @@ def test_every_budget_occurs():
     assert len(PAGES) == 5
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_outputs_are_where_the_script_puts_them(page):
+    """Each marker follows a block and has its text; the script finds them all and changes nothing else."""
+    text = page.read_text(encoding="utf-8")
+    after = [outputs.OUTPUT.match(text, block.end()) for block in outputs.BLOCK.finditer(text)]
+    found = [marker for marker in after if marker]
+    assert len(found) == text.count("<!-- output")
+    assert [marker.group() for marker in found if not marker["text"]] == []
+    shown = [marker["text"] if marker else "" for marker in after]
+    assert outputs.insert(text, shown) == text
+    for budget in outputs.BUDGETS.get(page.stem, {}).values():
+        assert f"`{budget}`" in text, "a page says with which budget its outputs were made"
+
+
+def words(text):
+    return set(re.findall(r"[^\W\d_]{4,}", text))
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_tutorial_runs(page, short, tmp_path, monkeypatch):  # noqa: F811
+def test_a_tutorial_runs(page, short, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Every block runs, and prints what the page shows: most of its words, whatever the numbers."""
     monkeypatch.chdir(tmp_path)
     made = PPO.__init__
     monkeypatch.setattr(PPO, "__init__", lambda self, *a, **k: made(self, *a, **{**k, "n_steps": 64}))
@@ -84,10 +106,19 @@ def test_a_tutorial_runs(page, short, tmp_path, monkeypatch):  # noqa: F811
     )  # what a page registers is forgotten
     monkeypatch.setattr(_attach, "METHODS", known)
     text = page.read_text(encoding="utf-8")
-    for match in BLOCK.finditer(text):
+    for name, value in outputs.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    for match in outputs.BLOCK.finditer(text):
+        said = ""
         if match.group(1) == "python":
             above = "\n" * (text[: match.start()].count("\n") + 1)
             exec(compile(above + match.group(2), str(page), "exec"), vars(module))
         else:
             for line in filter(None, commands(match.group(2))):
-                typed(line, tmp_path)
+                said += typed(line, tmp_path)
+        printed = words(said + capsys.readouterr().out)
+        if (marker := outputs.OUTPUT.match(text, match.end())) and words(marker["text"]):
+            missing = words(marker["text"]) - printed
+            assert len(missing) < 0.4 * len(words(marker["text"])), (
+                f"made again by docs/site/outputs.py? {missing}"
+            )
