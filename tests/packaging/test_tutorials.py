@@ -95,7 +95,7 @@ def words(text):
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_tutorial_runs(page, short, tmp_path, monkeypatch, capsys):  # noqa: F811
-    """Every block runs, and prints what the page shows: its words, as far as small budgets allow, whatever the numbers."""
+    """Every block runs and prints the words that the page shows, as far as small budgets allow."""
     monkeypatch.chdir(tmp_path)
     made = PPO.__init__
     monkeypatch.setattr(PPO, "__init__", lambda self, *a, **k: made(self, *a, **{**k, "n_steps": 64}))
