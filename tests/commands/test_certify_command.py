@@ -339,7 +339,7 @@ def test_the_normalisation_beside_the_zip_is_used_and_that_is_said(pendulum, cap
     none, said = bounds("--vec-normalize", "none")
     assert said == ""
     assert none["upper_bound"] != found["upper_bound"]
-    assert any("it was said that there is no VecNormalize" in text for text in none["assumptions"])
+    assert any("says that there is no VecNormalize" in text for text in none["assumptions"])
 
 
 def test_control_c_ends_a_command_in_one_line(monkeypatch, capsys):

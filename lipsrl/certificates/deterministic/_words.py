@@ -34,7 +34,9 @@ def assumptions(pipeline: Pipeline) -> tuple[str, ...]:
     if pipeline.normalised:
         texts.append("the observation statistics of the given VecNormalize, frozen")
     elif pipeline.chain.stated:
-        texts.append("the model receives raw observations: it was said that there is no VecNormalize")
+        texts.append(
+            "the model receives raw observations: folder or caller says that there is no VecNormalize"
+        )
     else:
         texts.append(
             "the model receives raw observations: no VecNormalize was given or found around its environment"
