@@ -4,7 +4,7 @@
     python -m tests.versions highest --tests tests/policies
 
 An environment of its own per row, in FOLDER/ROW. torch is the version of constraints.txt in both: it is the only one of
-which every machine of ours has a build without CUDA.
+which every machine of ours has a build without CUDA. Warnings are no errors here: old packages warn beside new ones.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> int:
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", ROOT], check=True)
     subprocess.run([python, "-m", "pip", "freeze"], check=True)
     return subprocess.run(
-        [python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *options.tests],
+        [python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "-W", "default", *options.tests],
         cwd=ROOT,
         check=False,
     ).returncode

@@ -31,7 +31,7 @@ _COLLECTION, _HELD_OUT, WEIGHTS, BATCHES, EXPLORATION, _STRENGTHS, FINE_TUNING =
 def derived_seed(seed: int, kind: int) -> int:
     """A seed in [0, 2⁶³) for one kind of draw of the distillation ``seed``."""
     sequence = np.random.SeedSequence(seed, spawn_key=(kind,))
-    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+    return int(sequence.generate_state(1, np.uint64)[0]) >> 1  # NumPy 1 has no uint64 >> int
 
 
 class Rollouts:

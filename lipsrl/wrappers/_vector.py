@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import VectorWrapper
@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from lipsrl.wrappers._layers import below, tell_below
 from lipsrl.wrappers._streams import EpisodeStreams
 
+if TYPE_CHECKING:
+    _Wrapper = VectorWrapper[Any, Any, Any, Any, Any]
+else:
+    _Wrapper = VectorWrapper  # generic since gymnasium 1.4; SB3 2.8 asks for one below 1.3
 
-class VectorDisturbance(VectorWrapper[Any, Any, Any, Any, Any]):
+
+class VectorDisturbance(_Wrapper):
     """Episodes of the streams under each of Gymnasium's three autoreset modes."""
 
     streams: EpisodeStreams

@@ -37,7 +37,7 @@ def test_what_is_missing_or_too_old_is_named(capsys, monkeypatch):
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert "Mend: gymnasium, safetensors, [onnx]." in said
-    assert "0.29.1, and >=1.0 is needed" in said
+    assert "0.29.1, and >=1.1 is needed" in said
     assert "pip install 'lipsrl[contrib]'" in said  # optional: absent is no problem
 
 
