@@ -7,8 +7,8 @@ In the same episodes, under the same white noise: the controllers that theory gi
 gain without memory at each noise level, the regulator behind a Kalman filter), the agents of the run folders, and with
 ``--history`` a window student of each plain agent. Two comparisons:
 
-- gain: each agent's Jacobian at the equilibrium with the Riccati gain of its own discount; the constant that is
-  certified for it with the smallest gain that stabilises (no certificate may be below it).
+- gain: each agent's Jacobian at the equilibrium beside the Riccati gain; the certified constant beside the smallest gain
+  that stabilises.
 - cost: what the episodes cost with what theory says of that gain at that noise (`expected_cost`). Agents are not linear
   away from the equilibrium, so theirs agree as far as they stay near it.
 """
@@ -33,7 +33,6 @@ import lipsrl
 from envs import get_task
 from envs.linear_quadratic import LIMIT, PLANT, START, STEPS
 from envs.linear_quadratic_theory import (
-    LinearPlant,
     expected_cost,
     kalman_filter,
     optimal_gain,
@@ -108,12 +107,6 @@ class KalmanRegulator:
         estimate = predicted + np.einsum("nij,nj->ni", gains, measured - predicted)
         action = np.clip(-estimate @ self.regulator.T, -LIMIT, LIMIT)
         return action, (estimate @ PLANT.a.T + action @ PLANT.b.T, step + 1)
-
-
-def discounted_gain(discount: float) -> Array:
-    """(2,) the best gain where costs are discounted: that of the plant ``√γ a, √γ b`` (Bertsekas I, 4.1)."""
-    root = math.sqrt(discount)
-    return np.asarray(optimal_gain(LinearPlant(root * PLANT.a, root * PLANT.b, PLANT.q, PLANT.r))[0][0])
 
 
 @functools.cache
