@@ -7,7 +7,7 @@ In the same episodes, under the same white noise: the controllers that theory gi
 gain without memory at each noise level, the regulator behind a Kalman filter), the agents of the run folders, and with
 ``--history`` a window student of each plain agent. Two comparisons:
 
-- gain: each agent's Jacobian at the equilibrium beside the Riccati gain; the certified constant beside the smallest gain
+- gain: each agent's Jacobian at the equilibrium beside the Riccati gain; its certified K beside the smallest gain
   that stabilises.
 - cost: what the episodes cost with what theory says of that gain at that noise (`expected_cost`). Agents are not linear
   away from the equilibrium, so theirs agree as far as they stay near it.
