@@ -40,9 +40,9 @@ def seconds_left(
     return max(sum(times) / workers, max(times, default=0.0))
 
 
-def clock(seconds: float | None) -> str:
+def clock(seconds: float) -> str:
     """As 1:02:03."""
-    return "?" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 class Board:
@@ -148,8 +148,9 @@ class Board:
         parts += [
             f"{counts[state]} {state}" for state in ("running", "failed", "interrupted") if counts[state]
         ]
-        if counts["waiting"] or counts["running"]:
-            parts.append(f"{clock(self.remaining())} left")
+        remaining = self.remaining() if counts["waiting"] or counts["running"] else None
+        if remaining is not None:  # nothing has a pace at first
+            parts.append(f"{clock(remaining)} left")
         return ", ".join(parts)
 
     def table(self) -> Group:

@@ -81,12 +81,14 @@ class Assessment:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """What follows from the criteria, in a sentence or two."""
         asked = sum(c.holds is not None for c in self.criteria)
+        stated = len(self.criteria) - asked
+        more = f" {stated} more {'is' if stated == 1 else 'are'} for information." if stated else ""
         if self.passed:
-            return f"PASS: all {asked} criteria hold."
+            return f"PASS: all {asked} criteria hold.{more}"
         names = ", ".join(c.name for c in self.failed)
-        return f"FAIL: {len(self.failed)} of {asked} criteria do not hold ({names})."
+        return f"FAIL: {len(self.failed)} of {asked} criteria do not hold ({names}).{more}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -83,7 +83,7 @@ def comparison_table(
     if certificates:
         said.append(_KINDS)
     table = Table(
-        title=Text(f"{checked.metadata.get('env', 'Evaluation')}: {len(checked.frame):,} episodes"),
+        title=Text(f"{checked.metadata.get('env', 'Evaluation')}: {len(checked.frame):,} episodes in all"),
         caption=Text("\n".join(said)),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
