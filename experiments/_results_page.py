@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from experiments._distill_tables import markdown
+from experiments._results_cells import (
+    bounds_cell,
+    cell,
+    estimate_cell,
+    tightness_cell,
+    values_cell,
+    whole_tightness,
+)
 from experiments._scores import AR1, CLEAN, FLUCTUATION, SCORES, WHITE, WORST, Scores, seconds
-from experiments._study import Run, Study
-from lipsrl.reporting.numbers import MISSING, decimals, interval, number
-from lipsrl.statistics import Interval, bootstrap_ci, iqm
+from experiments._study import Study
+from lipsrl.reporting.numbers import MISSING, number
 
 #: What was aimed at, in the IQM over tasks, times the plain agent's.
 AIMS = {CLEAN: ("≥", 0.98), WHITE: ("≥", 1.5), WORST: ("≥", 1.3), FLUCTUATION: ("≤", 0.4)}
@@ -126,7 +130,7 @@ def _settings(scores: Scores) -> str:
         plain = scores.raw(name, study.plain, CLEAN)
         floor = MISSING if about.floor is None else number(about.floor)
         rows.append(
-            [name, about.env_id, about.plain_recipe.upper(), _cell(list(plain.values())), floor,
+            [name, about.env_id, about.plain_recipe.upper(), cell(list(plain.values())), floor,
              ", ".join(f"{s:g}" for s in about.strengths), ", ".join(f"{e:g}" for e in about.epsilons) or MISSING]
         )  # fmt: skip
         lacks = None
@@ -161,10 +165,11 @@ def _headline(scores: Scores, name: str) -> str:
         if not runs:
             continue
         rows.append(
-            [f"`{agent}`", str(len(runs)), _values(scores.raw(name, agent, CLEAN)),
-             _values(scores.normalized(name, agent, WHITE)), _values(scores.normalized(name, agent, AR1)),
-             _values(scores.raw(name, agent, WORST)), _values(scores.raw(name, agent, FLUCTUATION)),
-             _bounds(runs), _tightness(runs, _whole), _tightness(runs, lambda run: run.network_tightness)]
+            [f"`{agent}`", str(len(runs)), values_cell(scores.raw(name, agent, CLEAN)),
+             values_cell(scores.normalized(name, agent, WHITE)), values_cell(scores.normalized(name, agent, AR1)),
+             values_cell(scores.raw(name, agent, WORST)), values_cell(scores.raw(name, agent, FLUCTUATION)),
+             bounds_cell(runs), tightness_cell(runs, whole_tightness),
+             tightness_cell(runs, lambda run: run.network_tightness)]
         )  # fmt: skip
     return f"### {study.name}: {name}\n\n" + markdown(rows)
 
@@ -189,14 +194,14 @@ def _over_tasks(scores: Scores) -> list[str]:
     for agent in agents:
         behind = ", ".join(f"{name} ({len(values)})" for name, values in scores.strata(agent, CLEAN).items())
         iqms.append(
-            [f"`{agent}`", behind or MISSING, *(_estimate(scores.iqm(agent, name), 3) for name in SCORES)]
+            [f"`{agent}`", behind or MISSING, *(estimate_cell(scores.iqm(agent, name), 3) for name in SCORES)]
         )
     quantities = (*SCORES, FLUCTUATION)
     ratios = [["agent / plain", *(f"{name}{_aim(name)}" for name in quantities)]]
     ratios += [[f"`{agent}`", *(_ratio(scores, agent, name) for name in quantities)] for agent in others]
     chances = [["agent", *SCORES]]
     chances += [
-        [f"`{agent}`", *(_estimate(scores.improvement(agent, name), 2) for name in SCORES)]
+        [f"`{agent}`", *(estimate_cell(scores.improvement(agent, name), 2) for name in SCORES)]
         for agent in others
     ]
     single = max(scores.tasks(agent, CLEAN) for agent in agents) < 2
@@ -231,7 +236,7 @@ def _aim(name: str) -> str:
 
 def _ratio(scores: Scores, agent: str, name: str) -> str:
     found = scores.ratio(agent, name)
-    text = _estimate(found, 3)
+    text = estimate_cell(found, 3)
     if found is None or name not in AIMS:
         return text
     sign, aim = AIMS[name]
@@ -250,56 +255,3 @@ def _time(scores: Scores) -> str:
     total, known = seconds(study.runs)
     rows.append(["all", str(len(study.runs)), str(known), number(total / 3600, 2)])
     return _wrapped(_TIME) + "\n\n" + markdown(rows)
-
-
-def _values(found: dict[int, float]) -> str:
-    return _cell(list(found.values()))
-
-
-def _cell(values: Sequence[float]) -> str:
-    """IQM with its interval; in words, where some are not finite."""
-    if not values:
-        return MISSING
-    broken = sum(not math.isfinite(value) for value in values)
-    if broken:
-        return f"not finite in {broken} of {len(values)} runs"
-    if len(values) == 1:
-        return number(values[0])
-    return _estimate(bootstrap_ci(np.asarray(values), iqm))
-
-
-def _estimate(found: Interval | None, places: int | None = None) -> str:
-    """The same decimals for all three numbers."""
-    if found is None:
-        return MISSING
-    if places is None:
-        places = decimals(max(map(abs, found)))
-    return f"{number(found.estimate, places)} {interval(found.low, found.high, places)}".rstrip()
-
-
-def _bounds(runs: Sequence[Run]) -> str:
-    return _median([run.upper_bound for run in runs]) + (
-        f" (newest {_median([run.newest for run in runs])})" if any(run.newest for run in runs) else ""
-    )
-
-
-def _median(values: Sequence[float | None]) -> str:
-    """Median and range of upper bounds, rounded up."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return MISSING
-    # the upper of two middles: it is a bound of half of the runs
-    middle, low, high = sorted(known)[len(known) // 2], min(known), max(known)
-    said = [number(value, rounding="up") for value in (middle, low, high)]
-    return said[0] if len(known) == 1 else f"{said[0]}, {said[1]} to {said[2]}"
-
-
-def _whole(run: Run) -> float | None:
-    if run.upper_bound is None or run.lower_bound is None or run.upper_bound == 0:
-        return None
-    return run.lower_bound / run.upper_bound
-
-
-def _tightness(runs: Sequence[Run], of: Callable[[Run], float | None]) -> str:
-    known = [value for value in map(of, runs) if value is not None]
-    return f"{float(iqm(known)):.0%}" if known else MISSING
