@@ -6,7 +6,8 @@ K is a multiple of the steepest slope that the stock agents end with. One JSON f
 are not trained again, so the command may be interrupted and called again. At the end a table.
 
 Area: mean training return over the whole training, above the return of random actions, relative to stock's mean on that
-task. Seeds from 0 are for these tables; nothing was chosen by them (trials use seeds from 100).
+task. In the IQM all tasks weigh the same, however many seeds they have. Seeds from 0 are for these tables; nothing was
+chosen by them (trials use seeds from 100).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from experiments._scores import task_iqm
 from lipsrl._files import write_text
 from lipsrl.layers import ACTIVATIONS
 from lipsrl.statistics import bootstrap_ci
@@ -227,7 +229,7 @@ def table(folder: Path, layers: list[str], share: float, activation: str = "") -
     for layer in layers:
         strata = relative[layer]
         if strata:
-            found_iqm = bootstrap_ci(strata)
+            found_iqm = bootstrap_ci(strata, task_iqm(list(map(len, strata))))  # tasks differ in seeds
             summary.append(f"**{found_iqm.estimate:.2f}** [{found_iqm.low:.2f}, {found_iqm.high:.2f}]")
         else:
             summary.append("")
