@@ -25,6 +25,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from experiments._curves import Curves
 from experiments._state import capture
 from lipsrl._files import atomic_path, write_text
+from lipsrl.tracking import RunFolder
 
 #: What says that the training is the same one, of what `experiments.train` writes into config.json.
 IDENTITY = (
@@ -95,6 +96,17 @@ class Unfinished:
     def end(self) -> None:
         """The training is over, and all that it leaves is written."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def set_aside(folder: RunFolder, previous: Path) -> None:
+    """Make room for a training from the start; what it replaces is kept until there is a new model."""
+    if not folder.path.exists():
+        return
+    if previous.exists() and not folder.model_file.is_file():  # set aside by a training that was killed
+        shutil.rmtree(folder.path)
+        return
+    shutil.rmtree(previous, ignore_errors=True)
+    folder.path.rename(previous)
 
 
 def _short(value: Any) -> str:

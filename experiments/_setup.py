@@ -15,11 +15,15 @@ from agents import Recipe
 from envs import Task
 from experiments._console import command_line
 from lipsrl.actors.frames import attached_frames
-from lipsrl.certificates import FeasibilityFloor, feasibility_floor
+from lipsrl.certificates import FeasibilityFloor, feasibility_floor, policy_units
 from lipsrl.disturbances import GaussianNoise, parse_disturbance
+from lipsrl.policies import AutoLipschitz
 from lipsrl.tracking import SmoothnessCallback
 from lipsrl.tracking.config import git_revision, versions
 from lipsrl.wrappers import VecObservationDisturbance
+
+#: K that a search for K starts with, as a multiple of the recipe's own.
+LOOSE = 5.0
 
 
 def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
@@ -63,6 +67,21 @@ def live_smoothness(recipe: Recipe, task: Task, floor: FeasibilityFloor | None) 
         disturbance=GaussianNoise(task.chatter_strength),
         max_episode_steps=recipe.for_task(task.name).max_episode_steps,
     )
+
+
+def policy_options(
+    recipe: Recipe, task: Task, bound: float | str | None, budget: str | None, scale: float
+) -> dict[str, Any]:
+    """What replaces the recipe's own options of the policy. A search for K needs layers that can grow, and room."""
+    if bound == "auto":
+        bound, budget = LOOSE * recipe.lipschitz_bound.get(task.name, 1.0), budget or "growing"
+    return {"lipschitz_bound": bound, "budget": budget, "regularizer_scale": scale}
+
+
+def search_for_bound(model: BaseAlgorithm, floor: FeasibilityFloor | None) -> AutoLipschitz:
+    """The search of ``--lipschitz-bound auto``, above the task's floor where that is known in the policy's units."""
+    known = floor is not None and model.get_vec_normalize_env() is None  # its statistics are not known yet
+    return AutoLipschitz(floor=float(floor.floor_for(policy_units(model))) if floor and known else 0.0)
 
 
 def describe(

@@ -13,9 +13,9 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -25,13 +25,20 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import Recipe, get_agent
 from envs import Task, get_task
-from experiments._checkpoint import CheckpointCallback, Unfinished
+from experiments._checkpoint import CheckpointCallback, Unfinished, set_aside
 from experiments._console import fail, parse
 from experiments._curves import Curves
 from experiments._list import tables
 from experiments._locks import exclusive
 from experiments._progress import ProgressCallback
-from experiments._setup import describe, floor_of, live_smoothness, make_training_env
+from experiments._setup import (
+    describe,
+    floor_of,
+    live_smoothness,
+    make_training_env,
+    policy_options,
+    search_for_bound,
+)
 from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
 from experiments._state import restore
 from experiments._tracking import agent_files
@@ -58,8 +65,9 @@ class Args:
     """Training seed: network, environments and exploration."""
     timesteps: int | None = None
     """Environment steps. Default: the agent's own number."""
-    lipschitz_bound: float | None = None
-    """The bound K. Default: the agent's own."""
+    lipschitz_bound: float | Literal["auto"] | None = None
+    """The bound K. auto: search for the smallest K that keeps the return (lipsrl.policies.AutoLipschitz). Default: the
+    agent's own."""
     layer: str | None = None
     """Layer type (see lipsrl.layers.LAYERS). Default: the agent's own."""
     history: int | None = None
@@ -169,8 +177,7 @@ def _train(
     # a floor is of policies that see one observation
     floor = floor_of(task) if recipe.frames == 1 else None
     venv = make_training_env(recipe, task)
-    options: dict[str, Any] = {"lipschitz_bound": args.lipschitz_bound, "budget": args.budget}
-    options["regularizer_scale"] = args.regularizer_scale
+    options = policy_options(recipe, task, args.lipschitz_bound, args.budget, args.regularizer_scale)
     model = recipe.build(venv, task, seed=args.seed, **options)
     if recipe.frames > 1:
         model.frame_stack = recipe.frames  # type: ignore[attr-defined] # what load_agent reads
@@ -186,7 +193,7 @@ def _train(
     # Nothing is left of a run that fails before it has a model, and what it was to replace comes back.
     previous = folder.path.with_name(f".{folder.path.name}.previous")
     if before is None:
-        _set_aside(folder, previous)
+        set_aside(folder, previous)
         folder.path.mkdir(parents=True)
     curves: Curves | None = None
     try:
@@ -209,7 +216,10 @@ def _train(
         curves = Curves(folder.path, wandb_writer, before)
         model.set_logger(curves.logger)
         watching: list[BaseCallback] = [live_smoothness(recipe, task, floor)] if recipe.certifiable else []
-        if task.name in recipe.final_bound:
+        search = search_for_bound(model, floor) if args.lipschitz_bound == "auto" else None
+        if search is not None:
+            watching.append(search)
+        elif task.name in recipe.final_bound:
             watching.append(LipschitzSchedule("exponential", end=recipe.final_bound[task.name]))
         clock = CheckpointCallback(unfinished, every, curves, watching, before)
         if before is not None:
@@ -232,6 +242,9 @@ def _train(
     shutil.rmtree(previous, ignore_errors=True)
     status = "finished" if finished else "interrupted"
     config |= {"status": status, "trained_timesteps": model.num_timesteps, "train_seconds": round(seconds, 1)}
+    if search is not None and search.found is not None:
+        config |= {"lipschitz_bound": search.found.bound, "lipschitz_search": asdict(search.found)}
+        print(search.found)
     folder.write_config({**config, "resumed_at": clock.resumed})
     certificate = certify(model) if recipe.certifiable else None
     unfit: Sequence[str] = ()
@@ -263,17 +276,6 @@ def _train(
     for text in unfit:
         print(f"Feasibility: {text}")
     return folder
-
-
-def _set_aside(folder: RunFolder, previous: Path) -> None:
-    """Make room for a training from the start; what it replaces is kept until there is a new model."""
-    if not folder.path.exists():
-        return
-    if previous.exists() and not folder.model_file.is_file():  # set aside by a training that was killed
-        shutil.rmtree(folder.path)
-        return
-    shutil.rmtree(previous, ignore_errors=True)
-    folder.path.rename(previous)
 
 
 def main() -> int:

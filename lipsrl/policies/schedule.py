@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -27,6 +28,32 @@ SCHEDULES: MappingProxyType[str, Callable[[float, float, float], float]] = Mappi
 
 #: Attribute of the SB3 model: schedule, end and start of the training that is under way.
 _MEMORY = "lipschitz_schedule"
+
+
+def constrained_policy(model: BaseAlgorithm, callback: str) -> LipschitzPolicy:
+    """The policy of ``model``, whose K ``callback`` may move.
+
+    Raises:
+        ValueError: it is not constrained.
+    """
+    policy: Any = policy_of(model)
+    if not isinstance(policy, LipschitzPolicy) or policy.options.unconstrained:
+        raise ValueError(
+            f"{callback} needs a Lipschitz policy with a finite lipschitz_bound, received "
+            f'{type(policy).__module__}.{type(policy).__name__}. Use "LipschitzMlpPolicy" and '
+            "policy_kwargs=dict(lipschitz_bound=K)."
+        )
+    return policy
+
+
+def move_bound(model: BaseAlgorithm, bound: float) -> None:
+    """Give the policy, its targets and what the zip will say another K, and log it."""
+    policy: Any = policy_of(model)
+    if bound != policy.options.lipschitz_bound:
+        policy.set_lipschitz_bound(bound)
+        # a new dict: the old one may be the user's
+        model.policy_kwargs = {**model.policy_kwargs, "lipschitz_bound": bound}
+    model.logger.record("train/lipschitz_bound", bound)
 
 
 class LipschitzSchedule(BaseCallback):
@@ -88,13 +115,7 @@ class LipschitzSchedule(BaseCallback):
         return SCHEDULES[self.schedule](float(start), float(end), 1.0 - progress_remaining)
 
     def _init_callback(self) -> None:
-        policy: Any = policy_of(self.model)
-        if not isinstance(policy, LipschitzPolicy) or policy.options.unconstrained:
-            raise ValueError(
-                f"LipschitzSchedule needs a Lipschitz policy with a finite lipschitz_bound, received "
-                f'{type(policy).__module__}.{type(policy).__name__}. Use "LipschitzMlpPolicy" and '
-                "policy_kwargs=dict(lipschitz_bound=K)."
-            )
+        policy = constrained_policy(self.model, "LipschitzSchedule")
         # A resumed training goes on from where the first one began, which the model (and its zip) remembers.
         this = [self.schedule if isinstance(self.schedule, str) else None, self.end]
         memory = getattr(self.model, _MEMORY, None)
@@ -104,13 +125,7 @@ class LipschitzSchedule(BaseCallback):
 
     def _update(self) -> None:
         remaining = 1.0 - self.model.num_timesteps / max(self.model._total_timesteps, 1)
-        bound = self.bound_at(min(max(remaining, 0.0), 1.0))
-        policy: Any = policy_of(self.model)
-        if bound != policy.options.lipschitz_bound:
-            policy.set_lipschitz_bound(bound)
-            # a new dict: the old one may be the user's
-            self.model.policy_kwargs = {**self.model.policy_kwargs, "lipschitz_bound": bound}
-        self.logger.record("train/lipschitz_bound", bound)
+        move_bound(self.model, self.bound_at(min(max(remaining, 0.0), 1.0)))
 
     def _on_training_start(self) -> None:
         self._update()

@@ -18,6 +18,7 @@ from experiments import _checkpoint, train
 from experiments._checkpoint import CheckpointCallback, Unfinished
 from experiments._locks import BusyError, exclusive, lock_file
 from lipsrl.actors.normalization import load_vec_normalize
+from lipsrl.policies import AutoLipschitz
 from lipsrl.tracking import RunFolder, SmoothnessCallback
 from tests.experiments import miniature
 from tests.tracking.offline import runs_in
@@ -113,6 +114,26 @@ def test_goes_on_as_if_only_new_episodes_had_begun(name, tmp_path, monkeypatch, 
     assert rows(folder.path) == rows(whole.path)
     assert folder.read_config()["resumed_at"] == [saved["steps"]]
     assert whole.read_config()["resumed_at"] == []
+
+
+def test_a_search_for_k_goes_on(tmp_path, monkeypatch, capsys):
+    """The search lives in the model, so its checkpoint has it."""
+    monkeypatch.setattr(
+        train, "search_for_bound", lambda *_: AutoLipschitz(target_return=-1e9)
+    )  # always kept
+    options = {"timesteps": 960, "checkpoint_every": 64, "lipschitz_bound": "auto"}
+    cut_off(monkeypatch, tmp_path / "run", "ppo-sandwich", 480, **options)
+    folder = train.train(miniature.args(tmp_path / "run", "ppo-sandwich", **options))
+    said = capsys.readouterr().out
+    whole = train.train(miniature.args(tmp_path / "whole", "ppo-sandwich", **options))
+    config, other = folder.read_config(), whole.read_config()
+    assert config["resumed_at"]
+    start = config["hyperparameters"]["policy_kwargs"]["lipschitz_bound"]
+    assert config["lipschitz_bound"] == pytest.approx(other["lipschitz_bound"], rel=1e-9)
+    assert 0 < config["lipschitz_bound"] < start / 8
+    assert f"K = {config['lipschitz_bound']:.3g} [" in said
+    assert config["lipschitz_search"]["target"] == -1e9
+    assert folder.load()[0].policy.options.lipschitz_bound == config["lipschitz_bound"]
 
 
 def test_killed_at_several_moments(tmp_path):

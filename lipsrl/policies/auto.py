@@ -1,0 +1,245 @@
+"""A Lipschitz bound that finds itself: the smallest K with which the return stays, found while the agent learns."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from lipsrl._validation import positive_finite
+from lipsrl.policies.schedule import constrained_policy, move_bound
+
+#: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
+#: an agent that has lost its return must first learn it again.
+DOWN, UP = 10.0, 30.0
+
+#: Share of the training after which K only rises.
+SEARCH_ENDS = 0.8
+
+#: Share of the training that an agent has to reach a target of the user's, before K is taken for too small.
+PATIENCE = 0.4
+
+#: The mean of so many episodes counts, and fewer than that say nothing yet. SB3 keeps a hundred, which lag behind K.
+NEWEST, FEWEST = 20, 10
+
+_MEMORY = "lipschitz_auto"
+
+
+@dataclass(frozen=True)
+class AutoBound:
+    """What was found.
+
+    Attributes:
+        bound: K at the end of training.
+        low, high: between which K was for 95 % of the last third of the search.
+        target: the training return that had to be kept.
+        floor: below which K was not to go; 0 if none was given.
+        at_floor: whether the search tried to.
+    """
+
+    bound: float
+    low: float
+    high: float
+    target: float
+    floor: float
+    at_floor: bool
+
+    def __str__(self) -> str:
+        text = f"K = {self.bound:.3g} [{self.low:.3g}, {self.high:.3g}], for a training return of {self.target:.4g}"
+        return text + (f"; held up by the floor {self.floor:.3g}" if self.at_floor else "")
+
+
+class AutoLipschitz(BaseCallback):
+    """SB3 callback that looks for the smallest K that keeps the return::
+
+        callback = AutoLipschitz()
+        model = PPO("LipschitzMlpPolicy", env, policy_kwargs=dict(lipschitz_bound=50.0))  # K to start with: large
+        model.learn(300_000, callback=callback)
+        print(callback.found)
+
+    The training has three parts:
+
+    1. *Learn.* Up to the share ``explore`` K does not move. At its end, the mean return R of the last 20 episodes
+       (SB3's ``ep_info_buffer``, sampled actions) sets the target ``T = R - tolerance·(R - R₀)``. R₀ is the return of
+       the first episodes. So the agent should have learned the task by then. With ``target_return=`` this part ends
+       when that return is reached for the first time, or after a share of 0.4.
+    2. *Search.* K first becomes the proven bound of the present weights, if that is less. Then, up to a share of 0.8,
+       log₂ K moves by ``10·clip((T - R)/s, -1, 0) + 30·clip((T - R)/s, 0, 1)`` per whole training,
+       ``s = tolerance·|T - R₀|``: down while the return is above the target, three times as fast up while it is below.
+       This is the dual variable of "the smallest K that keeps the return".
+    3. *Settle.* K becomes the geometric mean of the last third of part 2. From then on it only rises, and only while
+       the return is below the target.
+
+    K changes before rollouts only, as with :class:`LipschitzSchedule`. What is said there of targets, zips and
+    certificates holds here too.
+
+    Args:
+        target_return: mean training return that has to be kept; None: from the agent's own, as above.
+        tolerance: share of what was learned that may be given up, in (0, 1).
+        explore: share of the training before the search, in (0, 0.7]; not with ``target_return``.
+        floor: K below which no controller can do the task, in the policy's units
+            (:func:`lipsrl.feasibility.feasibility_floor` with ``observation_gain=policy_units(model)``). K never goes
+            below it.
+
+    Raises:
+        ValueError: an argument out of range; at the start of training where the policy is not constrained or starts
+            below the floor.
+
+    Warns:
+        UserWarning: there is no search, and K stays: too few episodes ended, or nothing was learned in the first part.
+            Or the search tried to go below the floor.
+    """
+
+    def __init__(
+        self,
+        target_return: float | None = None,
+        tolerance: float = 0.05,
+        explore: float = 0.5,
+        floor: float = 0.0,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        if target_return is not None and not math.isfinite(target_return):
+            raise ValueError(f"target_return must be a finite number, received {target_return!r}.")
+        if not 0.0 < tolerance < 1.0:
+            raise ValueError(f"tolerance is a share of the return, in (0, 1); received {tolerance!r}.")
+        if not 0.0 < explore <= 0.7:
+            raise ValueError(
+                f"explore must be in (0, 0.7], so that the search has at least a tenth; received {explore!r}."
+            )
+        if floor:
+            positive_finite("floor", floor)
+        self.target_return, self.tolerance, self.floor = target_return, float(tolerance), float(floor)
+        self.explore = float(explore) if target_return is None else 0.0
+        self._state: dict[str, Any] = {}
+
+    @property
+    def found(self) -> AutoBound | None:
+        """What was found; None before the search has ended, or where there was none."""
+        state = self._state
+        if "bound" not in state:
+            return None
+        low, high = np.quantile(state["late"], [0.025, 0.975])
+        return AutoBound(
+            state["bound"], float(low), float(high), state["target"], self.floor, state["at_floor"]
+        )
+
+    def _init_callback(self) -> None:
+        policy: Any = constrained_policy(self.model, "AutoLipschitz")
+        own = policy.options.lipschitz_bound
+        if own < self.floor:
+            raise ValueError(
+                f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
+            )
+        kept = getattr(self.model, _MEMORY, None)
+        resumed = self.model.num_timesteps > 0 and isinstance(kept, dict)
+        self._state = dict(kept) if resumed and kept is not None else {"late": [], "at_floor": False}
+        setattr(self.model, _MEMORY, self._state)
+
+    def _on_training_start(self) -> None:
+        self._last = self._progress()
+
+    def _on_rollout_start(self) -> None:
+        self._update()
+
+    def _on_rollout_end(self) -> None:
+        # PPO's first ratio must be one
+        if not isinstance(self.model, OnPolicyAlgorithm):
+            self._update()
+
+    def _on_training_end(self) -> None:
+        if "bound" not in self._state and self._state["late"]:
+            self._settle()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _progress(self) -> float:
+        return float(min(self.model.num_timesteps / max(self.model._total_timesteps, 1), 1.0))
+
+    def _return(self) -> float | None:
+        episodes = [info["r"] for info in list(self.model.ep_info_buffer or ())[-NEWEST:]]
+        return float(np.mean(episodes)) if len(episodes) >= FEWEST else None
+
+    def _update(self) -> None:
+        state, progress = self._state, self._progress()
+        passed, self._last = progress - self._last, progress
+        if "gave_up" in state or passed <= 0:  # the first rollout of a training, or of one that goes on
+            return
+        now = self._return()
+        if now is None:
+            if progress >= SEARCH_ENDS and "bound" not in state:
+                self._give_up(
+                    f"fewer than {FEWEST} episodes ended in {progress:.0%} of the training. Train longer, with a "
+                    "Monitor around the environment."
+                )
+            return
+        state.setdefault("first", now)
+        if progress < self.explore:
+            return
+        if "target" not in state:
+            self._begin(now, progress)
+            return
+        if progress >= SEARCH_ENDS and "bound" not in state:
+            self._settle()
+        state["reached"] = state.get("reached", False) or now >= state["target"]
+        if not state["reached"] and progress < PATIENCE:
+            return
+        missing = (state["target"] - now) / (self.tolerance * abs(state["target"] - state["first"]) + 1e-12)
+        step = UP * min(max(missing, 0.0), 1.0)
+        if "bound" not in state:
+            step += DOWN * max(min(missing, 0.0), -1.0)
+        self._move(self._bound() * 2.0 ** (step * passed))
+        self.logger.record("train/lipschitz_target_return", state["target"])
+        if "bound" in state:
+            state["bound"] = self._bound()
+        elif progress >= self.explore + (SEARCH_ENDS - self.explore) * 2 / 3:
+            state["late"].append(self._bound())
+
+    def _begin(self, now: float, progress: float) -> None:
+        """The target; and the room above what the weights have reached is given up."""
+        state = self._state
+        if self.target_return is None and now <= state["first"]:
+            self._give_up(
+                f"after {progress:.0%} of the training the agent earns {now:.4g}, and earned {state['first']:.4g} at "
+                "first: nothing that could be kept. Train longer, start with a larger lipschitz_bound, or give "
+                "target_return."
+            )
+            return
+        learned = now - self.tolerance * (now - state["first"])
+        state["target"] = learned if self.target_return is None else self.target_return
+        policy: Any = constrained_policy(self.model, "AutoLipschitz")
+        if self.target_return is None:
+            self._move(min(self._bound(), policy.lipschitz_network.lipschitz_bound()))
+
+    def _bound(self) -> float:
+        policy: Any = constrained_policy(self.model, "AutoLipschitz")
+        return float(policy.options.lipschitz_bound)
+
+    def _move(self, wanted: float) -> None:
+        self._state["at_floor"] = self._state["at_floor"] or wanted < self.floor
+        move_bound(self.model, max(wanted, self.floor))
+
+    def _give_up(self, why: str) -> None:
+        """The training goes on with the K that it has: hours of it are not to be lost."""
+        self._state["gave_up"] = why
+        warnings.warn(f"no K was looked for: {why}", UserWarning, stacklevel=2)
+
+    def _settle(self) -> None:
+        """The end of the search."""
+        state = self._state
+        state["late"] = state["late"] or [self._bound()]  # rollouts may be longer than the search
+        state["bound"] = float(np.exp(np.mean(np.log(state["late"]))))
+        move_bound(self.model, state["bound"])
+        if state["at_floor"]:
+            warnings.warn(
+                f"the search for K went below the floor {self.floor:g} and was held there: with less, no controller "
+                "can do the task, whatever the return of this training says.",
+                UserWarning,
+                stacklevel=2,
+            )
