@@ -332,7 +332,7 @@ def test_tasks_describe_their_environment():
         env.close()
 
 
-@pytest.mark.parametrize("script", ["train", "evaluate", "compare", "sweep", "demo"])
+@pytest.mark.parametrize("script", ["train", "evaluate", "compare", "sweep", "frontier", "demo"])
 def test_help_names_every_option(script):
     text = here(f"experiments.{script}", "--help").stdout
     assert "--" in text

@@ -1,0 +1,181 @@
+"""Train an agent with several K beside its plain twin: what is the smallest K that costs no return?
+
+    python -m experiments.frontier --agent ppo-sandwich --plain ppo --task pendulum --bounds 2 4 6 8 12 --seeds 3
+
+`lipsrl frontier` asks the same of one trained agent by distillation, in half a minute per K. Here every K is trained
+from scratch, with several seeds. So this is what an agent under a bound can learn, and not what a student can copy. Run
+folders and launchers are those of `experiments.sweep`: the same command continues after an interruption.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import tyro
+
+from agents import get_agent
+from envs import get_task
+from experiments._console import fail, open_runs, parse
+from experiments._distill_tables import markdown
+from experiments.evaluate import certify_run, evaluate_run, white_noise
+from experiments.launchers import Options
+from experiments.launchers.launch import FailedError
+from experiments.sweep import Args as SweepArgs
+from experiments.sweep import sweep
+from lipsrl._validation import positive_finite
+from lipsrl.certificates import Certificate
+from lipsrl.evaluation import Evaluation
+from lipsrl.reporting.numbers import interval, number
+from lipsrl.tracking import Mode
+
+
+@dataclass
+class Args:
+    """Train an agent with several K, beside its plain twin."""
+
+    agent: str = "ppo-sandwich"
+    """Name of the Lipschitz agent (see agents/)."""
+    plain: str = "ppo"
+    """Name of its plain twin, with which every K is compared."""
+    task: str = "pendulum"
+    """Name of the task (see envs/)."""
+    bounds: list[float] = field(default_factory=lambda: [2.0, 4.0, 6.0, 8.0, 12.0, 16.0])
+    """Values of K."""
+    seeds: int = 3
+    """Number of training seeds of every agent."""
+    first_seed: int = 0
+    """First training seed."""
+    timesteps: int | None = None
+    """Environment steps. Default: the agent's own number."""
+    budget: str | None = None
+    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the policy's default."""
+    episodes: int = 100
+    """Evaluation episodes per run and noise level."""
+    output: Path = Path("runs/frontier")
+    """Run folders are OUTPUT/ID; OUTPUT/frontier.parquet (and .json) has all episodes."""
+    track: Mode | None = None
+    """Weights & Biases: online, offline or disabled; see experiments.train."""
+    launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    """Where the trainings run."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The plain agent and the agents of each K, all evaluated under white noise in the same episodes.
+
+    Attributes:
+        evaluation: of all of them.
+        bounds: agent → K.
+        plain: the agent that the others are compared with.
+    """
+
+    evaluation: Evaluation
+    bounds: dict[str, float]
+    plain: str
+
+    def difference(self, agent: str, strength: float) -> pd.Series:
+        """Return of ``agent`` minus that of the plain one, paired by training seed."""
+        table = self.evaluation.compare(agent, self.plain, "return")
+        return table.loc[table["strength"] == strength].iloc[0]
+
+    def recommended(self, strength: float = 0.0) -> str | None:
+        """The agent of the smallest K whose return is not distinguishable from the plain agent's, or better.
+
+        That is: the 95 % interval of the paired difference reaches 0. More seeds tell smaller differences. None: no K.
+        """
+        fitting = [a for a in self.bounds if self.difference(a, strength)["difference_high"] >= 0]
+        return min(fitting, key=lambda agent: self.bounds[agent], default=None)
+
+
+def table(trained: Trained, certificates: dict[str, list[Certificate]], strengths: list[float]) -> str:
+    """Markdown: one row per K."""
+    chatter = "mean \\|Δa\\|"
+    small = next((s for s in strengths if s > 0), strengths[0])
+    heads = ["K", "return clean"] + [f"σ = {s:g}" for s in strengths if s > 0]
+    rows = [[*heads, "clean, minus plain", f"{chatter} at σ = {small:g}", "tightness of the network"]]
+    summary = trained.evaluation.summary(["return", "action_fluctuation"]).set_index(["agent", "strength"])
+    for agent in [trained.plain, *sorted(trained.bounds, key=lambda name: trained.bounds[name])]:
+
+        def cell(column: str, strength: float, agent: str = agent) -> str:
+            row = summary.loc[(agent, strength)]
+            low, high = row[f"{column}_low"], row[f"{column}_high"]
+            return f"{number(row[column])} {interval(low, high)}"
+
+        known = agent in trained.bounds
+        found = trained.difference(agent, 0.0) if known else None
+        tightness = [c.network.tightness for c in certificates[agent]]
+        rows.append(
+            [
+                f"{trained.bounds[agent]:g}" if known else "plain",
+                *(cell("return", s) for s in strengths),
+                "" if found is None else
+                f"{number(found['difference'])} {interval(found['difference_low'], found['difference_high'])}",
+                cell("action_fluctuation", small),
+                f"{min(tightness):.0%} to {max(tightness):.0%}",
+            ]
+        )  # fmt: skip
+    return markdown(rows)
+
+
+def frontier(args: Args) -> Trained:
+    """Train what is missing, evaluate and print.
+
+    Raises:
+        ValueError: a name that does not exist, a plain agent with a bound, one without, or a number out of range.
+        FailedError: trainings failed.
+    """
+    if get_agent(args.plain).layer is not None or get_agent(args.agent).layer is None:
+        raise ValueError(
+            f"expected a plain agent and a Lipschitz one, received plain={args.plain!r} and agent={args.agent!r}."
+        )
+    bounds = [positive_finite("bounds", bound) for bound in args.bounds]
+    if not bounds or len(set(bounds)) < len(bounds):
+        raise ValueError(f"bounds must be at least one number, all different, received {args.bounds}.")
+    task = get_task(args.task)
+    asked = SweepArgs(
+        agents=[args.plain, args.agent], tasks=[args.task], seeds=args.seeds, first_seed=args.first_seed,
+        timesteps=args.timesteps, lipschitz_bound=bounds, budget=args.budget, output=args.output, track=args.track,
+        launch=args.launch,
+    )  # fmt: skip
+    folders = open_runs(sweep(asked))
+    evaluations, known, certificates = [], {}, {}
+    for folder in folders:
+        config = folder.read_config()
+        evaluations.append(white_noise(evaluate_run(folder, episodes=args.episodes, seed=0)))
+        certificates.setdefault(config["agent"], []).append(certify_run(folder))
+        if config["layer"] is not None:
+            known[config["agent"]] = float(config["lipschitz_bound"])
+    trained = Trained(Evaluation.concat(evaluations), known, args.plain)
+    trained.evaluation.save(args.output / "frontier.parquet")
+    print(table(trained, certificates, list(task.strengths)) + "\n")
+    for strength in task.strengths:
+        agent = trained.recommended(strength)
+        where = "without noise" if strength == 0 else f"at σ = {strength:g}"
+        said = "no K of these" if agent is None else f"K = {trained.bounds[agent]:g}"
+        print(f"Smallest K whose return is not distinguishable from that of {args.plain} {where}: {said}.")
+    return trained
+
+
+def main() -> int:
+    """Command line."""
+    args = parse(Args, __doc__)
+    torch.set_num_threads(1)
+    with fail():
+        try:
+            frontier(args)
+        except FailedError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("Interrupted. The same command keeps the finished runs and goes on with the others.")
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
