@@ -15,8 +15,10 @@ from tests.experiments import miniature
 @pytest.fixture(scope="module")
 def like():
     """An evaluation of two strengths to write other returns into."""
-    return evaluate({("a", 0): lambda o: np.zeros((len(o), 1))}, "Pendulum-v1", disturbances="gaussian:1", strengths=(0.0, 0.2),
-                    n_episodes=2, seed=0, max_episode_steps=3)  # fmt: skip
+    return evaluate(
+        {("a", 0): lambda o: np.zeros((len(o), 1))}, "Pendulum-v1", disturbances="gaussian:1",
+        strengths=(0.0, 0.2), n_episodes=2, seed=0, max_episode_steps=3,
+    )  # fmt: skip
 
 
 def trained(like, returns):
