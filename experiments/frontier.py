@@ -20,13 +20,12 @@ import tyro
 
 from agents import get_agent
 from envs import get_task
-from experiments._console import fail, open_runs, parse
+from experiments._console import open_runs, parse
 from experiments._distill_tables import markdown
 from experiments.evaluate import certify_run, evaluate_run, white_noise
 from experiments.launchers import Options
-from experiments.launchers.launch import FailedError
 from experiments.sweep import Args as SweepArgs
-from experiments.sweep import sweep
+from experiments.sweep import exit_status, sweep
 from lipsrl._validation import positive_finite
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
@@ -165,16 +164,7 @@ def main() -> int:
     """Command line."""
     args = parse(Args, __doc__)
     torch.set_num_threads(1)
-    with fail():
-        try:
-            frontier(args)
-        except FailedError as error:
-            print(error, file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("Interrupted. The same command keeps the finished runs and goes on with the others.")
-            return 130
-    return 0
+    return exit_status(lambda: frontier(args))
 
 
 if __name__ == "__main__":

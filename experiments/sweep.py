@@ -10,6 +10,7 @@ their last checkpoint, and failed runs are repeated (docs/experiments.md).
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -125,11 +126,11 @@ def arguments() -> Args:
     return parse(Args, __doc__)
 
 
-def main() -> int:
-    """Command line."""
+def exit_status(work: Callable[[], object]) -> int:
+    """Of a command that trains through launchers: 1 where trainings failed, 130 where it was interrupted."""
     with fail():
         try:
-            sweep(arguments())
+            work()
         except FailedError as error:
             print(error, file=sys.stderr)
             return 1
@@ -137,6 +138,11 @@ def main() -> int:
             print("Interrupted. The same command keeps the finished runs and goes on with the others.")
             return 130
     return 0
+
+
+def main() -> int:
+    """Command line."""
+    return exit_status(lambda: sweep(arguments()))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from lipsrl._validation import positive_finite
-from lipsrl.policies.schedule import constrained_policy, move_bound
+from lipsrl.policies._moving_bound import MovingBound
 
 #: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
 #: an agent that has lost its return must first learn it again.
@@ -54,7 +52,7 @@ class AutoBound:
         return text + (f"; held up by the floor {self.floor:.3g}" if self.at_floor else "")
 
 
-class AutoLipschitz(BaseCallback):
+class AutoLipschitz(MovingBound):
     """SB3 callback that looks for the smallest K that keeps the return::
 
         callback = AutoLipschitz()
@@ -130,8 +128,7 @@ class AutoLipschitz(BaseCallback):
         )
 
     def _init_callback(self) -> None:
-        policy: Any = constrained_policy(self.model, "AutoLipschitz")
-        own = policy.options.lipschitz_bound
+        own = self._bound()
         if own < self.floor:
             raise ValueError(
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
@@ -144,23 +141,9 @@ class AutoLipschitz(BaseCallback):
     def _on_training_start(self) -> None:
         self._last = self._progress()
 
-    def _on_rollout_start(self) -> None:
-        self._update()
-
-    def _on_rollout_end(self) -> None:
-        # PPO's first ratio must be one
-        if not isinstance(self.model, OnPolicyAlgorithm):
-            self._update()
-
     def _on_training_end(self) -> None:
         if "bound" not in self._state and self._state["late"]:
             self._settle()
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _progress(self) -> float:
-        return float(min(self.model.num_timesteps / max(self.model._total_timesteps, 1), 1.0))
 
     def _return(self) -> float | None:
         episodes = [info["r"] for info in list(self.model.ep_info_buffer or ())[-NEWEST:]]
@@ -194,7 +177,7 @@ class AutoLipschitz(BaseCallback):
         step = UP * min(max(missing, 0.0), 1.0)
         if "bound" not in state:
             step += DOWN * max(min(missing, 0.0), -1.0)
-        self._move(self._bound() * 2.0 ** (step * passed))
+        self._move_above_floor(self._bound() * 2.0 ** (step * passed))
         self.logger.record("train/lipschitz_target_return", state["target"])
         if "bound" in state:
             state["bound"] = self._bound()
@@ -213,17 +196,13 @@ class AutoLipschitz(BaseCallback):
             return
         learned = now - self.tolerance * (now - state["first"])
         state["target"] = learned if self.target_return is None else self.target_return
-        policy: Any = constrained_policy(self.model, "AutoLipschitz")
+        policy: Any = self._constrained()
         if self.target_return is None:
-            self._move(min(self._bound(), policy.lipschitz_network.lipschitz_bound()))
+            self._move_above_floor(min(self._bound(), policy.lipschitz_network.lipschitz_bound()))
 
-    def _bound(self) -> float:
-        policy: Any = constrained_policy(self.model, "AutoLipschitz")
-        return float(policy.options.lipschitz_bound)
-
-    def _move(self, wanted: float) -> None:
+    def _move_above_floor(self, wanted: float) -> None:
         self._state["at_floor"] = self._state["at_floor"] or wanted < self.floor
-        move_bound(self.model, max(wanted, self.floor))
+        self._move(max(wanted, self.floor))
 
     def _give_up(self, why: str) -> None:
         """The training goes on with the K that it has: hours of it are not to be lost."""
@@ -235,7 +214,7 @@ class AutoLipschitz(BaseCallback):
         state = self._state
         state["late"] = state["late"] or [self._bound()]  # rollouts may be longer than the search
         state["bound"] = float(np.exp(np.mean(np.log(state["late"]))))
-        move_bound(self.model, state["bound"])
+        self._move(state["bound"])
         if state["at_floor"]:
             warnings.warn(
                 f"the search for K went below the floor {self.floor:g} and was held there: with less, no controller "

@@ -5,15 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any
-
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from lipsrl._validation import lookup, positive_finite
-from lipsrl.policies._policy import LipschitzPolicy
-from lipsrl.policies._unwrapped import policy_of
+from lipsrl.policies._moving_bound import MovingBound
 
 #: name → K as a function of (start, end, share of training that is done).
 SCHEDULES: MappingProxyType[str, Callable[[float, float, float], float]] = MappingProxyType(
@@ -30,33 +24,7 @@ SCHEDULES: MappingProxyType[str, Callable[[float, float, float], float]] = Mappi
 _MEMORY = "lipschitz_schedule"
 
 
-def constrained_policy(model: BaseAlgorithm, callback: str) -> LipschitzPolicy:
-    """The policy of ``model``, whose K ``callback`` may move.
-
-    Raises:
-        ValueError: it is not constrained.
-    """
-    policy: Any = policy_of(model)
-    if not isinstance(policy, LipschitzPolicy) or policy.options.unconstrained:
-        raise ValueError(
-            f"{callback} needs a Lipschitz policy with a finite lipschitz_bound, received "
-            f'{type(policy).__module__}.{type(policy).__name__}. Use "LipschitzMlpPolicy" and '
-            "policy_kwargs=dict(lipschitz_bound=K)."
-        )
-    return policy
-
-
-def move_bound(model: BaseAlgorithm, bound: float) -> None:
-    """Give the policy, its targets and what the zip will say another K, and log it."""
-    policy: Any = policy_of(model)
-    if bound != policy.options.lipschitz_bound:
-        policy.set_lipschitz_bound(bound)
-        # a new dict: the old one may be the user's
-        model.policy_kwargs = {**model.policy_kwargs, "lipschitz_bound": bound}
-    model.logger.record("train/lipschitz_bound", bound)
-
-
-class LipschitzSchedule(BaseCallback):
+class LipschitzSchedule(MovingBound):
     """SB3 callback that changes K of a Lipschitz policy during training, for example from large to small::
 
         PPO("LipschitzMlpPolicy", env, policy_kwargs=dict(lipschitz_bound=50.0)).learn(
@@ -115,31 +83,19 @@ class LipschitzSchedule(BaseCallback):
         return SCHEDULES[self.schedule](float(start), float(end), 1.0 - progress_remaining)
 
     def _init_callback(self) -> None:
-        policy = constrained_policy(self.model, "LipschitzSchedule")
+        own = self._bound()
         # A resumed training goes on from where the first one began, which the model (and its zip) remembers.
         this = [self.schedule if isinstance(self.schedule, str) else None, self.end]
         memory = getattr(self.model, _MEMORY, None)
         resumed = self.model.num_timesteps > 0 and memory is not None and memory[:2] == this
-        self._own_start = memory[2] if resumed and memory is not None else policy.options.lipschitz_bound
+        self._own_start = memory[2] if resumed and memory is not None else own
         setattr(self.model, _MEMORY, [*this, self._own_start])
 
     def _update(self) -> None:
-        remaining = 1.0 - self.model.num_timesteps / max(self.model._total_timesteps, 1)
-        move_bound(self.model, self.bound_at(min(max(remaining, 0.0), 1.0)))
+        self._move(self.bound_at(max(1.0 - self._progress(), 0.0)))
 
     def _on_training_start(self) -> None:
         self._update()
 
-    def _on_rollout_start(self) -> None:
-        self._update()
-
-    def _on_rollout_end(self) -> None:
-        # PPO's first ratio must be one; ARS copies the policy before the rollout starts
-        if not isinstance(self.model, OnPolicyAlgorithm):
-            self._update()
-
     def _on_training_end(self) -> None:
         self._update()
-
-    def _on_step(self) -> bool:
-        return True

@@ -11,7 +11,6 @@ from stable_baselines3 import PPO
 
 import lipsrl
 from lipsrl.policies import AutoLipschitz
-from lipsrl.policies.schedule import move_bound
 from tests.policies.zoo import build
 
 STEPS = 64 * 100
@@ -162,7 +161,9 @@ def test_it_needs_a_constrained_policy_above_the_floor():
 def test_what_it_moves_is_what_a_schedule_moves():
     model = build("TD3", lipschitz_bound=8.0)
     model._setup_learn(8)
-    move_bound(model, 2.0)
+    callback = AutoLipschitz()
+    callback.init_callback(model)
+    callback._move(2.0)
     networks = [model.policy.lipschitz_network, *model.policy.lipschitz_targets()]
     assert [network.bound for network in networks] == [2.0, 2.0]
     assert np.isclose(model.policy_kwargs["lipschitz_bound"], 2.0)
