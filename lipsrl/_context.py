@@ -1,4 +1,4 @@
-"""Computing weights as if nobody had asked for another precision, for no gradients, or for a trace."""
+"""Compute weights outside of autocast, inference mode and tracers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Six digits of a bound that are still a bound."""
+"""Round a bound for print so that it stays a bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that teach: what was expected, what came, what to do. Standard library and NumPy only."""
+"""Checks of arguments. Errors say what was expected, what was received and what to do. Standard library and NumPy."""
 
 from __future__ import annotations
 

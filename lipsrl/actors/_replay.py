@@ -1,4 +1,4 @@
-"""Does the plain actor do what the policy does? Subclasses, hooks and hand-made extractors may differ."""
+"""Check that the plain actor does what the policy does: subclasses, hooks and own extractors may differ."""
 
 from __future__ import annotations
 

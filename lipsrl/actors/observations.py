@@ -1,4 +1,4 @@
-"""Do a policy's spaces fit an environment, and through which frame stack?"""
+"""Check that a policy's spaces fit an environment, and find the frame stack between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Critic attack: the observation that the model's own critic thinks worst of."""
+"""Critic attack: the observation to which the model's own critic gives the lowest value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maximal action difference: the observation at which the policy acts least as it should."""
+"""Maximal action difference (MAD): the observation that changes the policy's action most."""
 
 from __future__ import annotations
 

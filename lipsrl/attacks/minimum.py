@@ -1,4 +1,4 @@
-"""The harm of the worst of several attacks: what a robustness claim has to be made of."""
+"""The lowest return over several attacks: the number that a claim of robustness needs."""
 
 from __future__ import annotations
 

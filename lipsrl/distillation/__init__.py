@@ -1,4 +1,4 @@
-"""A Lipschitz twin of an agent that exists already, and what each K costs it."""
+"""Distil an existing agent into a Lipschitz student, and measure what each K costs."""
 
 from lipsrl.distillation._distill import distill
 from lipsrl.distillation._fine_tune import fine_tune

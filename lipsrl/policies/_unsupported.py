@@ -1,4 +1,4 @@
-"""A clear word where an algorithm has no Lipschitz policy."""
+"""The error for algorithms that have no Lipschitz policy."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""The policy of a model, for the rooms above this one."""
+"""The policy of a model, for the packages above this one."""
 
 from lipsrl._unwrapped import policy_of as policy_of

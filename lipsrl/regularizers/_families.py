@@ -1,4 +1,4 @@
-"""Which algorithms can be regularised, on which tensor the losses ride there, and why the others cannot."""
+"""Which algorithms can be regularised, at which tensor of ``train()`` losses are added, and why the others cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the losses get on: what is put around SB3's objects while their ``train()`` runs, and taken off again."""
+"""What is put around SB3's objects while ``train()`` runs, so that the losses are added, and removed afterwards."""
 
 from __future__ import annotations
 

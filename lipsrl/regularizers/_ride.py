@@ -1,4 +1,4 @@
-"""A loss that rides on a tensor of somebody else's loss."""
+"""Add a loss to another one through the gradient of a tensor that the other one depends on."""
 
 from __future__ import annotations
 

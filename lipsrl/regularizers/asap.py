@@ -1,4 +1,4 @@
-"""ASAP: the action that the observation before let expect, and few zigzags."""
+"""ASAP: actions near those predicted from the observation before, and small second differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CAPS: near actions for successive and for near observations."""
+"""CAPS: similar actions for successive observations and for nearby observations."""
 
 from __future__ import annotations
 

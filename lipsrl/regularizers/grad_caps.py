@@ -1,4 +1,4 @@
-"""Grad-CAPS: few zigzags of the action, whatever its range."""
+"""Grad-CAPS: small second differences of the action, whatever its range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""L2C2: near actions and values between successive observations, the stricter the nearer."""
+"""L2C2: similar actions and values between successive observations; the nearer, the more similar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the certificates belong to the evaluation, and do they agree with it?"""
+"""Check that certificates belong to the evaluation and agree with it."""
 
 from __future__ import annotations
 

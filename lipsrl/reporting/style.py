@@ -1,4 +1,4 @@
-"""One look per agent, the same in every figure and table: colour, dash and marker together."""
+"""The style of each agent, the same in every figure and table: colour, dash and marker."""
 
 from __future__ import annotations
 

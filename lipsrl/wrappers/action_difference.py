@@ -1,4 +1,4 @@
-"""Actions that say how much the actuator is to change."""
+"""Actions that are changes of the actuator's command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Gymnasium environment moved by a disturbed actuator."""
+"""A Gymnasium environment with disturbed actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Gymnasium environment seen through a disturbed sensor."""
+"""A Gymnasium environment with disturbed observations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SB3's vectorised environments moved by disturbed actuators."""
+"""SB3's vectorised environments with disturbed actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SB3's vectorised environments seen through disturbed sensors."""
+"""SB3's vectorised environments with disturbed observations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments moved by disturbed actuators."""
+"""Gymnasium's vector environments with disturbed actions."""
 
 from __future__ import annotations
 

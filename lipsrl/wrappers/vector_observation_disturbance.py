@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments seen through disturbed sensors."""
+"""Gymnasium's vector environments with disturbed observations."""
 
 from __future__ import annotations
 
