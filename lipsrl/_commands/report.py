@@ -53,6 +53,8 @@ class Report(Episodes):
     """Heading of the page."""
     floor: float | None = None
     """Return that counts as 0 %. Default: measured with random actions."""
+    sensors: list[str] = field(default_factory=list)
+    """Names of the sensors, in the order of the observation. Default: their numbers."""
     output: Path | None = None
     """File for the page (.html)."""
     figures: Path | None = None
@@ -66,6 +68,8 @@ class Report(Episodes):
         keys = unique_keys(sources)
         if self.reference is not None:  # known before anything is measured
             lookup("reference", self.reference, {agent: agent for agent, _ in keys})
+        for source in sources:
+            self.check_sensors(source)
         floor = self.floor_of(sources[0])
         kept = self.output or self.figures
         with keeping(None if kept is None else kept.with_suffix(".parquet")):
@@ -94,6 +98,15 @@ class Report(Episodes):
             check_folder("figures", self.figures)
         for name in self.formats:
             lookup("formats", name, FORMATS)
+
+    def check_sensors(self, source: Source) -> None:
+        """Names for another number of sensors than the model sees are refused."""
+        shape = source.model.observation_space.shape
+        size = None if shape is None or len(shape) != 1 else shape[0] // (source.frame_stack or 1)
+        if self.sensors and len(self.sensors) != size:
+            expected = "a vector observation" if size is None else f"{size} names, one per sensor"
+            received = f"{len(self.sensors)} names ({', '.join(self.sensors)})"
+            raise ValueError(f"sensors: {source.name} needs {expected}, received {received}.")
 
     def floor_of(self, source: Source) -> float | None:
         """The given one, or what random actions earn; None where such an episode never ends."""
@@ -145,6 +158,7 @@ class Report(Episodes):
             **records.parts(),
             attacks=attacks,
             reference=self.reference,
+            sensors=self.sensors,
             floor=floor,
             feasibility_floor=_shared(_config(source).get("feasibility_floor") for source in sources),
             title=self.title,

@@ -41,6 +41,30 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
     assert "ending .html" in capsys.readouterr().err
 
 
+def test_sensors_of_a_report_are_counted_before_anything_is_measured(zipped, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lipsrl._commands.evaluate.evaluate", lambda *a, **k: pytest.fail("measured"))
+    assert cli.main(["report", str(zipped), "--env", "Pendulum-v1", "--sensors", "cos", "sin"]) == 2
+    assert "needs 3 names, one per sensor, received 2 names (cos, sin)." in capsys.readouterr().err
+
+
+def test_sensors_of_a_report_are_named(zipped, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    command = ["report", str(zipped), "--env", "Pendulum-v1", "--output", str(page), "--episodes", "2"]
+    small = [
+        "--strengths",
+        "0",
+        "0.1",
+        "--disturbance",
+        "gaussian:1",
+        "--floor",
+        "-1300",
+        "--max-episode-steps",
+        "10",
+    ]
+    assert cli.main([*command, *small, "--sensors", "cosine", "sine", "spin"]) == 0
+    assert "spin" in page.read_text()
+
+
 @pytest.mark.parametrize("option", ["--output", "--figures"])
 def test_a_file_in_the_way_of_a_report_is_named_before_anything_is_measured(
     zipped, option, tmp_path, capsys, monkeypatch
