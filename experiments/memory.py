@@ -101,19 +101,21 @@ def make(args: Args, seed: int, agent: str) -> None:
         return
     begun = time.perf_counter()
     task, study = get_task(args.task), STUDIES[args.task]
+    statistics = None
     if agent in LEARNERS:
         model = LEARNERS[agent](get_agent(args.teacher), task, study, seed)
     elif agent == FINE_TUNED:
         make(args, seed, ATTACKED)
-        model = fine_tuned(*place(args, seed, ATTACKED).load(), task, study, seed)
+        untuned, statistics = place(args, seed, ATTACKED).load()
+        model = fine_tuned(untuned, statistics, task, study, seed)
     else:
         model = student(*place(args, seed, "teacher").load(), task, study, agent, seed)
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.save_model(model)
+    folder.save_model(model, statistics)
     folder.write_config(
         {
             "task": args.task, "env_id": task.env_id, "seed": seed, "agent": agent,
-            "algorithm": type(model).__name__, "vec_normalize": model.get_vec_normalize_env() is not None,
+            "algorithm": type(model).__name__, "vec_normalize": folder.normalization_file.is_file(),
             "frame_stack": getattr(model, "frame_stack", 1), "seconds": round(time.perf_counter() - begun, 1),
             "command": command_line("experiments.memory"), "versions": versions(),
         }

@@ -82,18 +82,39 @@ class RunFolder:
         text = json.dumps({"schema_version": SCHEMA_VERSION, **config}, indent=2, sort_keys=True)
         write_text(self.config_file, text + "\n")
 
-    def save_model(self, model: BaseAlgorithm) -> None:
-        """Save ``model`` and the VecNormalize around its environment, if there is one."""
-        statistics = model.get_vec_normalize_env()
+    def save_model(self, model: BaseAlgorithm, vec_normalize: VecNormalize | None = None) -> None:
+        """Save ``model`` and its VecNormalize: the given one, or that around its environment.
+
+        Raises:
+            ValueError: a student of a normalised teacher without one: it would be another controller.
+        """
+        statistics = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
+        if statistics is None and getattr(model, "needs_vec_normalize", False):
+            raise ValueError(
+                "the model was made to act behind a VecNormalize, but its environment has none. Pass it as "
+                "vec_normalize=."
+            )
         if statistics is not None:
+            for name in ("class_attributes", "returns"):  # SB3's save fails without an environment
+                vars(statistics).setdefault(name, None)
             with atomic_path(self.normalization_file) as temporary:
                 statistics.save(str(temporary))
         with atomic_path(self.model_file) as temporary:
             model.save(temporary)
 
     def load(self) -> tuple[BaseAlgorithm, VecNormalize | None]:
-        """The model, and its frozen normalisation if it has one."""
+        """The model, and its frozen normalisation if it has one.
+
+        Raises:
+            FileNotFoundError: a student of a normalised teacher, whose statistics are missing.
+        """
         statistics = (
             load_vec_normalize(self.normalization_file) if self.normalization_file.is_file() else None
         )
-        return load_model(self.model_file), statistics
+        model = load_model(self.model_file)
+        if statistics is None and getattr(model, "needs_vec_normalize", False):
+            raise FileNotFoundError(
+                f"{str(self.path)!r} holds a model that was made to act behind a VecNormalize, but its "
+                f"{self.normalization_file.name} is missing. Restore the file, or make the model again."
+            )
+        return model, statistics

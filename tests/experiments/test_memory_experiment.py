@@ -172,7 +172,9 @@ def test_every_agent_of_the_study_can_be_made(args, monkeypatch):
         if agent in ("smoothed", "filtered", "scratch"):
             assert not folder.config_file.is_file()
             continue
-        model, _ = folder.load()
+        model, statistics = folder.load()
+        assert statistics is not None, "without it the agent is another controller"
+        assert folder.read_config().get("vec_normalize") is True
         windows = {"teacher": 1, "memoryless": 1, "recurrent": 1}
         assert (getattr(model, "frame_stack", None) or 1) == windows.get(agent, 8)
         bound = getattr(getattr(model.policy, "options", None), "lipschitz_bound", None)

@@ -146,6 +146,27 @@ def test_run_folder_round_trip_and_errors(tmp_path):
     assert folder.read_config()["agent"] == "ppo"
 
 
+def test_a_student_is_not_saved_or_opened_without_its_statistics(tmp_path):
+    venv = VecNormalize(make_vec_env("Pendulum-v1"))
+    model = PPO("MlpPolicy", venv, n_steps=64, policy_kwargs={"net_arch": [8]}, device="cpu")
+    model.needs_vec_normalize = True  # as lipsrl.distill leaves it
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.save_model(model)
+    folder.write_config({"agent": "window"})
+    loaded, statistics = folder.load()
+    other = RunFolder(tmp_path / "other")
+    other.path.mkdir()
+    with pytest.raises(ValueError, match="made to act behind a VecNormalize"):
+        other.save_model(loaded)
+    assert not list(other.path.iterdir())
+    other.save_model(loaded, statistics)
+    assert other.load()[1] is not None
+    folder.normalization_file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"vecnormalize\.pkl is missing"):
+        folder.load()
+
+
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_the_algorithm_of_a_zip_is_recognised(tmp_path, name):
     env = "CartPole-v1" if name == "DQN" else "Pendulum-v1"
