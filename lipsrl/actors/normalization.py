@@ -58,7 +58,7 @@ def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
 
     Raises:
         ValueError: the model's environment normalises twice, or changes observations after normalising them; or it
-            normalises at all, and ``given`` is ``"none"``.
+            normalises at all, and ``given`` is ``"none"``; or a student of a normalised teacher has none.
     """
     if isinstance(given, str) and given == NONE:
         if isinstance(model, BaseAlgorithm) and _attached(model) is not None:
@@ -66,7 +66,13 @@ def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
         return None
     if given is not None or not isinstance(model, BaseAlgorithm):
         return load_vec_normalize(given)
-    return _attached(model)
+    found = _attached(model)
+    if found is None and getattr(model, "needs_vec_normalize", False):
+        raise ValueError(
+            f"this {type(model).__name__} was made to act behind a VecNormalize, but its environment has none and none "
+            'was given. Pass it as vec_normalize=, or vec_normalize="none" to judge the policy without it.'
+        )
+    return found
 
 
 def _attached(model: BaseAlgorithm) -> VecNormalize | None:

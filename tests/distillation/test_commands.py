@@ -65,6 +65,9 @@ def test_distill_writes_a_student_that_loads_and_prints_both(files, tmp_path, ca
     assert not statistics.training
     assert lipsrl.certify(student, vec_normalize=statistics).network.upper_bound <= 4.0
     assert run("certify", output, "--vec-normalize", tmp_path / "small.vecnormalize.pkl") == 0
+    with pytest.raises(ValueError, match="made to act behind a VecNormalize, but its environment has none"):
+        lipsrl.certify(student)
+    assert lipsrl.certify(student, vec_normalize="none").network.upper_bound <= 4.0
 
 
 def test_a_bound_far_above_the_teachers_slope_is_said(normalized_teacher, monkeypatch):
