@@ -95,8 +95,9 @@ class RunFolder:
                 "vec_normalize=."
             )
         if statistics is not None:
-            for name in ("class_attributes", "returns"):  # SB3's save fails without an environment
-                vars(statistics).setdefault(name, None)
+            # SB3's save wants what only an environment gives, and does not keep it
+            vars(statistics).setdefault("class_attributes", {})
+            vars(statistics).setdefault("returns", None)
             with atomic_path(self.normalization_file) as temporary:
                 statistics.save(str(temporary))
         with atomic_path(self.model_file) as temporary:
