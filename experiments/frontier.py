@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -77,9 +78,13 @@ class Trained:
     bounds: dict[str, float]
     plain: str
 
+    @cached_property
+    def _differences(self) -> dict[str, pd.DataFrame]:
+        return {agent: self.evaluation.compare(agent, self.plain, "return") for agent in self.bounds}
+
     def difference(self, agent: str, strength: float) -> pd.Series:
         """Return of ``agent`` minus that of the plain one, paired by training seed."""
-        table = self.evaluation.compare(agent, self.plain, "return")
+        table = self._differences[agent]
         return table.loc[table["strength"] == strength].iloc[0]
 
     def recommended(self, strength: float = 0.0) -> str | None:
