@@ -176,9 +176,8 @@ class LipschitzMLP(Merging):
 
     def _adopt(self, layout: Sequence[Part]) -> None:
         for layer, part in zip((*self.layers, self.head), layout, strict=True):
-            # in eval mode the others are inside their sets already
-            if self.training or layer.bound != part.bound:
-                layer.hold(part.bound, part.unit)
+            # also where the share stays: somebody may have written into the weights since the last forward
+            layer.hold(part.bound, part.unit)
         self._refresh_cache()
 
     @torch.no_grad()
