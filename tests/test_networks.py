@@ -40,6 +40,20 @@ def worst_pair(net, n=20_000, scale=3.0):
     return float((moved / torch.linalg.vector_norm(d, ord=order, dim=1)).max()) * (1 - 1e-10)
 
 
+@pytest.mark.parametrize(
+    ("layer", "budget"), [(f, b) for f in FAMILIES for b in sorted(BUDGETS) if (f, b) != ("linf", "growing")]
+)
+def test_moving_the_bound_mends_what_was_written_into_a_network_in_evaluation_mode(layer, budget):
+    """A target network is in evaluation mode for good: nothing else would project a layer whose share stays."""
+    net = LipschitzMLP(3, 2, [8, 8], bound=2.0, layer=layer, budget=budget, **norm_of(layer)).eval()
+    with torch.no_grad():
+        for weight in [p for held in (*net.layers, net.head) for p in held.parameters() if p.ndim == 2]:
+            weight.copy_(5.0 * torch.randn_like(weight))
+    net.set_bound(1.5)
+    assert worst_pair(net) <= 1.5
+    assert net.lipschitz_bound() <= 1.5
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     layer=st.sampled_from(FAMILIES),

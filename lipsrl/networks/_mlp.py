@@ -156,8 +156,8 @@ class LipschitzMLP(Merging):
         return growing_layout(bound, sizes, self.starts, layer_class, self.input_unit, self.output_unit)
 
     def set_bound(self, bound: float) -> None:
-        """Change K. Layers whose share shrinks are projected at once; where it grows they may move on from where they
-        are (SLL, and parametrised layers without a gain, scale with their share).
+        """Change K. Layers are projected at once; where their share grows they may move on from where they are (SLL,
+        and parametrised layers without a gain, scale with their share).
 
         Raises:
             ValueError: out of range, or weights that cannot be projected.
