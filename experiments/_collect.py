@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,22 +63,64 @@ def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, li
     if not runs:
         words = f" ({'; '.join(skipped[:3])})" if skipped else ""
         raise ValueError(f"No finished agent under {root}{words}; expected TASK-SEED/AGENT/noise.parquet.")
+    chosen = ["--tasks", *tasks] if tasks else []
+    return _study(name, settings, runs, pd.concat(frames, ignore_index=True), versions, chosen), skipped
+
+
+def joined(stored: Study, fresh: Study) -> tuple[Study, list[Run]]:
+    """The stored study with those fresh runs that it does not have, and the runs that it had already (they stay).
+
+    For machines that lose their run folders, and for seeds that were measured on another machine.
+
+    Raises:
+        ValueError: both were measured under other conditions.
+    """
+    settings = dict(stored.settings)
+    for name, setting in fresh.settings.items():
+        known = settings.setdefault(name, setting)
+        unattacked = replace(known, epsilons=[]), replace(setting, epsilons=[])
+        if unattacked[0] != unattacked[1] or (
+            known.epsilons and setting.epsilons and known.epsilons != setting.epsilons
+        ):
+            raise ValueError(
+                f"{name!r} was measured at other strengths, radii or from another floor than in the study "
+                f"{stored.name!r}. Give the runs another --study, or measure them again."
+            )
+        if not known.epsilons:
+            settings[name] = setting
+    have = {run.name for run in stored.runs}
+    new = [run for run in fresh.runs if run.name not in have]
+    which = pd.DataFrame([(run.setting, run.agent, run.seed) for run in new], columns=COLUMNS[:3])
+    rows = fresh.conditions.merge(which.astype(fresh.conditions.dtypes[COLUMNS[:3]]), on=COLUMNS[:3])
+    versions = {
+        package: {*stored.versions.get(package, ()), *fresh.versions.get(package, ())}
+        for package in (*stored.versions, *fresh.versions)
+    }
+    conditions = pd.concat([stored.conditions, rows], ignore_index=True) if new else stored.conditions
+    both = _study(stored.name, settings, [*stored.runs, *new], conditions, versions, ["--add"])
+    return both, [run for run in fresh.runs if run.name in have]
+
+
+def _study(
+    name: str,
+    settings: Mapping[str, Setting],
+    runs: Sequence[Run],
+    conditions: pd.DataFrame,
+    versions: Mapping[str, Iterable[str]],
+    options: Sequence[str],
+) -> Study:
+    """Everything in its order, with the commands that make it."""
     order = {agent: place for place, agent in enumerate(AGENTS)}
-    runs.sort(key=lambda run: (run.setting, order[run.agent], run.seed))
-    conditions = pd.concat(frames, ignore_index=True)
+    runs = sorted(runs, key=lambda run: (run.setting, order[run.agent], run.seed))
     conditions = conditions.assign(order=conditions["agent"].map(order))
     conditions = conditions.sort_values(["setting", "order", "seed"], kind="stable", ignore_index=True)
     agents = {agent: AGENTS[agent] for agent in AGENTS if any(run.agent == agent for run in runs)}
     commands = [*(_made_by(setting, settings[setting], runs) for setting in sorted(settings))]
-    chosen = ["--tasks", *tasks] if tasks else []
-    commands.append(
-        shlex.join(["python", "-m", "experiments.results", "--collect", "RUNS", "--study", name, *chosen])
-    )
-    study = Study(
-        name, PLAIN, agents, commands, dict(sorted(settings.items())), runs, conditions[COLUMNS],
-        {package: sorted(found) for package, found in sorted(versions.items())},
+    collected = ["python", "-m", "experiments.results", "--collect", "RUNS", "--study", name, *options]
+    return Study(
+        name, PLAIN, agents, [*commands, shlex.join(collected)], dict(sorted(settings.items())), runs,
+        conditions[COLUMNS], {package: sorted(found) for package, found in sorted(versions.items())},
     )  # fmt: skip
-    return study, skipped
 
 
 def _config(folder: Path) -> dict[str, Any]:

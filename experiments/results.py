@@ -2,11 +2,13 @@
 
     python -m experiments.results
     python -m experiments.results --collect runs/memory --study memory
+    python -m experiments.results --collect runs/more-seeds --study memory --add
     python -m experiments.results --compare runs/results-small --study memory
 
 The first writes docs/results.md and its figures from all of experiments/results/*/study.json; a second run changes
 nothing. The second makes such a study of the run folders that `experiments.memory` left; agents that are unfinished are
-left out, which is said. The third prints freshly measured runs beside those of the same seed in a study.
+left out, which is said. The third adds run folders to a stored study. The fourth prints freshly measured runs beside
+those of the same seed in a study.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envs import TASKS
-from experiments._collect import collect
+from experiments._collect import collect, joined
 from experiments._console import fail, parse
 from experiments._distill_tables import markdown
 from experiments._results_figures import write
@@ -46,6 +48,8 @@ class Args:
     """Name of the study."""
     tasks: list[str] = field(default_factory=list)
     """Collect these only; all if not given."""
+    add: bool = False
+    """Keep the runs of the stored study, and add those that it does not have."""
     overwrite: bool = False
     """Also where the stored study has runs that are not among the run folders."""
 
@@ -70,19 +74,26 @@ def write_study(args: Args, runs: Path) -> tuple[Study, list[str]]:
         It, and words on what was left out.
 
     Raises:
-        ValueError: no name, nothing finished, or a stored study that has more.
+        ValueError: no name, nothing finished, a stored study that has more, or none to add to.
     """
     folder = _place(args)
     for task in args.tasks:
         lookup("tasks", task, TASKS)
+    if args.add and args.overwrite:
+        raise ValueError("--add keeps the stored runs and --overwrite replaces them; give one of them.")
+    if args.add and not (folder / "study.json").is_file():
+        raise ValueError(f"There is no study in {folder} to add to. Leave out --add to make one.")
     study, skipped = collect(runs, folder.name, args.tasks)
-    if (folder / "study.json").is_file() and not args.overwrite:
+    if args.add:
+        study, had = joined(Study.load(folder), study)
+        skipped += [f"{run.name}: the study has it" for run in had]
+    elif (folder / "study.json").is_file() and not args.overwrite:
         now = {run.name for run in study.runs}
         lost = [run.name for run in Study.load(folder).runs if run.name not in now]
         if lost:
             raise ValueError(
                 f"{folder} has {len(lost)} runs that are not finished in {runs} ({'; '.join(lost[:3])}"
-                f"{'; …' if len(lost) > 3 else ''}). Give another --study, or --overwrite."
+                f"{'; …' if len(lost) > 3 else ''}). Keep them with --add, give another --study, or --overwrite."
             )
     study.save(folder)
     return study, skipped
@@ -132,6 +143,8 @@ def _place(args: Args) -> Path:
 
 def run(args: Args) -> None:
     """What was asked for."""
+    if args.add and args.collect is None:
+        raise ValueError("--add goes with --collect: give the run folders that are added.")
     if args.collect is not None and args.compare is not None:
         raise ValueError("--collect and --compare are two commands; give one of them.")
     if args.collect is not None:

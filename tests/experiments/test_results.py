@@ -345,6 +345,40 @@ def test_a_stored_study_is_not_replaced_by_less(runs, tmp_path):
     assert len(Study.load(tmp_path / "studies" / "small").runs) == 5
 
 
+def test_runs_are_added_to_a_stored_study(runs, tmp_path):
+    """A machine that lost its run folders, or another machine's seeds."""
+    args, add = (Args(studies=tmp_path / "studies", study="small", add=add) for add in (False, True))
+    with pytest.raises(ValueError, match=r"no study in .*small to add to"):
+        write_study(add, runs)
+    everything, _ = write_study(args, runs)
+    study = lambda: Study.load(tmp_path / "studies" / "small")  # noqa: E731
+    assert write_study(add, runs)[1] == [f"{run.name}: the study has it" for run in everything.runs]
+    assert list(study().runs) == list(everything.runs)
+    pd.testing.assert_frame_equal(study().conditions, everything.conditions)
+
+    leave_run(more := tmp_path / "more", 1, "teacher", shift=5.0)
+    leave_run(more, 1, "window-free", shift=7.0)
+    leave_run(more, 4, "teacher", shift=9.0)
+    _, said = write_study(add, more)
+    assert said == ["teacher of pendulum, seed 1: the study has it"]
+    scores = Scores(study())
+    assert scores.raw("pendulum", "teacher", CLEAN) == {0: -150.5, 1: -150.5, 4: -141.5}
+    assert scores.raw("pendulum", "window-free", CLEAN) == {1: -143.5}
+    assert study().commands[-1].endswith("--study small --add")
+    # as one collection of all of it would be
+    for seed, agent in ((1, "window-free"), (4, "teacher")):
+        leave_run(runs, seed, agent, shift=7.0 if seed == 1 else 9.0)
+    at_once, _ = collect(runs, "small")
+    assert list(study().runs) == list(at_once.runs)
+    assert (study().settings, study().agents) == (at_once.settings, at_once.agents)
+    pd.testing.assert_frame_equal(study().conditions, at_once.conditions)
+
+    leave_run(other := tmp_path / "other", 5, "teacher", floor=-1.0)
+    with pytest.raises(ValueError, match="from another floor than in the study 'small'"):
+        write_study(add, other)
+    assert list(study().runs) == list(at_once.runs)
+
+
 def test_fresh_runs_beside_a_study(runs, tmp_path):
     write_study(Args(studies=tmp_path / "studies", study="small"), runs)
     again = tmp_path / "again"
@@ -382,6 +416,8 @@ def test_commands(runs, tmp_path, capsys):
         ({"collect": Path(), "compare": Path(), "study": "a"}, "two commands"),
         ({"study": "a"}, "goes with --collect or --compare"),
         ({"collect": Path()}, "study is missing"),
+        ({"add": True, "study": "a"}, "goes with --collect"),
+        ({"collect": Path(), "study": "a", "add": True, "overwrite": True}, "give one of them"),
         ({"collect": Path(), "study": "../a"}, "letters, digits and hyphens"),
         ({"collect": Path(), "study": "a", "tasks": ["pendulun"]}, "pendulum"),
     ],
