@@ -25,6 +25,9 @@ from lipsrl.tracking import RunFolder
 #: What is kept of each run and condition.
 MEASURED = ["return", "action_fluctuation", "high_frequency_ratio"]
 
+#: Added to the name of an agent behind a filter of its actions.
+FILTERED = " + EMA"
+
 #: The least of the mean returns under random, MAD and constant-bias attack.
 WORST = "worst attack"
 
@@ -169,7 +172,7 @@ def of_run(folder: RunFolder, task: Task, episodes: Episodes) -> pd.DataFrame:
 def filtered(folder: RunFolder, task: Task, episodes: Episodes, smoothing: float) -> pd.DataFrame:
     """The baseline behind the filter: its fluctuation is that of what the motor receives."""
     config = folder.read_config()
-    label = (f"{config['agent']} + EMA", config["seed"])
+    label = (config["agent"] + FILTERED, config["seed"])
 
     def play() -> pd.DataFrame:
         model, statistics = folder.load()

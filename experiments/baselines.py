@@ -9,11 +9,9 @@ are stored in its folder (conditions.json) and not measured again.
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -21,12 +19,11 @@ import tyro
 from tqdm import tqdm
 
 from envs import Task, get_task
-from experiments._conditions import MEASURED, Conditions, Episodes, filtered, of_run
+from experiments._conditions import MEASURED, Conditions, Episodes
 from experiments._console import fail, open_runs, parse
+from experiments._rows import rows_of
 from lipsrl._files import write_text
-from lipsrl.certificates import Certificate
 from lipsrl.statistics import bootstrap_ci, iqm, paired_difference
-from lipsrl.tracking import RunFolder
 
 
 @dataclass
@@ -42,40 +39,25 @@ class Args:
     smoothing: float = 0.5
     """Weight of the newest action in the baseline's action filter."""
     output: Path | None = None
-    """Write the means per run there (.csv)."""
+    """Write the rows of each run there (.csv)."""
 
 
-def described(folder: RunFolder) -> dict[str, Any]:
-    """What is known of a run without playing: the constant that is certified per raw unit, and how long it took."""
-    config, bound = folder.read_config(), math.nan
-    if folder.certificate_file.is_file():
-        bound = Certificate.load(folder.certificate_file).upper_bound
-    return {
-        "agent": config["agent"],
-        "seed": config["seed"],
-        "K": bound,
-        "train_seconds": float(config.get("train_seconds", math.nan)),
-    }
-
-
-def table(means: pd.DataFrame, task: Task, runs: pd.DataFrame) -> str:
+def table(rows: pd.DataFrame, task: Task) -> str:
     """Markdown: IQM over training seeds with 95 % bootstrap intervals, paired differences with the first agent.
 
     Args:
-        means: of each run and condition.
+        rows: of all runs (`experiments._rows`); the first agent is the baseline.
         task: of all runs.
-        runs: :func:`described`, one row per run.
     """
 
     def by_seed(agent: str, disturbance: str, strength: float, column: str) -> pd.Series:
-        rows = means[
-            (means["agent"] == agent)
-            & (means["disturbance"] == disturbance)
-            & (means["strength"] == strength)
+        own = rows[
+            (rows["agent"] == agent) & (rows["disturbance"] == disturbance) & (rows["strength"] == strength)
         ]
-        return rows.set_index("seed")[column].sort_index()
+        return own.set_index("seed")[column].sort_index()
 
-    agents = list(dict.fromkeys(means["agent"]))
+    agents = list(dict.fromkeys(rows["agent"]))
+    runs = rows.drop_duplicates(["agent", "seed"])
     columns = Conditions.of(task).columns
     titles = ["agent", "seeds", *columns.values()]
     titles += [
@@ -86,7 +68,7 @@ def table(means: pd.DataFrame, task: Task, runs: pd.DataFrame) -> str:
     ]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for agent in agents:
-        cells = [agent, str(means[means["agent"] == agent]["seed"].nunique())]
+        cells = [agent, str((runs["agent"] == agent).sum())]
         for disturbance, strength in columns:
             own = by_seed(agent, disturbance, strength, "return")
             if own.empty:
@@ -123,16 +105,16 @@ def of_runs(paths: list[Path], args: Args) -> str:
     task = get_task(configs[0]["task"])
     if {config["task"] for config in configs} != {task.name}:
         raise ValueError("The runs are of different tasks; give runs of one.")
-    frames, episodes = [], Episodes(args.episodes, args.seed)
-    for folder, config in zip(tqdm(folders, unit="run", disable=None), configs, strict=True):
-        frames.append(of_run(folder, task, episodes))
-        if config["agent"] == configs[0]["agent"]:
-            frames.append(filtered(folder, task, episodes, args.smoothing))
-    runs = pd.DataFrame([described(folder) for folder in folders])
-    means = pd.concat(frames)[["agent", "seed", "disturbance", "strength", *MEASURED]]
+    first, episodes = configs[0]["agent"], Episodes(args.episodes, args.seed)
+    rows = pd.concat(
+        [
+            rows_of(folder, task, episodes, args.smoothing if config["agent"] == first else None)
+            for folder, config in zip(tqdm(folders, unit="run", disable=None), configs, strict=True)
+        ]
+    )
     if args.output is not None:
-        write_text(args.output, means.to_csv(index=False))
-    return table(means, task, runs)
+        write_text(args.output, rows.to_csv(index=False))
+    return table(rows, task)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def test_table_of_a_stock_a_regularised_and_an_uncertifiable_agent(tmp_path, mon
     assert float(rows["ppo-caps"][bound]) > 0
     assert rows["ppo-lipsnet"][bound] == "none"
     assert rows["ppo-lipsnet"][attack] == "–"
-    assert csv.read_text().startswith("agent,seed,disturbance,strength,return")
+    assert csv.read_text().startswith("agent,seed,timesteps,episodes,disturbance,strength,return")
     clean, mad = titles.index("clean"), titles.index("MAD ε=0.1")
     assert all(
         np.isfinite(float(rows["ppo"][cell].split()[0].replace("−", "-"))) for cell in (clean, mad, attack)

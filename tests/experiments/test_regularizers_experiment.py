@@ -11,8 +11,10 @@ import pytest
 from agents import get_agent as real
 from agents.regularized import TRIALS
 from envs import get_task
-from experiments import baselines, regularizers, train
-from experiments.regularizers import Args, scale_of
+from experiments import _trials, baselines, regularizers, train
+from experiments._rows import Rows
+from experiments._trials import scale_of
+from experiments.regularizers import Args
 from tests.experiments.test_regularized_agents import small
 
 FOUND = {0.1: (-150.0, 0.9), 0.3: (-150.0, 0.6), 1.0: (-155.0, 0.4), 3.0: (-160.0, 0.3), 10.0: (-900.0, 0.1)}
@@ -50,13 +52,13 @@ def trained(monkeypatch, short_searches):
 
     real_args = train.Args
     monkeypatch.setattr(train, "Args", lambda **k: real_args(**{**k, "output": Path(k["output"])}))
-    monkeypatch.setattr(regularizers, "run_all", run_all)
+    monkeypatch.setattr(_trials, "run_all", run_all)
     monkeypatch.setattr(regularizers, "ProcessPoolExecutor", Pool)
     short = dataclasses.replace(get_task("pendulum"), env_kwargs={"max_episode_steps": 12})
     for module in (baselines, regularizers):
         monkeypatch.setattr(module, "get_task", lambda _: short)
     monkeypatch.setattr(
-        regularizers,
+        _trials,
         "judged",
         lambda path, *_: FOUND[float(path.name.split("-")[3])] if "caps" in path.name else (-140.0, 0.8),
     )
@@ -91,9 +93,70 @@ def test_the_table_is_made_with_the_scale_that_the_trials_choose(tmp_path, train
     trained.clear()
     regularizers.study(args_in(tmp_path))  # again: nothing is made twice
     assert trained == []
-    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == [
-        line for line in said.splitlines() if line.startswith("|")
+    assert table_in(capsys) == [line for line in said.splitlines() if line.startswith("|")]
+
+
+def table_in(capsys):
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+
+
+def test_the_study_goes_on_where_the_run_folders_were_lost(tmp_path, trained, capsys):
+    results = tmp_path / "results"
+    first, second = (args_in(tmp_path / name, results=results) for name in ("first", "second"))
+    regularizers.study(first)
+    before = table_in(capsys)
+    trained.clear()
+    regularizers.study(second)
+    assert table_in(capsys) == before
+    assert trained == []
+    regularizers.study(dataclasses.replace(second, beside=["ppo-sandwich-caps", "ppo-sandwich"], seeds=2))
+    assert trained == [
+        "ppo-sandwich-pendulum-0",
+        *(f"{agent}-pendulum-1" for agent in ("ppo", "ppo-caps", "ppo-sandwich-caps", "ppo-sandwich")),
     ]
+    rows = [line.split("|")[1:3] for line in table_in(capsys)[2:]]
+    agents = ("ppo", "ppo + EMA", "ppo-caps", "ppo-sandwich-caps", "ppo-sandwich")
+    assert rows == [[f" {agent} ", " 2 "] for agent in agents]
+    regularizers.study(second)  # what was not asked for is not shown
+    assert table_in(capsys) == before
+
+
+def test_a_window_student_is_made_of_the_plain_agent_of_its_seed(tmp_path, trained, monkeypatch):
+    regularizers.study(args_in(tmp_path / "first", results=tmp_path))
+    trained.clear()
+    made = []
+
+    def distil(args, seed):
+        assert (args.output / f"ppo-pendulum-{seed}" / "model.zip").is_file()
+        made.append(seed)
+        (args.output / f"ppo-pendulum-{seed}").rename(folder := args.output / f"window-pendulum-{seed}")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"agent": "window of ppo"}))
+
+    monkeypatch.setattr(regularizers, "distil", distil)
+    args = args_in(tmp_path / "second", results=tmp_path)
+    regularizers.study(dataclasses.replace(args, beside=["window"]))
+    assert (trained, made) == (["ppo-pendulum-0"], [0])  # its teacher was lost, and its rows were not
+    found = Rows(tmp_path / "pendulum-ppo.csv").read()
+    assert not found.duplicated(["agent", "seed", "disturbance", "strength"]).any()
+    assert ("window of ppo", 0) in Rows(tmp_path / "pendulum-ppo.csv").runs()
+
+
+def test_results_of_other_settings_are_refused(tmp_path, trained):
+    regularizers.study(args_in(tmp_path))
+    for option, said in (
+        ({"episodes": 2}, "episodes=1, not 2"),
+        ({"timesteps": 128}, "timesteps=64, not 128"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            regularizers.study(dataclasses.replace(args_in(tmp_path), **option))
+    (tmp_path / "pendulum-ppo.csv").rename(rows := tmp_path / "rows")
+    with pytest.raises(ValueError, match=r"scales.json was chosen with timesteps=64, not 128"):
+        regularizers.study(dataclasses.replace(args_in(tmp_path), timesteps=128))
+    rows.rename(tmp_path / "pendulum-ppo.csv").write_text("agent\nppo\n")
+    with pytest.raises(ValueError, match=r"pendulum-ppo.csv has the columns agent; expected"):
+        regularizers.study(args_in(tmp_path))
+    (tmp_path / "pendulum-ppo.csv").unlink()
     (tmp_path / "ppo-caps-pendulum-0" / "config.json").write_text(
         (tmp_path / "trials" / "ppo-caps-pendulum-10-100" / "config.json").read_text()
     )
