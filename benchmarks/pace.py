@@ -16,6 +16,7 @@ import argparse
 import json
 import multiprocessing
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,12 +237,12 @@ def table(folder: Path, layers: list[str], share: float, activation: str = "") -
     return "\n".join([*lines, f"| IQM over tasks | | | {' | '.join(summary)} |"])
 
 
-def run(jobs: list[Job], folder: Path, workers: int) -> None:
+def run(jobs: list[Job], folder: Path, workers: int, work: Callable[[Job], dict[str, Any]] = train) -> None:
     """Train what is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for result in pool.imap_unordered(train, missing, chunksize=1):
+        for result in pool.imap_unordered(work, missing, chunksize=1):
             job = Job(
                 **{key: result[key] for key in ("task", "layer", "seed", "share", "bound", "activation")}
             )
