@@ -30,7 +30,7 @@ def cayley(weight: Tensor) -> Tensor:
     Raises:
         ValueError: NaN or infinite entries.
     """
-    q: Tensor = _Cayley.apply(limited(weight, LARGEST))  # type: ignore[no-untyped-call]
+    q: Tensor = _Cayley.apply(limited(weight, LARGEST))[0]  # type: ignore[no-untyped-call]
     return q
 
 
@@ -43,10 +43,13 @@ def _one_plus_a(weight: Tensor) -> Tensor:
 
 
 class _Cayley(torch.autograd.Function):
-    """:func:`cayley`, whose backward needs no factorisation of its own: ``dS = -S dA S``."""
+    """:func:`cayley` and S. The backward needs no factorisation of its own: ``dS = -S dA S``.
+
+    With a ``setup_context``, without which torch.func does not take it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
+    def forward(weight: Tensor) -> tuple[Tensor, Tensor]:
         n, dtype = weight.shape[1], weight.dtype
         shifted = _one_plus_a(weight)
         if dtype != torch.float64 and not float(shifted.abs().sum(dim=1).max()) <= WELL_CONDITIONED:
@@ -56,18 +59,31 @@ class _Cayley(torch.autograd.Function):
         identity = torch.eye(n, dtype=weight.dtype, device=weight.device)
         # I + A is regular: its symmetric part is at least I. From the right is a fifth cheaper than `inv`.
         inverse = torch.linalg.solve(shifted, identity, left=False)
-        ctx.save_for_backward(inverse, v)
         q = torch.empty_like(weight)
         torch.mul(inverse, 2.0, out=q[:n]).diagonal().sub_(1.0)
         torch.mm(v, inverse, out=q[n:]).mul_(-2.0)
-        return q.to(dtype)
+        return q.to(dtype), inverse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1], inputs[0])
+
+    @staticmethod
+    def vmap(
+        _: Any, in_dims: tuple[int | None], weight: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Any, Any]]:
+        if in_dims != (None,):
+            raise NotImplementedError("Cayley layers cannot be vmapped over weights; loop over the networks.")
+        return _Cayley.apply(weight), (None, None)  # type: ignore[no-untyped-call]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        inverse, v = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+        inverse, weight = ctx.saved_tensors
         with own_precision(inverse):
             n, dtype = len(inverse), grad.dtype
+            v = weight[n:].to(inverse.dtype)
             grad = grad.to(inverse.dtype)
             by_inverse = torch.addmm(grad[:n], v.mT, grad[n:], alpha=-1.0)  # half of the gradient of S
             by_a = inverse.mT @ by_inverse @ inverse.mT  # half of the gradient of -A

@@ -231,6 +231,24 @@ def test_gradient(layer_class):
     assert torch.autograd.gradcheck(function, (x, *values))
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_torch_func_sees_the_same_derivatives(layer_class, training):
+    """What users take Jacobians with; an autograd.Function has to be written for it."""
+    layer = make(layer_class, (4, 3), activation="tanh").double().train(training)
+    x = torch.randn(5, 4, dtype=torch.float64)
+    by_torch = torch.stack([torch.autograd.functional.jacobian(layer, one) for one in x])
+    assert torch.allclose(torch.func.vmap(torch.func.jacrev(layer))(x), by_torch)
+    if training and layer_class.projected:
+        return  # their backward keeps the part of the gradient along the set alone
+    layer(x).square().sum().backward()
+    gradients = torch.func.grad(lambda p: torch.func.functional_call(layer, p, (x,)).square().sum())(
+        dict(layer.named_parameters())
+    )
+    for name, parameter in layer.named_parameters():
+        if parameter.grad is not None:
+            assert torch.allclose(gradients[name], parameter.grad), name
+
+
 def test_state_dict_and_dtype(layer_class):
     layer, other = make(layer_class, (6, 5)), make(layer_class, (6, 5))
     other.load_state_dict(layer.state_dict())
