@@ -78,10 +78,7 @@ def joined(stored: Study, fresh: Study) -> tuple[Study, list[Run]]:
     settings = dict(stored.settings)
     for name, setting in fresh.settings.items():
         known = settings.setdefault(name, setting)
-        unattacked = replace(known, epsilons=[]), replace(setting, epsilons=[])
-        if unattacked[0] != unattacked[1] or (
-            known.epsilons and setting.epsilons and known.epsilons != setting.epsilons
-        ):
+        if not _alike(known, setting):
             raise ValueError(
                 f"{name!r} was measured at other strengths, radii or from another floor than in the study "
                 f"{stored.name!r}. Give the runs another --study, or measure them again."
@@ -173,13 +170,17 @@ def _add_setting(settings: dict[str, Setting], name: str, plain: dict[str, Any],
     known = settings.get(name)
     if known is None or not known.epsilons:
         settings[name] = found
-    known = known or found
-    alike = known.strengths == found.strengths and known.floor == found.floor
-    if not alike or (known.epsilons and found.epsilons and known.epsilons != found.epsilons):
+    if known is not None and not _alike(known, found):
         raise ValueError(
             f"{folder} was measured at other strengths, radii or from another floor than the runs of {name!r} "
             "before it; collect them as studies of their own, or measure it again."
         )
+
+
+def _alike(one: Setting, other: Setting) -> bool:
+    """Whether runs of both may be compared; some agents are not attacked, and know no radii."""
+    radii_clash = one.epsilons and other.epsilons and one.epsilons != other.epsilons
+    return not radii_clash and one == replace(other, epsilons=one.epsilons)
 
 
 def _json(file: Path) -> dict[str, Any]:
