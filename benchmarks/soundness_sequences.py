@@ -260,6 +260,8 @@ def sequence(number: int, length: int) -> tuple[str, str]:
                 happens(subject)
             except Violation as violation:
                 return ", ".join(words), str(violation)
+            except ValueError as error:  # SB3 refuses to learn from what overflowed: loud, so no violation
+                return ", ".join([*words, f"ended by an error: {str(error)[:80]}"]), ""
         words.append("look")
         try:
             look(subject)
@@ -272,13 +274,17 @@ def main(args: Args) -> int:
     """Number of violations."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # weights that were projected back are said, and are many here
-    violations = 0
+    violations = ended = 0
     for number in tqdm(range(args.first, args.first + args.sequences), unit="sequence", disable=None):
         words, wrong = sequence(number, args.length)
+        ended += "ended by an error" in words
         if wrong:
             violations += 1
             print(f"violation in sequence {number}: {wrong}\n  {words}", flush=True)
-    print(f"{args.sequences} sequences, {args.sequences * args.length} looks, {violations} violations")
+    print(
+        f"{args.sequences} sequences of up to {args.length} looks, {ended} ended by an error: "
+        f"{violations} violations"
+    )
     return violations
 
 
