@@ -83,6 +83,20 @@ MUTATIONS = (
         ("layers/test_families.py",),
     ),
     Mutation(
+        "a weight of proven norm speaks for all that are as near as its radius",
+        "layers/_reach.py",
+        "return self.norm + moved * (1.0 + ROUNDING) <= radius * (1.0 - ROUNDING)",
+        "return moved <= radius",
+        ("layers/test_reach.py",),
+    ),
+    Mutation(
+        "a guess of the norm is believed",
+        "layers/_reach.py",
+        "proven = gap_proves_contraction(gap, shape, error)",
+        "proven = True",
+        ("layers/test_reach.py",),
+    ),
+    Mutation(
         "spectral norm just below the truth",
         "layers/_linalg.py",
         "* scale * (1.0 + 16 * EPS64 * max(matrix.shape))",

@@ -1,12 +1,40 @@
 """For all tests."""
 
+import itertools
 import os
+import random
 
 # before torch is imported, and for the processes that tests start: workers of xdist share the cores, and small
 # matrices on several threads then wait for one another (nine times as long on two busy cores)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Every test starts from the same seeds, whatever ran before it in its process, so that a failure can be repeated.
+
+    Spaces and environments that nobody seeded take theirs from the operating system: here from a counter.
+    """
+    import torch
+    from gymnasium.utils import seeding
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    seeding.np_random = _counted(getattr(seeding.np_random, "__wrapped__", seeding.np_random))
+
+
+def _counted(np_random):
+    seeds = itertools.count()
+
+    def counted(seed=None):
+        return np_random(next(seeds) if seed is None else seed)
+
+    counted.__wrapped__ = np_random
+    return counted
 
 
 @pytest.fixture(scope="module")

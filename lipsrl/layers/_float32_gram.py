@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,11 +78,40 @@ def lower_gram(wide: Tensor) -> Tensor:
     return gram
 
 
+class CountedGram(NamedTuple):
+    """The smaller Gram matrix of a weight in units of its radius, and what it is wrong by at most.
+
+    Attributes:
+        lower: float64, its lower triangle.
+        trace: of it.
+        share: of :func:`error_share`.
+        error: in the 2-norm.
+    """
+
+    lower: Tensor
+    trace: float
+    share: float
+    error: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, weight: Tensor, radius: float) -> CountedGram | None:
+        """``None`` where it is not finite."""
+        wide = weight if weight.shape[0] <= weight.shape[1] else weight.mT
+        lower = lower_gram(wide.contiguous()).double().mul_(radius**-2)
+        trace = float(lower.trace())
+        if not trace < math.inf:
+            return None
+        share = error_share(wide.shape[1])
+        # the last: products that underflow
+        return cls(lower, trace, share, share / (1.0 - share) * trace * (1.0 + 1e-6) + 1e-7)
+
+
 @torch.no_grad()
 def inside_by_float32(
-    weight: Tensor, radius: float, slack: float, *, move_edge: bool = False
+    weight: Tensor, counted: CountedGram, slack: float, *, move_edge: bool = False
 ) -> Tensor | None:
-    """A matrix of norm ≤ ``radius`` for certain: ``weight`` itself where it is one, else clipped to ``1 - slack``.
+    """A matrix inside its ball for certain: ``weight`` itself where it is one, else clipped to ``1 - slack`` radii.
 
     With ``G`` for the computed Gram matrix and W for the weight, both in units of the radius,
     ``‖G - WWᵀ‖₂ ≤ ‖error_share·|W||W|ᵀ‖_F ≤ error_share·‖W‖_F²``, and ``‖W‖_F² ≤ tr G/(1 - error_share)``: a
@@ -94,6 +124,7 @@ def inside_by_float32(
     counts all of it proves the result. Nothing is believed of the eigenvectors.
 
     Args:
+        counted: Gram matrix of ``weight``, in units of the radius.
         move_edge: whether to clip weights, too, of which float32 cannot say on which side of the edge they are.
 
     Returns:
@@ -101,13 +132,7 @@ def inside_by_float32(
     """
     tall = weight.shape[0] > weight.shape[1]
     wide = weight.mT if tall else weight
-    k, n = wide.shape
-    lower = lower_gram(wide.contiguous()).double().mul_(radius**-2)
-    trace = float(lower.trace())
-    if not trace < math.inf:
-        return None
-    share = error_share(n)
-    error = share / (1.0 - share) * trace * (1.0 + 1e-6) + 1e-7  # the last: products that underflow
+    k, (lower, trace, share, error) = len(wide), counted
     gap = lower.neg()
     gap.diagonal().add_(1.0)
     if gap_proves_contraction(gap, weight.shape, error):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
-from lipsrl.layers._float32_gram import inside_by_float32, worth_it
+from lipsrl.layers._float32_gram import CountedGram, inside_by_float32, worth_it
 from lipsrl.layers._leading import SLACK, Leading, clip_leading
 from lipsrl.layers._linalg import (
     LARGE,
@@ -23,6 +23,7 @@ from lipsrl.layers._linalg import (
     smaller_gram,
     spectral_norm,
 )
+from lipsrl.layers._reach import PAUSE, Reach, norm_below
 
 #: Weights of sizes up to here, and down to its inverse, do not underflow in float32.
 LARGEST = 1e15
@@ -90,6 +91,11 @@ class Spectral(LipschitzLayer):
     slack: float = MARGIN
     #: What the last projection clipped, where it did; warm start only: never part of what the layer means.
     _followed: Leading | None = None
+    #: A weight of proven norm, from which the present one is not far; never needed.
+    _reach: Reach | None = None
+    _guess: Tensor | None = None
+    #: How many times it is not worth to prove more than is asked for.
+    _pause: int = 0
 
     def reset_parameters(self, gain: float) -> None:
         start = random_orthonormal(self.out_features, self.in_features, gain * self.radius * (1 - MARGIN))
@@ -122,8 +128,31 @@ class Spectral(LipschitzLayer):
         return self._project(max(self.slack, ROUGHLY), move_edge=True)
 
     def _project(self, slack: float, *, move_edge: bool) -> bool:
-        if worth_it(self.weight, self.radius, slack):
-            inside = inside_by_float32(self.weight, self.radius, slack, move_edge=move_edge)
+        if self._reach is not None and self._reach.covers(self.weight, self.radius):
+            return False
+        self._reach = None
+        moved = self._prove(slack, move_edge)
+        self._pause = PAUSE if moved else max(0, self._pause - 1)
+        return moved
+
+    def _reaches(self, gram: Tensor, error: float = 0.0) -> bool:
+        """Whether the weight of this Gram matrix (lower triangle) is proven to be well inside, as its neighbours."""
+        if self._pause:
+            return False
+        norm, self._guess = norm_below(gram, self.weight.shape, error, self._guess)
+        if norm is not None:
+            self._reach = Reach(self.weight.detach().clone(), norm * self.radius)
+        return norm is not None
+
+    def _prove(self, slack: float, move_edge: bool) -> bool:
+        """Put the weight into the ball, for certain; whether it was moved."""
+        counted = (
+            CountedGram.of(self.weight, self.radius) if worth_it(self.weight, self.radius, slack) else None
+        )
+        if counted is not None:
+            if self._reaches(counted.lower, counted.error):
+                return False
+            inside = inside_by_float32(self.weight, counted, slack, move_edge=move_edge)
             if inside is not None:
                 if inside is not self.weight:
                     self.weight.copy_(inside)
@@ -141,6 +170,8 @@ class Spectral(LipschitzLayer):
                     self.weight.copy_(clipped.mul_(self.radius))
                 return moved
             self._followed = None
+        if self._reaches(gram):
+            return False
         if gram_is_contraction(gram, self.weight.shape):  # never if there is NaN or infinity
             self._followed = None
             return False
@@ -161,6 +192,9 @@ class Spectral(LipschitzLayer):
             gram if precise else gram.to(self.weight),
             share,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_reach"}
 
     @torch.no_grad()
     def project_cheaply(self) -> float:

@@ -13,13 +13,20 @@ from lipsrl.layers import Orthogonal, Sandwich, Spectral, project_after_step
 from lipsrl.layers import _float32_gram as module
 from lipsrl.layers import _float32_polar as polar_module
 from lipsrl.layers import spectral as spectral_module
-from lipsrl.layers._float32_gram import inside_by_float32, lower_gram, worth_it
+from lipsrl.layers._float32_gram import CountedGram, lower_gram, worth_it
 from lipsrl.layers._float32_polar import ROOM, float32_polar_step
 from lipsrl.layers._linalg import random_orthonormal
 from lipsrl.layers._precision import UNIT32, gamma
 from lipsrl.layers.orthogonal import TOLERANCE, retract_exactly
 
 SLACK = 0.01
+
+
+def inside_by_float32(weight, radius, slack, **options):
+    counted = CountedGram.of(weight, radius)
+    return None if counted is None else module.inside_by_float32(weight, counted, slack, **options)
+
+
 SHAPE = (128, 300)
 
 
