@@ -22,7 +22,7 @@ def pytest_runtest_setup(item):
     from gymnasium.utils import seeding
 
     random.seed(0)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 -- SB3 draws from it
     torch.manual_seed(0)
     seeding.np_random = _counted(getattr(seeding.np_random, "__wrapped__", seeding.np_random))
 
