@@ -52,7 +52,7 @@ class Hooks:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """While the block runs, the losses ride along."""
+        """While the block runs, the losses are added to what SB3 differentiates."""
         model, runtime = self.model, self.runtime
         runtime.begin(model)
         policy = policy_of(model)

@@ -185,10 +185,10 @@ def key_parts(names: Iterable[str], attacks: Iterable[str] = ()) -> dict[str, st
         >>> key_parts(["gaussian", "bias"], attacks=["bias"])
         {'gaussian': 'gaussian', 'bias': 'attack-bias'}
     """
-    aimed = set(attacks)
+    of_attacks = set(attacks)
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        first = part = key_part(f"attack-{name}" if name in aimed else name)
+        first = part = key_part(f"attack-{name}" if name in of_attacks else name)
         number = 2
         while part in found.values():
             part, number = f"{first}-{number}", number + 1

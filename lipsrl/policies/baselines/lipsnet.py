@@ -49,7 +49,7 @@ class LipsNet(nn.Module):
         activation: ``nn.ReLU`` or ``nn.Tanh``.
         k_init: K(x) at the start.
         k_hidden: hidden layers of K(x), with tanh.
-        weight: of E[K(x)²], which rides on the output's gradient: no train() is changed.
+        weight: of E[K(x)²], added to the gradient of the output: no train() is changed.
         epsilon: ε.
 
     Raises:
