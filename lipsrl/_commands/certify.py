@@ -129,7 +129,7 @@ class Certify:
             console.print()
             console.print(labelled(str(found)), highlight=False)
         if certificate.promise is None and certificate.norm == "l2":
-            suggestion = suggestion_for(certificate.network.lower_bound)
+            suggestion = suggestion_for(certificate.network.lower_bound, source.model)
             console.print(labelled(f"\n  suggestion   {suggestion}"), highlight=False)
         if "margin" in more:
             console.print(labelled(self._share(more["margin"])), highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike
 from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import nn
 
 from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
+from lipsrl.actors import actor_network
 from lipsrl.actors.agent import load_agent
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.certificates._clean_episodes import EnvLike, environments
@@ -21,6 +24,7 @@ from lipsrl.certificates.deterministic._certify import certify
 from lipsrl.feasibility.floor import FeasibilityFloor, feasibility_floor
 from lipsrl.feasibility.plant import Array
 from lipsrl.feasibility.policy import policy_units
+from lipsrl.layers import spectral_norm
 from lipsrl.networks import scale_vector
 
 #: Times the slope that a stock agent ends with: what benchmarks/pace.py trains at (docs/pace.md).
@@ -73,9 +77,10 @@ def suggest_bound(
 ) -> SuggestedBound:
     """A K to start with, in the policy's own units (l2).
 
-    Twice the slope of an agent that works; and not less than the linear-quadratic regulator's, where an equilibrium is
-    named. Without an agent and an equilibrium: such that the action may sweep its whole range within a quarter of a
-    standard deviation of the observation, under random actions; a coarse start, in any task.
+    Twice the slope of an agent that works, for a Q-network at least the product of its layers' norms; and not less than
+    the linear-quadratic regulator's, where an equilibrium is named. Without an agent and an equilibrium: such that the
+    action may sweep its whole range within a quarter of a standard deviation of the observation, under random actions;
+    a coarse start, in any task.
 
     Args:
         source: an SB3 model, its zip or folder (:func:`lipsrl.load_agent`), or an environment (id, factory or
@@ -128,16 +133,38 @@ def suggest_bound(
     return _with_floor(found, floor)
 
 
-def suggestion_for(slope: float) -> SuggestedBound:
-    """Of an agent whose steepest pair has ``slope`` in the policy's own units."""
-    bound = float(rounded_up(ROOM * slope, 2)) if slope > 0 else 1.0
+def suggestion_for(slope: float, model: BaseAlgorithm | None = None) -> SuggestedBound:
+    """Of an agent whose steepest pair has ``slope`` in the policy's own units.
+
+    Args:
+        model: the agent. Of a network of Q-values the layers' norms are asked for, too: their level is carried by one
+            direction of each layer, and their product is many times the slope (docs/pace.md). A bound that is proven
+            layer by layer below that product stops the layers before the stock agent's are stopped.
+    """
+    bound = ROOM * slope
     reason = f"this agent's slope is {slope:.3g} per unit of what its policy receives"
-    return SuggestedBound(bound, slope, None, None, reason)
+    product = _product_of_norms(model)
+    if product is not None and product > bound:
+        bound = product
+        reason += f", and its Q-network's layers have norms whose product is {product:.3g}"
+    return SuggestedBound(float(rounded_up(bound, 2)) if slope > 0 else 1.0, slope, None, None, reason)
+
+
+def _product_of_norms(model: BaseAlgorithm | None) -> float | None:
+    """Of the layers of a network of Q-values; ``None`` of other agents, and where it has other parts than layers."""
+    if not any(hasattr(getattr(model, "policy", None), name) for name in ("q_net", "quantile_net")):
+        return None
+    assert model is not None
+    network = list(actor_network(model))
+    layers = [part for part in network if isinstance(part, nn.Linear)]
+    if len(layers) != sum(any(True for _ in part.parameters()) for part in network):
+        return None
+    return math.prod(spectral_norm(layer.weight) for layer in layers)
 
 
 def _from_agent(model: BaseAlgorithm, vec_normalize: NormalizeLike, seed: int) -> SuggestedBound:
     certificate = certify(model, vec_normalize=vec_normalize, seed=seed)
-    return suggestion_for(certificate.network.lower_bound)
+    return suggestion_for(certificate.network.lower_bound, model)
 
 
 def _from_environment(

@@ -15,6 +15,7 @@ from lipsrl.layers.aol import AOL
 from lipsrl.layers.bjorck import Bjorck
 from lipsrl.layers.budget import (
     BUDGETS,
+    GROWTHS,
     STARTS,
     GrowingGains,
     LearnedBudget,
@@ -62,6 +63,7 @@ __all__ = [
     "ACTIVATIONS",
     "AOL",
     "BUDGETS",
+    "GROWTHS",
     "HEADS",
     "LAYERS",
     "SLL",

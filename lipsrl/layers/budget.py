@@ -68,7 +68,16 @@ def start_norms(start: str, sizes: Sequence[int]) -> list[float]:
     return [math.sqrt(m / (3 * min(m, n))) for n, m in itertools.pairwise(sizes)]
 
 
-def growing_bounds(bound: float, sizes: Sequence[int], starts: Sequence[float]) -> list[float]:
+#: How the steps of a plain twin's layers add up.
+GROWTHS = {
+    "random": "steps of random signs: norms √m + √n",
+    "coherent": "steps of one direction: norms √(mn)",
+}
+
+
+def growing_bounds(
+    bound: float, sizes: Sequence[int], starts: Sequence[float], growth: str = "random"
+) -> list[float]:
     """How large each layer of a network of ``sizes`` may become, with product ``bound``.
 
     A step of Adam moves every entry of a plain network by about the learning rate η. Of random signs such a step has
@@ -76,10 +85,21 @@ def growing_bounds(bound: float, sizes: Sequence[int], starts: Sequence[float]) 
     at ``startsᵢ + τ·(√mᵢ + √nᵢ)``; τ is such that the product is ``bound``. So the split meets the path on which the
     plain twin grows (measured: docs/pace.md). Where ``bound`` is below the product of ``starts``, the last layer has
     what the others leave.
+
+    With ``growth="coherent"`` a step has norm ``η·√(mn)``, which it has where all entries move as the signs of one
+    vector times those of another: so grow Q-networks, whose level rises for tens of thousands of steps.
+
+    Raises:
+        ValueError: ``growth`` is none of :data:`GROWTHS`.
     """
+    lookup("growth", growth, GROWTHS)
+    coherent = growth == "coherent"
 
     def path(tau: float) -> list[float]:
-        steps = (math.sqrt(m) + math.sqrt(n) for n, m in itertools.pairwise(sizes))
+        steps = (
+            math.sqrt(m * n) if coherent else math.sqrt(m) + math.sqrt(n)
+            for n, m in itertools.pairwise(sizes)
+        )
         return [start + tau * step for start, step in zip(starts, steps, strict=True)]
 
     tau = 0.0

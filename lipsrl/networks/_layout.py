@@ -58,6 +58,7 @@ def growing_layout(
     layer_class: type[LipschitzLayer],
     input_unit: float,
     output_unit: float,
+    growth: str,
 ) -> list[Part]:
     """Of ``budget="growing"``: each layer starts as its plain twin and may grow.
 
@@ -66,10 +67,11 @@ def growing_layout(
         sizes: features from the input to the output.
         starts: norm of each layer of the twin at its start.
         input_unit, output_unit: of an input as the twin receives it, and of the output.
+        growth: of :func:`~lipsrl.layers.growing_bounds`.
     """
     parts = []
     # in the twin's units
-    bounds = growing_bounds(bound / (input_unit * output_unit), sizes, starts)
+    bounds = growing_bounds(bound / (input_unit * output_unit), sizes, starts, growth)
     for i, (size, start) in enumerate(zip(bounds, starts, strict=True)):
         last = i == len(bounds) - 1
         unit = (input_unit if i == 0 else 1.0) * (output_unit if last else 1.0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lipsrl._context import own_precision
 from lipsrl._validation import lookup, positive_finite, positive_int
 from lipsrl.layers import (
+    GROWTHS,
     HEADS,
     LAYERS,
     GrowingGains,
@@ -21,7 +22,14 @@ from lipsrl.layers import (
     activation_name,
     start_norms,
 )
-from lipsrl.networks._earlier import become, is_earlier
+from lipsrl.networks._earlier import (
+    become,
+    become_layer,
+    growth_code,
+    is_earlier,
+    is_of_other_layers,
+    saved_growth,
+)
 from lipsrl.networks._layout import Part, growing_layout, in_own_units, shared_layout, with_reserve
 from lipsrl.networks._merged import Merging
 from lipsrl.networks._scales import check_magnitude, norm_mismatch, scale_vector
@@ -48,6 +56,8 @@ class LipschitzMLP(Merging):
             itself (``None``: as ``start`` says).
         start: what a plain twin of this network starts from, one of :data:`lipsrl.layers.STARTS`; of meaning with
             ``budget="growing"`` only.
+        growth: how such a twin grows, one of :data:`lipsrl.layers.GROWTHS`; likewise. Weights that were saved under the
+            other one are read as what they are.
         input_unit: size of an input as the twin receives it, in units of ``input_scale``; likewise.
         input_scale: unit of each input; the promise becomes ``‖Δf‖ ≤ K·‖Δx / input_scale‖``.
         output_scale: f is divided by it, and the promise holds for ``f·output_scale``.
@@ -68,9 +78,11 @@ class LipschitzMLP(Merging):
     """
 
     input_scale: Tensor | None
+    growth: str = "random"  # also of pickles from before there was another
     output_scale: Tensor | None
-    #: What weights that were saved without a word on the activation had.
+    #: What weights had that were saved without a word on the activation, or on the layer.
     earlier_activation: str | None = None
+    earlier_layer: str | None = None
 
     def __init__(
         self,
@@ -85,6 +97,7 @@ class LipschitzMLP(Merging):
         budget: str = "output",
         head_gain: float | None = 1.0,
         start: str = "linear",
+        growth: str = "random",
         input_unit: float = 1.0,
         input_scale: Any = None,
         output_scale: Any = None,
@@ -106,6 +119,8 @@ class LipschitzMLP(Merging):
 
         self.input_unit = positive_finite("input_unit", input_unit)
         self._set_output_unit(scale_vector("output_scale", output_scale, self.out_features))
+        lookup("growth", growth, GROWTHS)
+        self.growth = growth
         self.starts = start_norms(start, (self.in_features, *self.hidden, self.out_features))
         if budget == "growing":
             if norm != "l2":
@@ -129,8 +144,8 @@ class LipschitzMLP(Merging):
         if budget == "learned":
             self.shares = LearnedBudget(len(layout))
         elif budget == "growing":
-            # of no meaning: files from before this budget lack it, and are read as what they were
-            self.register_buffer("growing", torch.ones(1))
+            # files from before this budget lack it, and are read as what they were; likewise those of another growth
+            self.register_buffer("growing", torch.full((1,), growth_code(growth)))
             if self.hidden and not layer_class.shrinks:
                 self.shares = GrowingGains(
                     [start / part.size for start, part in zip(self.starts[:-1], layout[:-1], strict=True)]
@@ -153,7 +168,9 @@ class LipschitzMLP(Merging):
         if self.budget != "growing":
             return shared_layout(bound, self.budget, layer_class, self.norm, n_layers)
         sizes = (self.in_features, *self.hidden, self.out_features)
-        return growing_layout(bound, sizes, self.starts, layer_class, self.input_unit, self.output_unit)
+        return growing_layout(
+            bound, sizes, self.starts, layer_class, self.input_unit, self.output_unit, self.growth
+        )
 
     def set_bound(self, bound: float) -> None:
         """Change K. Layers are projected at once; where their share grows they may move on from where they are (SLL,
@@ -250,8 +267,14 @@ class LipschitzMLP(Merging):
     # -- state -------------------------------------------------------------------------------------------
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if self.earlier_layer is not None and is_of_other_layers(self, state_dict, prefix):
+            become_layer(self, self.earlier_layer)
+            self._adopt_for_loading()
         if self.budget == "growing" and is_earlier(state_dict, prefix):
             become(self, "output", self.earlier_activation or self.activation_name)
+            self._adopt_for_loading()
+        elif self.budget == "growing" and saved_growth(state_dict, prefix) not in (None, self.growth):
+            self.growth = str(saved_growth(state_dict, prefix))
             self._adopt_for_loading()
         super()._load_from_state_dict(state_dict, prefix, *args)
 

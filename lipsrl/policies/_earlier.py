@@ -14,9 +14,14 @@ def adopt_loaded(module: Any, incompatible: Any) -> None:
     """Load hook: as :func:`after_load`; and what weights of an earlier release do without, no optimizer holds."""
     after_load(module, incompatible)
     network = module.lipschitz_network
-    if network is None or network.budget == module.options.budget:
+    own = module.options
+    if network is None or (network.budget, network.layer_name) == (own.budget, own.layer):
         return
-    options = dataclasses.replace(module.options, budget=network.budget, activation=network.activation_name)
+    options = dataclasses.replace(
+        own, budget=network.budget, layer=network.layer_name, activation=network.activation_name
+    )
+    if network.layer_name != own.layer:
+        module.hold_again()
     for part in module.modules():
         if getattr(part, "options", None) is not None:
             part.options = options

@@ -27,6 +27,14 @@ def hold(
     )
 
 
+def step_these(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
+    """All parameters of ``module``, which has other ones now; what the optimizer knew of the old ones is void."""
+    (group,) = optimizer.param_groups
+    group["params"] = list(module.parameters())
+    optimizer.state.clear()
+    hold(optimizer, module)
+
+
 def _fuse(optimizer: torch.optim.Optimizer) -> None:
     """Torch's Adam in one kernel per step where the user chose no other form: on the CPU at a third of the price.
 

@@ -22,6 +22,9 @@ from lipsrl.policies._front import Part, feature_scale
 #: Initial norm of the actor's last layer, as a share of what it may reach, where the budget says nothing better.
 HEAD_GAIN = 0.01
 
+#: The layer of every policy that was not told which, before Q-networks had another.
+EARLIER_LAYER = "sandwich"
+
 #: Of a constrained critic, and of a network of Q-values, which must learn returns of many units.
 CRITIC_HEAD_GAIN = 0.1
 
@@ -34,17 +37,21 @@ class Twin:
         layers: its linear layers.
         start: how SB3 draws them, one of :data:`lipsrl.layers.STARTS`.
         head: norm of the last one at its start; ``None``: as ``start`` says.
+        growth: how its layers grow, one of :data:`lipsrl.layers.GROWTHS`.
     """
 
     layers: Sequence[nn.Linear]
     start: str = "linear"
     head: float | None = None
+    growth: str = "random"
 
     @classmethod
-    def of(cls, *modules: nn.Module, start: str = "linear", head: float | None = None) -> Twin:
+    def of(
+        cls, *modules: nn.Module, start: str = "linear", head: float | None = None, growth: str = "random"
+    ) -> Twin:
         """The linear layers of ``modules``, in order."""
         found = [m for module in modules for m in module.modules() if isinstance(m, nn.Linear)]
-        return cls(found, start, head)
+        return cls(found, start, head, growth)
 
 
 @contextmanager
@@ -67,6 +74,7 @@ class LipschitzOptions:
     critic_lipschitz_bound: float | None = None
     log_std_lipschitz_bound: float | None = None
     activation_given: bool = True
+    layer_given: bool = True
 
     @classmethod
     def check(
@@ -82,8 +90,9 @@ class LipschitzOptions:
         critic_lipschitz_bound: Any,
         log_std_lipschitz_bound: Any = None,
         default_activation: type[nn.Module] = nn.ReLU,
+        default_layer: str = EARLIER_LAYER,
     ) -> LipschitzOptions:
-        """Validate what the user wrote; ``default_activation`` is SB3's own for this policy.
+        """Validate what the user wrote; ``default_activation`` is SB3's own for this policy, ``default_layer`` ours.
 
         Raises:
             ValueError: names the argument, what was received and what is accepted.
@@ -95,6 +104,8 @@ class LipschitzOptions:
             )
         if not _is_infinite(lipschitz_bound):
             positive_finite("lipschitz_bound", lipschitz_bound)
+        layer_given = layer is not None
+        layer = layer if layer_given else default_layer
         layer_class = lookup("layer", layer, LAYERS)
         lookup("norm", norm, HEADS)
         if norm != layer_class.norm:
@@ -132,6 +143,7 @@ class LipschitzOptions:
             observation_scale=observation_scale,
             activation=activation_name(default_activation if chosen is None else chosen),
             activation_given=chosen is not None,
+            layer_given=layer_given,
             **{name: None if value is None else float(value) for name, value in others.items()},
         )
 
@@ -206,13 +218,15 @@ class LipschitzOptions:
         with own_draws():
             network = LipschitzMLP(
                 size, out, hidden, bound, self.layer, self.activation, self.norm,
-                budget=self.budget, head_gain=twin.head if growing else head_gain, start=twin.start,
+                budget=self.budget, head_gain=twin.head if growing else head_gain, start=twin.start, growth=twin.growth,
                 input_unit=input_unit, input_scale=unit, output_scale=output_scale,
             )  # fmt: skip
         if growing:
             network.start_from(twin.layers)
         if not self.activation_given:
             network.earlier_activation = "relu"
+        if not self.layer_given and self.layer != EARLIER_LAYER:
+            network.earlier_layer = EARLIER_LAYER
         return network
 
     def constructor_parameters(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from lipsrl.policies._arguments import check_features_extractor, check_net_arch,
 from lipsrl.policies._earlier import adopt_loaded
 from lipsrl.policies._front import Part, parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers, before_save, project_lone_layers
-from lipsrl.policies._options import LipschitzOptions, own_draws
+from lipsrl.policies._options import EARLIER_LAYER, LipschitzOptions, own_draws
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
 from lipsrl.regularizers import check_actions, parse, refusal
@@ -45,6 +45,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
         takes_extractor: whether SB3's class has a features extractor to choose.
         has_critic: whether there is a critic that can be constrained.
         has_log_std: whether the standard deviation is a network's output that can be constrained.
+        default_layer: key of :data:`lipsrl.layers.LAYERS` where the user names none.
         unregularizable: the algorithm, where it cannot learn with :mod:`lipsrl.regularizers`.
     """
 
@@ -54,6 +55,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
     takes_extractor: ClassVar[bool] = True
     has_critic: ClassVar[bool] = True
     has_log_std: ClassVar[bool] = False
+    default_layer: ClassVar[str] = EARLIER_LAYER
     unregularizable: ClassVar[str] = ""
     options: LipschitzOptions
 
@@ -61,7 +63,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
         self,
         *args: Any,
         lipschitz_bound: float | None = None,
-        layer: str = "sandwich",
+        layer: str | None = None,
         norm: str = "l2",
         budget: str | None = None,
         observation_scale: Any = None,
@@ -87,6 +89,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
             critic_lipschitz_bound=critic_lipschitz_bound,
             log_std_lipschitz_bound=log_std_lipschitz_bound,
             default_activation=self._stock_activation(),
+            default_layer=self.default_layer,
         )
         if critic_lipschitz_bound is not None and not self.has_critic:
             raise ValueError(
@@ -201,6 +204,9 @@ class LipschitzPolicy(ProjectsLoneLayers):
     def lipschitz_targets(self) -> list[LipschitzMLP]:
         """The target networks that keep the promise of ``lipschitz_network``."""
         return []
+
+    def hold_again(self) -> None:
+        """To be called when the networks have other layers: the optimizer steps and projects those."""
 
     def set_lipschitz_bound(self, bound: float) -> None:
         """Change K, of the network that acts and of its targets; where it shrinks they are projected at once.

@@ -11,7 +11,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._optimizers import hold
+from lipsrl.policies._optimizers import hold, step_these
 from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, Twin
 from lipsrl.policies._policy import LipschitzPolicy
 
@@ -25,7 +25,9 @@ class LipschitzQNetwork(ProjectsLoneLayers, QNetwork):
         assert self.features_extractor is not None
         found = parts(self.features_extractor, self.observation_space, self.normalize_images)
         n = int(self.action_space.n)
-        self.q_net = options.network(found, n, self.net_arch, Twin.of(self.q_net), head_gain=CRITIC_HEAD_GAIN)  # type: ignore[assignment]
+        self.q_net = options.network(
+            found, n, self.net_arch, Twin.of(self.q_net, growth="coherent"), head_gain=CRITIC_HEAD_GAIN
+        )  # type: ignore[assignment]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "options": self.options}
@@ -45,6 +47,7 @@ class MlpPolicy(LipschitzPolicy, DQNPolicy):
     """
 
     has_critic = False
+    default_layer = "spectral"
     unregularizable = "DQN"
 
     @property
@@ -69,6 +72,9 @@ class MlpPolicy(LipschitzPolicy, DQNPolicy):
             self.lipschitz_network.cache_in_eval = True  # not the target's: it is written in eval mode
             # the target is written during rollouts only, when the online network has been projected exactly
             self.optimizer = hold(self.optimizer, self.q_net)
+
+    def hold_again(self) -> None:
+        step_these(self.optimizer, self.q_net)
 
 
 class CnnPolicy(MlpPolicy):

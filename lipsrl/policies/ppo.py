@@ -22,7 +22,8 @@ class MlpPolicy(LipschitzActorCritic, ActorCriticPolicy):
 
     Args:
         lipschitz_bound: K > 0; required. ``math.inf`` gives SB3's own policy, to the bit.
-        layer: key of :data:`lipsrl.layers.LAYERS`.
+        layer: key of :data:`lipsrl.layers.LAYERS`. Default: ``"sandwich"``; ``"spectral"`` for Q-networks (DQN,
+            QR-DQN), which learn more slowly with the others (docs/pace.md).
         norm: ``"l2"``, or ``"linf"`` with ``layer="linf"``: the promise then holds in that norm.
         budget: how K is split over the layers, key of :data:`lipsrl.layers.BUDGETS`. ``None``: ``"growing"`` in l2,
             which starts as SB3's own policy would and learns at its pace; ``"output"`` in l-inf.

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._optimizers import hold
+from lipsrl.policies._optimizers import hold, step_these
 from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, Twin, mean_scale
 from lipsrl.policies._policy import LipschitzPolicy
 
@@ -28,7 +28,7 @@ class LipschitzQuantileNetwork(ProjectsLoneLayers, QuantileNetwork):
             found,
             int(self.action_space.n) * self.n_quantiles,
             self.net_arch,
-            Twin.of(self.quantile_net),
+            Twin.of(self.quantile_net, growth="coherent"),
             mean_scale(self.n_quantiles, options.norm),
             head_gain=CRITIC_HEAD_GAIN,
         )
@@ -44,6 +44,7 @@ class MlpPolicy(LipschitzPolicy, QRDQNPolicy):
     """
 
     has_critic = False
+    default_layer = "spectral"
     unregularizable = "QRDQN"
 
     @property
@@ -67,6 +68,9 @@ class MlpPolicy(LipschitzPolicy, QRDQNPolicy):
         if self.lipschitz_network is not None:
             self.lipschitz_network.cache_in_eval = True  # not the target's: it is written in eval mode
             self.optimizer = hold(self.optimizer, self.quantile_net)
+
+    def hold_again(self) -> None:
+        step_these(self.optimizer, self.quantile_net)
 
 
 class CnnPolicy(MlpPolicy):

@@ -22,8 +22,8 @@ class FourierFilter(BaseFeaturesExtractor):
 
     Song et al. 2025, "LipsNet++: unifying filter and controller into a policy network" (ICML; public code
     ``xjsong99/LipsNet_v2``), one FFT per sensor. ``weight · Σ|H|²`` draws the kernel to zero; it is added to the
-    gradient of the output. The filter is linear in the window, so that it is a FIR filter with the taps that :meth:`merge` shows;
-    :class:`lipsrl.policies.fir_filter.FIRFilter` is that filter with a bound.
+    gradient of the output. The filter is linear in the window, so that it is a FIR filter with the taps that
+    :meth:`merge` shows; :class:`lipsrl.policies.fir_filter.FIRFilter` is that filter with a bound.
 
     Args:
         observation_space: of a ``VecFrameStack`` over vectors.
