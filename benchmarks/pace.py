@@ -33,6 +33,9 @@ from lipsrl.statistics import bootstrap_ci
 RESULTS = Path(__file__).parent / "results" / "pace"
 LAYERS = ("sandwich", "orthogonal", "spectral")
 
+#: In the place of a share of stock's slope.
+SUGGESTED = -1.0
+
 
 @dataclass(frozen=True)
 class Task:
@@ -85,7 +88,10 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One training. ``layer`` is ``"stock"`` or a constraint; ``share`` is K as a multiple of stock's slope."""
+    """One training. ``layer`` is ``"stock"`` or a constraint; ``share`` is K as a multiple of stock's slope.
+
+    ``SUGGESTED``: K is what `lipsrl.suggest_bound` makes of the stock agents.
+    """
 
     task: str
     layer: str
@@ -99,7 +105,7 @@ class Job:
         parts = [
             self.task,
             self.layer,
-            f"{self.share:g}" if self.share else "",
+            "suggested" if self.share == SUGGESTED else f"{self.share:g}" if self.share else "",
             self.activation,
             str(self.seed),
         ]
@@ -137,7 +143,7 @@ def train(job: Job) -> dict[str, Any]:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
-    import lipsrl  # noqa: F401
+    from lipsrl.certificates import suggestion_for
 
     task = TASKS[job.task]
     episodes: list[tuple[int, float]] = []
@@ -174,7 +180,10 @@ def train(job: Job) -> dict[str, Any]:
     )
     model.learn(task.steps, callback=Record())
     slopes.append((model.num_timesteps, steepest(model, recent(model))))
-    return {**asdict(job), "episodes": episodes, "slopes": slopes}
+    found: dict[str, Any] = {**asdict(job), "episodes": episodes, "slopes": slopes}
+    if job.layer == "stock":
+        found["suggested"] = suggestion_for(slopes[-1][1], model).bound
+    return found
 
 
 def recent(model: Any) -> np.ndarray:
@@ -237,10 +246,20 @@ def table(folder: Path, layers: list[str], share: float, activation: str = "") -
     return "\n".join([*lines, f"| IQM over tasks | | | {' | '.join(summary)} |"])
 
 
-def run(jobs: list[Job], folder: Path, workers: int, work: Callable[[Job], dict[str, Any]] = train) -> None:
-    """Train what is missing."""
+def run(
+    jobs: list[Job],
+    folder: Path,
+    workers: int,
+    work: Callable[[Job], dict[str, Any]] = train,
+    needed: str = "episodes",
+) -> None:
+    """Train what is missing, and what was trained before results had ``needed``."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
+    missing = []
+    for job in jobs:
+        file = folder / f"{job.name}.json"
+        if not (file.exists() and needed in json.loads(file.read_text())):
+            missing.append(job)
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         for result in pool.imap_unordered(work, missing, chunksize=1):
             job = Job(
@@ -260,6 +279,9 @@ def main() -> None:
         "--shares", nargs="+", type=float, default=[2.0], help="K as multiples of stock's slope"
     )
     parser.add_argument(
+        "--suggested", action="store_true", help="instead: K as lipsrl.suggest_bound says of the stock agents"
+    )
+    parser.add_argument(
         "--activation",
         default="",
         choices=["", *ACTIVATIONS],
@@ -272,22 +294,23 @@ def main() -> None:
     seeds = range(options.seeds)
     for task in options.tasks:
         stock = [Job(task, "stock", seed) for seed in seeds]
-        run(stock, options.output, options.workers)
-        slopes = [
-            json.loads((options.output / f"{job.name}.json").read_text())["slopes"][-1][1] for job in stock
-        ]
-        slope = statistics.median(slopes)
+        run(stock, options.output, options.workers, needed="suggested" if options.suggested else "episodes")
+        results = [json.loads((options.output / f"{job.name}.json").read_text()) for job in stock]
+        slope = statistics.median(r["slopes"][-1][1] for r in results)
+        if options.suggested:
+            bounds = {SUGGESTED: statistics.median(r["suggested"] for r in results)}
+        else:
+            bounds = {share: share * slope for share in options.shares}
         jobs = [
-            Job(task, layer, seed, share, float(f"{share * slope:.3g}"), options.activation)
-            for share in options.shares
+            Job(task, layer, seed, share, float(f"{bound:.3g}"), options.activation)
+            for share, bound in bounds.items()
             for seed in seeds
             for layer in options.layers
         ]
         run(jobs, options.output, options.workers)
-    for share in options.shares:
-        print(
-            f"\nK = {share:g} × stock's slope: area relative to stock (return at the end / stock's; slope)\n"
-        )
+    for share in [SUGGESTED] if options.suggested else options.shares:
+        rule = "suggest_bound(stock)" if share == SUGGESTED else f"{share:g} × stock's slope"
+        print(f"\nK = {rule}: area relative to stock (return at the end / stock's; slope)\n")
         print(table(options.output, options.layers, share, options.activation))
 
 
