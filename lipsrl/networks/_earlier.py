@@ -12,6 +12,26 @@ from lipsrl.layers import GROWTHS, LAYERS
 from lipsrl.layers.activations import is_homogeneous, make_activation
 
 
+def become_as_saved(network: Any, state_dict: Mapping[str, Any], prefix: str) -> bool:
+    """Make a :class:`~lipsrl.networks.LipschitzMLP` what these weights were saved as; they are then to be loaded.
+
+    Returns whether anything changed: the layers' bounds and units are then void.
+    """
+    changed = network.earlier_layer is not None and is_of_other_layers(network, state_dict, prefix)
+    if changed:
+        become_layer(network, network.earlier_layer)
+    if network.budget != "growing":
+        return changed
+    growth = saved_growth(state_dict, prefix)
+    if is_earlier(state_dict, prefix):
+        become(network, "output", network.earlier_activation or network.activation_name)
+    elif growth is None or growth == network.growth:
+        return changed
+    else:
+        network.growth = growth
+    return True
+
+
 def is_earlier(state_dict: Mapping[str, Any], prefix: str) -> bool:
     """Whether these are weights from before ``budget="growing"`` was the policies' default."""
     return f"{prefix}growing" not in state_dict and f"{prefix}head.bias" in state_dict

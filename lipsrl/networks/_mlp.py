@@ -22,14 +22,7 @@ from lipsrl.layers import (
     activation_name,
     start_norms,
 )
-from lipsrl.networks._earlier import (
-    become,
-    become_layer,
-    growth_code,
-    is_earlier,
-    is_of_other_layers,
-    saved_growth,
-)
+from lipsrl.networks._earlier import become_as_saved, growth_code
 from lipsrl.networks._layout import Part, growing_layout, in_own_units, shared_layout, with_reserve
 from lipsrl.networks._merged import Merging
 from lipsrl.networks._scales import check_magnitude, norm_mismatch, scale_vector
@@ -267,14 +260,7 @@ class LipschitzMLP(Merging):
     # -- state -------------------------------------------------------------------------------------------
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        if self.earlier_layer is not None and is_of_other_layers(self, state_dict, prefix):
-            become_layer(self, self.earlier_layer)
-            self._adopt_for_loading()
-        if self.budget == "growing" and is_earlier(state_dict, prefix):
-            become(self, "output", self.earlier_activation or self.activation_name)
-            self._adopt_for_loading()
-        elif self.budget == "growing" and saved_growth(state_dict, prefix) not in (None, self.growth):
-            self.growth = str(saved_growth(state_dict, prefix))
+        if become_as_saved(self, state_dict, prefix):
             self._adopt_for_loading()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
