@@ -25,6 +25,10 @@ HEAD_GAIN = 0.01
 #: The layer of every policy that was not told which, before Q-networks had another.
 EARLIER_LAYER = "sandwich"
 
+#: Families that take a plain network's own steps, so that they grow as it does; in the others the long steps of a layer
+#: with a high ceiling turn all directions (docs/pace.md).
+PLAIN_STEPS = frozenset({"spectral", "rescaled"})
+
 #: Of a constrained critic, and of a network of Q-values, which must learn returns of many units.
 CRITIC_HEAD_GAIN = 0.1
 
@@ -37,7 +41,7 @@ class Twin:
         layers: its linear layers.
         start: how SB3 draws them, one of :data:`lipsrl.layers.STARTS`.
         head: norm of the last one at its start; ``None``: as ``start`` says.
-        growth: how its layers grow, one of :data:`lipsrl.layers.GROWTHS`.
+        growth: how its layers grow, one of :data:`lipsrl.layers.GROWTHS`; of meaning for :data:`PLAIN_STEPS` only.
     """
 
     layers: Sequence[nn.Linear]
@@ -218,7 +222,8 @@ class LipschitzOptions:
         with own_draws():
             network = LipschitzMLP(
                 size, out, hidden, bound, self.layer, self.activation, self.norm,
-                budget=self.budget, head_gain=twin.head if growing else head_gain, start=twin.start, growth=twin.growth,
+                budget=self.budget, head_gain=twin.head if growing else head_gain, start=twin.start,
+                growth=twin.growth if self.layer in PLAIN_STEPS else "random",
                 input_unit=input_unit, input_scale=unit, output_scale=output_scale,
             )  # fmt: skip
         if growing:
