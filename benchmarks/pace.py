@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--layers", nargs="+", default=list(LAYERS))
     parser.add_argument(
-        "--shares", nargs="+", type=float, default=[2.0], help="K as multiples of stock's slope"
+        "--shares", nargs="+", type=float, help="K as multiples of stock's slope; 2 if not given"
     )
     parser.add_argument(
         "--suggested", action="store_true", help="instead: K as lipsrl.suggest_bound says of the stock agents"
@@ -291,6 +291,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.suggested and options.shares:
+        parser.error("expected --suggested or --shares, got both: they are two rules for K.")
+    if options.shares is not None and min(options.shares) <= 0:
+        parser.error(f"expected --shares > 0, got {min(options.shares):g}.")
+    shares = [SUGGESTED] if options.suggested else options.shares or [2.0]
     seeds = range(options.seeds)
     for task in options.tasks:
         stock = [Job(task, "stock", seed) for seed in seeds]
@@ -300,7 +305,7 @@ def main() -> None:
         if options.suggested:
             bounds = {SUGGESTED: statistics.median(r["suggested"] for r in results)}
         else:
-            bounds = {share: share * slope for share in options.shares}
+            bounds = {share: share * slope for share in shares}
         jobs = [
             Job(task, layer, seed, share, float(f"{bound:.3g}"), options.activation)
             for share, bound in bounds.items()
@@ -308,7 +313,7 @@ def main() -> None:
             for layer in options.layers
         ]
         run(jobs, options.output, options.workers)
-    for share in [SUGGESTED] if options.suggested else options.shares:
+    for share in shares:
         rule = "suggest_bound(stock)" if share == SUGGESTED else f"{share:g} × stock's slope"
         print(f"\nK = {rule}: area relative to stock (return at the end / stock's; slope)\n")
         print(table(options.output, options.layers, share, options.activation))
