@@ -154,11 +154,15 @@ def step_and_act(net: nn.Module) -> Function:
 
 
 def ppo_learn(policy_kwargs: dict[str, Any], width: int, steps: int, device: str = "cpu") -> Function:
-    """A whole ``PPO.learn`` on Pendulum-v1; the model is built, and warmed up by one rollout, outside the clock."""
+    """A whole ``PPO.learn`` on Pendulum-v1; the model is built, and warmed up by one rollout, outside the clock.
+
+    Rollouts have 2048 steps, of fewer ``steps`` in all so many, and at least one minibatch of 128.
+    """
     policy = "LipschitzMlpPolicy" if "layer" in policy_kwargs else "MlpPolicy"
     kwargs = {**policy_kwargs, "net_arch": [width, width]}
     env = make_vec_env("Pendulum-v1", 4, seed=0)
-    model = PPO(policy, env, n_steps=512, batch_size=128, policy_kwargs=kwargs, device=device, seed=0)
+    n_steps = min(max(steps // 4, 32), 512)
+    model = PPO(policy, env, n_steps=n_steps, batch_size=128, policy_kwargs=kwargs, device=device, seed=0)
     model.learn(1)
     return partial(model.learn, steps)
 

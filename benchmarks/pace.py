@@ -73,6 +73,14 @@ TASKS = {
          "exploration_final_eps": 0.04},
         {"net_arch": [256, 256]},
     ),
+    # the first 40,000 of rl-zoo's 100,000 steps, with its 12,000 of exploration
+    "acrobot-dqn": Task(
+        "Acrobot-v1", "DQN", 40_000, 1,
+        {"learning_rate": 6.3e-4, "batch_size": 128, "buffer_size": 50_000, "learning_starts": 0, "gamma": 0.99,
+         "target_update_interval": 250, "train_freq": 4, "gradient_steps": -1, "exploration_fraction": 0.3,
+         "exploration_final_eps": 0.1},
+        {"net_arch": [256, 256]},
+    ),
     "hopper-ppo": Task("Hopper-v5", "PPO", 150_000),
     "half-cheetah-ppo": Task("HalfCheetah-v5", "PPO", 150_000),
     "lunar-lander-ppo": Task("LunarLander-v3", "PPO", 300_000, 16, _LANDER),

@@ -53,7 +53,7 @@ class Args:
     timesteps: int | None = None
     """Environment steps. Default: the agent's own number."""
     budget: str | None = None
-    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the policy's default."""
+    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the agent's own, output."""
     episodes: int = 100
     """Evaluation episodes per run and noise level."""
     output: Path = Path("runs/frontier")

@@ -54,7 +54,7 @@ class Args:
     """Numbers of observations that a policy sees at once. Every agent is trained with each. Default: the agent's
     own."""
     budget: str | None = None
-    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the policy's default."""
+    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the agent's own, output."""
     output: Path = Path("runs/sweep")
     """Run folders are OUTPUT/ID. An id is AGENT-TASK-SEED; settings that differ from the agent's own follow AGENT."""
     extend: bool = False

@@ -73,7 +73,7 @@ class Args:
     history: int | None = None
     """Number of observations that the policy sees at once. Default: the agent's own number."""
     budget: str | None = None
-    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the policy's default."""
+    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the agent's own, output."""
     regularizer_scale: float = 1.0
     """Factor on the weights of the agent's soft regularisers (see agents/regularized.py)."""
     label: str | None = None

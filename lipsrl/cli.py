@@ -43,9 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print(f"error: {unknown_name('command', given[0], COMMANDS)}", file=sys.stderr)
         return 2
+    try:
+        return _command(given)
+    except BrokenPipeError:  # whoever reads (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter says so at its end
+        return 0
+
+
+def _command(given: list[str]) -> int:
     import tyro  # and the command: seconds that help and errors do not wait for
 
-    chosen: Any = tyro.cli(COMMANDS[given[0]].load(), prog=f"lipsrl {given[0]}", args=given[1:])
+    try:
+        chosen: Any = tyro.cli(COMMANDS[given[0]].load(), prog=f"lipsrl {given[0]}", args=given[1:])
+    finally:
+        sys.stdout.flush()  # of --help: now, not when nobody handles it any more
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         # classes and environments of the user's project, as `python -m` finds them; last: nothing there stands before
@@ -64,11 +75,8 @@ def _run(command: Any) -> int:
 
     try:
         return command.run(Console()) or 0
-    except BrokenPipeError:  # whoever reads (head, less) has seen enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the interpreter says so at its end
-        return 0
+    except BrokenPipeError:  # an OSError, but no error of the user's: main's
+        raise
     except (ValueError, OSError, TypeError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

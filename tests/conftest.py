@@ -37,16 +37,22 @@ def _counted(np_random):
     return counted
 
 
-@pytest.fixture(scope="module")
-def short_searches():
-    """A certificate's search for the steepest pair takes a fifth of its steps; upper bounds are as ever.
+_EFFORT = "lipsrl.certificates.deterministic._pairs._effort"
 
-    For files that certify much and do not test the search.
-    """
+
+@pytest.fixture(scope="session", autouse=True)
+def short_searches():
+    """A certificate's search for the steepest pair takes a fifth of its steps; upper bounds are as ever."""
     with pytest.MonkeyPatch.context() as patch:
         steps = {"keep": 16, "rounds": 5, "steps": 24}
-        patch.setattr("lipsrl.certificates.deterministic._pairs._effort", lambda dim: steps)
+        patch.setattr(_EFFORT, lambda dim: steps)
         yield
+
+
+@pytest.fixture
+def full_searches(monkeypatch):
+    """For tests of how much the search finds."""
+    monkeypatch.setattr(_EFFORT, lambda dim: {})
 
 
 @pytest.fixture(params=["cpu", "cuda"])

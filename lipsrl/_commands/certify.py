@@ -76,8 +76,9 @@ class Certify:
     """Also certify against sensor errors of this size (raw units). For discrete actions: where the greedy action cannot
     change. For PPO and A2C with continuous actions: KL, total variation and W2 of the sampled action."""
     env: str | None = None
-    """Gymnasium id for clean episodes, used by --epsilon. For discrete actions, their states are certified. For PPO and
-    A2C with continuous actions, the probability of their returns under attack is bounded."""
+    """Gymnasium id, needed by --equilibrium, and for clean episodes by --epsilon. For discrete actions, the states of
+    these episodes are certified. For PPO and A2C with continuous actions, the probability of their returns under attack
+    is bounded."""
     episodes: int | None = None
     """Number of clean episodes. Default: 200 for returns, 10 for states."""
     horizon: int | None = None

@@ -27,7 +27,7 @@ FAILED = 1
 
 @dataclass
 class Check:
-    """May this agent be deployed? Certify, disturb and attack it inside its sensors' tolerances, and print a verdict.
+    """May this agent be deployed? Certify, disturb and attack it by its sensors' tolerances, and print a verdict.
 
     Exit status: 0 all criteria pass, 1 at least one fails, 2 error.
     Example: lipsrl check model.zip:vecnormalize.pkl --env Pendulum-v1 --sensor-scale 0.01 0.01 0.1 --output card.html

@@ -224,7 +224,7 @@ def student_table(
     """
     summary = evaluation.summary(["return", "action_fluctuation"])
     table = Table(
-        title=Text(f"{evaluation.metadata['env']}: under {noise} where it says noise"),
+        title=Text(f"{evaluation.metadata['env']}; columns marked 'noise': under {noise}"),
         caption=Text(
             f"{evaluation.metadata['n_episodes']} episodes each, the same ones; 95 % intervals over episodes. "
             "steepest: largest slope found of the network, in units of K. K raw: proven, action per raw sensor unit."

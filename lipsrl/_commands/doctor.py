@@ -26,6 +26,8 @@ EXTRAS = {
     "onnx": "lipsrl export …onnx",
     "figures": "figures of a report as files for papers",
     "dashboards": "a W&B workspace from code",
+    "ray": "sweeps on a Ray cluster",
+    "search": "sweeps that search for K with Optuna",
 }
 
 
@@ -54,7 +56,7 @@ class Doctor:
             table.add_row(Text(mark), Text(finding.what), Text(finding.found))
         console.print(table)
         bad = [finding.what for finding in found if finding.well is False]
-        console.print(Text("All that is needed is there." if not bad else f"Mend: {', '.join(bad)}."))
+        console.print(Text("All that is needed is there." if not bad else f"Please repair: {', '.join(bad)}."))
         return 1 if bad else 0
 
 
@@ -161,6 +163,6 @@ def registered() -> list[Finding]:
 
 def tracking() -> list[Finding]:
     """Where W&B writes, and in which mode; the key itself is never read."""
-    mode = os.environ.get("WANDB_MODE") or "offline (lipsrl's own; --track online sends)"
-    folder = os.environ.get("WANDB_DIR") or "wandb/ in the run folder"
+    mode = os.environ.get("WANDB_MODE") or "as --track says (experiments.train: offline; lipsrl commands: disabled)"
+    folder = os.environ.get("WANDB_DIR") or "wandb/ (experiments.train: in the run folder)"
     return [Finding("W&B", f"mode {mode}; files in {folder}", True)]

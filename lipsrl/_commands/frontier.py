@@ -29,8 +29,8 @@ from lipsrl.tracking.jobs import Subject, log_frontier
 
 RULE = (
     "Recommended: the smallest K whose return is not distinguishable, episode by episode, from the teacher's (clean) "
-    "or from the best agent's (under noise): the 95 % interval of the difference reaches 0. Of several histories the "
-    "shortest that has one."
+    "or from the best agent's (under noise): the 95 % interval of the difference reaches 0. With several histories: "
+    "the shortest history that has such a K."
 )
 
 

@@ -1,4 +1,4 @@
-"""Certify, disturb and attack one agent inside the tolerances of its sensors, and compare with stated limits."""
+"""Certify, disturb and attack one agent by the tolerances of its sensors, and compare with stated limits."""
 
 from __future__ import annotations
 
@@ -52,13 +52,14 @@ def assess(
     feasibility: FeasibilityFloor | None = None,
     name: str = "model",
 ) -> Assessment:
-    """Whether an agent meets stated limits while each of its sensors is off by up to its tolerance.
+    """Whether an agent meets stated limits under faults that are sized by the tolerances of its sensors.
 
-    Proven: how far an actuator can move (:func:`lipsrl.certify`). Measured, in paired episodes: what is kept of the
-    return under white noise and AR(1) noise of one tolerance, a constant bias of one tolerance, readings rounded to
-    two, a tenth of them lost and all of them a step late, and under the worst of random, MAD and constant-bias attack
-    inside the tolerances; and the chatter in the white noise. A measured criterion holds where the worse end of its
-    95 % interval does. What cannot be proven or measured does not hold.
+    Proven: how far an actuator can move while each sensor is off by up to its tolerance (:func:`lipsrl.certify`).
+    Measured, in paired episodes: what is kept of the return under white noise, AR(1) noise and a constant bias, each
+    with a standard deviation of one tolerance (a third of their errors is larger than it), readings rounded to two, a
+    tenth of them lost and all of them a step late, and under the worst of random, MAD and constant-bias attack inside
+    the tolerances; and the chatter in the white noise. A measured criterion holds where the worse end of its 95 %
+    interval does. What cannot be proven or measured does not hold.
 
     Args:
         model: an SB3 model on vector observations.
@@ -125,7 +126,8 @@ def assess(
     if certificate is not None:
         assumptions += certificate.assumptions
     assumptions += [
-        "Noise has a standard deviation of one tolerance; bias and attacks stay inside the tolerances.",
+        "White noise, AR(1) noise and bias have a standard deviation of one tolerance, so some of their errors are "
+        "larger than the tolerance; the attacks and the proven move of the action stay inside.",
         "The simulation is the plant: what it does not model (actuators, timing, friction) was not tried.",
     ]
     return Assessment(

@@ -78,9 +78,9 @@ def suggest_bound(
     """A K to start with, in the policy's own units (l2).
 
     Twice the slope of an agent that works, for a Q-network at least the product of its layers' norms; and not less than
-    the linear-quadratic regulator's, where an equilibrium is named. Without an agent and an equilibrium: such that the
-    action may sweep its whole range within a quarter of a standard deviation of the observation, under random actions;
-    a coarse start, in any task.
+    twice the linear-quadratic regulator's, where an equilibrium is named. Without an agent and an equilibrium: such
+    that the action may sweep its whole range within a quarter of a standard deviation of the observation, under random
+    actions; a coarse start, in any task.
 
     Args:
         source: an SB3 model, its zip or folder (:func:`lipsrl.load_agent`), or an environment (id, factory or

@@ -480,15 +480,15 @@ def test_statistics_with_methods_among_the_attributes(agent, tmp_path):
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 def command(name, zipped, folder):
-    env, episodes = ["--env", "Pendulum-v1"], ["--episodes", "1"]
+    env, episodes, short = ["--env", "Pendulum-v1"], ["--episodes", "1"], ["--rounds", "1", "--steps", "10"]
     more = {
         "certify": [],
         "export": ["--output", folder / "out.safetensors"],
         "evaluate": [*env, *episodes, "--strengths", "0"],
         "report": [*env, *episodes, "--strengths", "0", "--output", folder / "out.html"],
         "attack": [*env, *episodes, "--attack", "mad", "--epsilon", "0.1"],
-        "distill": [*env, *episodes, "--lipschitz-bound", "5", "--output", folder / "out.zip"],
-        "frontier": [*env, *episodes, "--bounds", "5", "--output", folder / "out"],
+        "distill": [*env, *episodes, *short, "--lipschitz-bound", "5", "--output", folder / "out.zip"],
+        "frontier": [*env, *episodes, *short, "--bounds", "5", "--output", folder / "out"],
         "pack": [*env, "--output", folder / "out"],
     }[name]
     return [name, str(zipped), *map(str, more)]

@@ -16,7 +16,6 @@ import lipsrl
 from lipsrl.assessment import Limits, assess
 from lipsrl.cli import main
 
-pytestmark = pytest.mark.usefixtures("short_searches")
 SHORT = ["--episodes", "2", "--max-episode-steps", "12"]
 LENIENT = ["--max-move", "1e9", "--max-chatter", "1e9", "--min-kept", "0", "--min-kept-attacked", "0"]
 

@@ -18,8 +18,6 @@ from lipsrl.actors.pipeline import Pipeline
 from lipsrl.layers._plain import Parallel, Scale
 from lipsrl.policies._front import flatten
 
-pytestmark = pytest.mark.usefixtures("short_searches")
-
 FEW = {"n_starts": 256}
 POLICIES = (("Mlp", {}), ("LipschitzMlp", {"lipschitz_bound": 3.0}))
 

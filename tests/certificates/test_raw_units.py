@@ -111,7 +111,7 @@ def test_one_sensor_alone(model):
     assert min(certificate.per_sensor) < 0.2 * max(certificate.per_sensor), "the sensors differ by 200"
 
 
-def test_sensor_scale_is_the_unit_of_the_numbers(model):
+def test_sensor_scale_is_the_unit_of_the_numbers(model, full_searches):
     certificate = lipsrl.certify(model, sensor_scale=Plant.spread, n_starts=512)
     pipeline = actor(model)
     x, d = raw_pairs()

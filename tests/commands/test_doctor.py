@@ -36,7 +36,7 @@ def test_what_is_missing_or_too_old_is_named(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda name: versions[name] if name in versions else real(name))
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
-    assert "Mend: gymnasium, safetensors, [onnx]." in said
+    assert "Please repair: gymnasium, safetensors, [onnx]." in said
     assert "0.29.1, and >=1.1 is needed" in said
     assert "pip install 'lipsrl[contrib]'" in said  # optional: absent is no problem
 

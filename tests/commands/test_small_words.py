@@ -96,9 +96,10 @@ def test_a_project_that_wandb_refuses_is_named_before_anything_is_measured(zippe
     assert said.count("\n") == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(zipped):
+@pytest.mark.parametrize("arguments", ['certify "{zipped}" --json', "check --help"])
+def test_a_reader_that_has_seen_enough_is_no_error(zipped, arguments):
     script = Path(sys.executable).with_name("lipsrl")
-    command = f'"{script}" certify "{zipped}" --json | head -n 1; exit ${{PIPESTATUS[0]}}'
+    command = f'"{script}" {arguments.format(zipped=zipped)} | head -n 1; exit ${{PIPESTATUS[0]}}'
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
 

@@ -122,11 +122,6 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quickly(short_searches):
-    """Every export certifies."""
-
-
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)

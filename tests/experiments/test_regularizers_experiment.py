@@ -21,7 +21,7 @@ FOUND = {0.1: (-150.0, 0.9), 0.3: (-150.0, 0.6), 1.0: (-155.0, 0.4), 3.0: (-160.
 
 
 @pytest.fixture
-def trained(monkeypatch, short_searches):
+def trained(monkeypatch):
     """Trainings of moments in this process; the list of those that were run."""
     ran = []
 

@@ -157,7 +157,7 @@ def test_the_split_of_coherent_growth():
         LipschitzMLP(4, 2, growth="randomly")
 
 
-def test_a_suggested_bound_lets_the_layers_grow_as_stocks_did(tmp_path):
+def test_a_suggested_bound_lets_the_layers_grow_as_stocks_did():
     model = DQN("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [12, 8]}, seed=0, device="cpu")
     with torch.no_grad():
         for weight in (layer.weight for layer in model.q_net.q_net if hasattr(layer, "weight")):
