@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _command(given)
     except BrokenPipeError:  # whoever reads (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter says so at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter says so at its end
         return 0
 
 

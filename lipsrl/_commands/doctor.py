@@ -56,7 +56,9 @@ class Doctor:
             table.add_row(Text(mark), Text(finding.what), Text(finding.found))
         console.print(table)
         bad = [finding.what for finding in found if finding.well is False]
-        console.print(Text("All that is needed is there." if not bad else f"Please repair: {', '.join(bad)}."))
+        console.print(
+            Text("All that is needed is there." if not bad else f"Please repair: {', '.join(bad)}.")
+        )
         return 1 if bad else 0
 
 
@@ -163,6 +165,9 @@ def registered() -> list[Finding]:
 
 def tracking() -> list[Finding]:
     """Where W&B writes, and in which mode; the key itself is never read."""
-    mode = os.environ.get("WANDB_MODE") or "as --track says (experiments.train: offline; lipsrl commands: disabled)"
+    mode = (
+        os.environ.get("WANDB_MODE")
+        or "as --track says (experiments.train: offline; lipsrl commands: disabled)"
+    )
     folder = os.environ.get("WANDB_DIR") or "wandb/ (experiments.train: in the run folder)"
     return [Finding("W&B", f"mode {mode}; files in {folder}", True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from lipsrl.feasibility.floor import FeasibilityFloor, feasibility_floor
 from lipsrl.feasibility.plant import Array
 from lipsrl.feasibility.policy import policy_units
 from lipsrl.layers import spectral_norm
+from lipsrl.layers._plain import Scale
 from lipsrl.networks import scale_vector
 
 #: Times the slope that a stock agent ends with: what benchmarks/pace.py trains at (docs/pace.md).
@@ -147,7 +147,7 @@ def suggestion_for(slope: float, model: BaseAlgorithm | None = None) -> Suggeste
     if product is not None and product > bound:
         bound = product
         reason += f", and its Q-network's layers have norms whose product is {product:.3g}"
-    return SuggestedBound(float(rounded_up(bound, 2)) if slope > 0 else 1.0, slope, None, None, reason)
+    return SuggestedBound(float(rounded_up(bound, 2)) if bound > 0 else 1.0, slope, None, None, reason)
 
 
 def _product_of_norms(model: BaseAlgorithm | None) -> float | None:
@@ -155,11 +155,21 @@ def _product_of_norms(model: BaseAlgorithm | None) -> float | None:
     if not any(hasattr(getattr(model, "policy", None), name) for name in ("q_net", "quantile_net")):
         return None
     assert model is not None
-    network = list(actor_network(model))
-    layers = [part for part in network if isinstance(part, nn.Linear)]
-    if len(layers) != sum(any(True for _ in part.parameters()) for part in network):
-        return None
-    return math.prod(spectral_norm(layer.weight) for layer in layers)
+    policy: Any = model.policy
+    constrained = getattr(policy, "lipschitz_network", None)
+    if constrained is not None:  # its own units; of Sandwich layers the merged norms say nothing
+        online = policy.q_net if hasattr(policy, "q_net") else policy.quantile_net
+        behind_extractor = any(True for _ in online.features_extractor.parameters())
+        return None if behind_extractor else float(constrained.lipschitz_bound())
+    product = 1.0
+    for part in actor_network(model):
+        if isinstance(part, nn.Linear):
+            product *= spectral_norm(part.weight)
+        elif isinstance(part, Scale):
+            product *= abs(part.factor)
+        elif any(True for _ in part.parameters()):
+            return None
+    return product
 
 
 def _from_agent(model: BaseAlgorithm, vec_normalize: NormalizeLike, seed: int) -> SuggestedBound:

@@ -120,8 +120,9 @@ def inside_by_float32(
 
     Then its singular values are clipped by the eigenvectors of G, to ``W - CW``, with a float32 C that is taken as it
     is. The product is off by ``(γ_k‖C‖_F + 2u(1 + ‖C‖_F))·‖W‖_F``; the Gram matrix of the result is
-    ``(I - C)G(I - C)ᵀ`` but for ``error·(1 + ‖C‖_F)²`` and what its float32 products are wrong by; a Cholesky test that
-    counts all of it proves the result. Nothing is believed of the eigenvectors.
+    ``(I - C)G(I - C)ᵀ`` but for ``error·(1 + ‖C‖_F)²`` and what its float32 products are wrong by (CG is in it twice,
+    symmetrically; of CGCᵀ the test reads one triangle, hence √2); a Cholesky test that counts all of it proves the
+    result. Nothing is believed of the eigenvectors.
 
     Args:
         counted: Gram matrix of ``weight``, in units of the radius.
@@ -156,7 +157,7 @@ def inside_by_float32(
     c, g = _frobenius(cut), _frobenius(gram)
     size = math.sqrt(trace * (1.0 + 2 * share)) + 1e-6  # ≥ ‖W‖_F
     wrong = (gamma(k) * c + 2 * UNIT32 * (1.0 + c)) * size
-    total = error * (1.0 + c) ** 2 + 2.1 * wrong * (1.0 + wrong) + 2.1 * gamma(k + 2) * c * g * (1.0 + c)
+    total = error * (1.0 + c) ** 2 + 2.1 * wrong * (1.0 + wrong) + gamma(k + 2) * c * g * (2.1 + 3.0 * c)
     gap = after.neg_()
     gap.diagonal().add_(1.0)
     if not gap_proves_contraction(gap, weight.shape, total):

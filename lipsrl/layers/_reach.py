@@ -75,6 +75,8 @@ def norm_below(
     guess = float(size)  # of the image of a unit vector
     if not guess < math.inf:
         return None, torch.ones_like(diagonal)
+    if guess == 0.0:  # no direction to go on from
+        vector = torch.ones_like(diagonal)
     square = max((1.0 + ROOM) * guess + error, SMALLEST**2)
     if not square < (1.0 - LEAST) ** 2:
         return None, vector

@@ -48,7 +48,12 @@ def clip_leading_singular_values(weight: Tensor, bound: float, basis: Tensor) ->
         What the largest was above the bound, and the basis to start from next time.
     """
     image = weight @ basis
-    squares, rotation = torch.linalg.eigh(image.mT @ image)
+    try:
+        squares, rotation = torch.linalg.eigh(image.mT @ image)
+    except (
+        RuntimeError
+    ):  # LinAlgError: not finite, or too large for squares; a matter for the exact projection
+        return math.inf, basis
     sigma = squares.clamp_min_(1e-30).sqrt_()
     excess = float(sigma[-1]) - bound
     if not excess < math.inf:

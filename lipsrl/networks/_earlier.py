@@ -17,13 +17,14 @@ def become_as_saved(network: Any, state_dict: Mapping[str, Any], prefix: str) ->
 
     Returns whether anything changed: the layers' bounds and units are then void.
     """
-    changed = network.earlier_layer is not None and is_of_other_layers(network, state_dict, prefix)
-    if changed:
-        become_layer(network, network.earlier_layer)
+    made = _layers_as_saved(network, state_dict, prefix) if network.may_change_layers else None
+    if made is not None:
+        network.layer_name, network.layers = network.earlier_layer, made
+    changed = made is not None
     if network.budget != "growing":
         return changed
     growth = saved_growth(state_dict, prefix)
-    if is_earlier(state_dict, prefix):
+    if is_earlier(network, state_dict, prefix):
         become(network, "output", network.earlier_activation or network.activation_name)
     elif growth is None or growth == network.growth:
         return changed
@@ -32,40 +33,46 @@ def become_as_saved(network: Any, state_dict: Mapping[str, Any], prefix: str) ->
     return True
 
 
-def is_earlier(state_dict: Mapping[str, Any], prefix: str) -> bool:
+def is_earlier(network: Any, state_dict: Mapping[str, Any], prefix: str) -> bool:
     """Whether these are weights from before ``budget="growing"`` was the policies' default."""
-    return f"{prefix}growing" not in state_dict and f"{prefix}head.bias" in state_dict
+    # of the head alone (strict=False) nothing can be said
+    whole = any(key.startswith(f"{prefix}layers.") for key in state_dict) or not network.layers
+    return whole and f"{prefix}growing" not in state_dict and f"{prefix}head.bias" in state_dict
 
 
-def is_of_other_layers(network: Any, state_dict: Mapping[str, Any], prefix: str) -> bool:
-    """Whether these are weights of hidden layers of a family whose parameters have other names than the network's."""
-    if not network.layers:
-        return False
-    first = f"{prefix}layers.0."
-    own = {first + name for name, _ in network.layers[0].named_parameters()}
-    given = {key for key in state_dict if key.startswith(first)}
-    return bool(own - given) and bool(given - own)
+def _layers_as_saved(network: Any, state_dict: Mapping[str, Any], prefix: str) -> nn.ModuleList | None:
+    """Hidden layers of the earlier family, if these weights are of such layers, and of this size; else ``None``.
 
-
-def become_layer(network: Any, layer: str) -> None:
-    """Hidden layers of another family, whose weights are then to be loaded; all that held the old ones must be told.
-
-    Args:
-        network: a :class:`~lipsrl.networks.LipschitzMLP`.
-        layer: a family that can shrink, as the network's own can: neither has gains beside it.
+    That family can shrink, as the network's own can: neither has gains beside it.
     """
-    reference = network.head.bias
-    network.layer_name = layer
-    layout = network._layout(LAYERS[layer])
+    layer, first = network.earlier_layer, f"{prefix}layers."
+    if layer in (None, network.layer_name) or not network.layers:
+        return None
+    given = {
+        key.removeprefix(first): value.shape for key, value in state_dict.items() if key.startswith(first)
+    }
+    head = state_dict.get(f"{prefix}head.weight")
+    if given.keys() == dict(network.layers.named_parameters()).keys() or head is None:
+        return None
+    activation = network.activation_name
+    if is_earlier(network, state_dict, prefix):
+        activation = network.earlier_activation or activation
     with torch.random.fork_rng(devices=[]):
-        made = [
+        made = nn.ModuleList(
             LAYERS[layer](
-                old.in_features, old.out_features, network.activation_name,
-                bound=part.bound, gain=part.gain, unit=part.unit,
+                old.in_features,
+                old.out_features,
+                activation,
+                bound=part.bound,
+                gain=part.gain,
+                unit=part.unit,
             )
-            for old, part in zip(network.layers, layout[:-1], strict=True)
-        ]  # fmt: skip
-    network.layers = nn.ModuleList(made).to(reference).train(network.training)
+            for old, part in zip(network.layers, network._layout(LAYERS[layer])[:-1], strict=True)
+        )
+    fits = given == {name: parameter.shape for name, parameter in made.named_parameters()}
+    if not fits or head.shape != network.head.weight.shape:
+        return None  # of something else: torch says what does not fit, and nothing has changed
+    return made.to(network.head.bias).train(network.training)
 
 
 def growth_code(growth: str) -> float:

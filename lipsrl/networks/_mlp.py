@@ -76,6 +76,8 @@ class LipschitzMLP(Merging):
     #: What weights had that were saved without a word on the activation, or on the layer.
     earlier_activation: str | None = None
     earlier_layer: str | None = None
+    #: Only while a policy loads: it tells its optimizer and its options.
+    may_change_layers: bool = False
 
     def __init__(
         self,
@@ -172,7 +174,7 @@ class LipschitzMLP(Merging):
         Raises:
             ValueError: out of range, or weights that cannot be projected.
         """
-        check_magnitude("bound", positive_finite("bound", bound))
+        self.check_bound(bound)
         layer_class = LAYERS[self.layer_name]
         before = self._layout(layer_class)
         self.bound = float(bound)
@@ -183,6 +185,15 @@ class LipschitzMLP(Merging):
             sizes = zip(factors[:-1], before[:-1], after[:-1], strict=True)
             self.shares.set([factor * old.size / new.size for factor, old, new in sizes])
         self._adopt(after)
+
+    def check_bound(self, bound: float) -> None:
+        """Whether :meth:`set_bound` can be called with it.
+
+        Raises:
+            ValueError: out of range, or parameters that are not finite.
+        """
+        check_magnitude("bound", positive_finite("bound", bound))
+        self.check_parameters()
 
     def _adopt(self, layout: Sequence[Part]) -> None:
         for layer, part in zip((*self.layers, self.head), layout, strict=True):

@@ -11,6 +11,7 @@ from torch import nn
 
 from lipsrl._warnings import warn_user
 from lipsrl.layers import LipschitzLayer
+from lipsrl.layers._linalg import check_finite
 
 #: Loading may lower a bound by this much (relative) without a word: what rounding and cheap updates leave.
 SMALL = 1e-3
@@ -85,15 +86,26 @@ class WeightKeeper(nn.Module, ABC):
         state.pop("_watched", None)
         return state
 
+    def check_parameters(self) -> None:
+        """Biases too, which no projection looks at.
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        for name, parameter in self.named_parameters():
+            check_finite(parameter.detach(), name)
+
 
 def _before_save(module: WeightKeeper, prefix: str, keep_vars: bool) -> None:
     """Saved weights are inside their sets, also in the middle of a training phase (cheap updates may overstep them)."""
+    module.check_parameters()
     module.lipschitz_bound()  # renews what acts
     module.project()
 
 
 def _after_load(module: WeightKeeper, _: Any) -> None:
     """Loaded weights that break the bound are projected, and that is said."""
+    module.check_parameters()
     before = module.lipschitz_bound()
     changed = module.project()
     if (changed and not module.lipschitz_bound() > before * (1 - SMALL)) or before > module.bound:

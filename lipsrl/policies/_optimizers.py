@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import nn
 
@@ -27,10 +29,22 @@ def hold(
     )
 
 
-def step_these(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
-    """All parameters of ``module``, which has other ones now; what the optimizer knew of the old ones is void."""
-    (group,) = optimizer.param_groups
-    group["params"] = list(module.parameters())
+def step_these(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    make: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
+) -> None:
+    """All parameters of ``module``, which has other ones now; what the optimizer knew of the old ones is void.
+
+    Args:
+        make: an optimizer as the policy makes it, which says how a class of the user's groups parameters.
+    """
+    if len(optimizer.param_groups) == 1:
+        optimizer.param_groups[0]["params"] = list(module.parameters())
+    else:
+        fresh = make(module.parameters()).param_groups
+        for group, again in zip(optimizer.param_groups, fresh, strict=True):
+            group["params"] = again["params"]
     optimizer.state.clear()
     hold(optimizer, module)
 

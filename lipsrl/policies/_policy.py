@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -22,6 +23,7 @@ from lipsrl.policies._arguments import check_features_extractor, check_net_arch,
 from lipsrl.policies._earlier import adopt_loaded
 from lipsrl.policies._front import Part, parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers, before_save, project_lone_layers
+from lipsrl.policies._optimizers import step_these
 from lipsrl.policies._options import EARLIER_LAYER, LipschitzOptions, own_draws
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
@@ -205,8 +207,36 @@ class LipschitzPolicy(ProjectsLoneLayers):
         """The target networks that keep the promise of ``lipschitz_network``."""
         return []
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Torch's, but what is refused changes nothing.
+
+        Weights that an earlier release saved with its own default layers make the networks what they were.
+        """
+        networks = [module for module in self.modules() if isinstance(module, LipschitzMLP)]
+        held = [(tensor, tensor.detach().clone()) for tensor in (*self.parameters(), *self.buffers())]
+        for network in networks:
+            network.may_change_layers = True
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except Exception:  # torch has copied what fits before it says what does not
+            with torch.no_grad():
+                for tensor, before in held:
+                    tensor.copy_(before)
+            raise
+        finally:
+            for network in networks:
+                network.may_change_layers = False
+
     def hold_again(self) -> None:
         """To be called when the networks have other layers: the optimizer steps and projects those."""
+
+    def _step_these(self, module: nn.Module) -> None:
+        policy: Any = self
+        step_these(
+            policy.optimizer,
+            module,
+            lambda parameters: policy.optimizer_class(parameters, **policy.optimizer_kwargs),
+        )
 
     def set_lipschitz_bound(self, bound: float) -> None:
         """Change K, of the network that acts and of its targets; where it shrinks they are projected at once.
@@ -222,7 +252,10 @@ class LipschitzPolicy(ProjectsLoneLayers):
             raise ValueError(
                 "lipschitz_bound=inf cannot be changed: the policy is SB3's own. Start from a finite K."
             )
-        for network in (policy.lipschitz_network, *self.lipschitz_targets()):
+        networks = (policy.lipschitz_network, *self.lipschitz_targets())
+        for network in networks:  # all of them, or none
+            network.check_bound(bound)
+        for network in networks:
             network.set_bound(bound)
         options = dataclasses.replace(self.options, lipschitz_bound=float(bound))
         for module in self.modules():

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import numbers
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lipsrl._validation import positive_finite
+from lipsrl._validation import non_negative
+from lipsrl.networks._scales import LARGEST
 from lipsrl.policies._moving_bound import MovingBound
 
 #: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
 #: an agent that has lost its return must first learn it again.
 DOWN, UP = 10.0, 30.0
+
+#: Share of the training before the search, where nothing is given.
+EXPLORE = 0.5
 
 #: Share of the training after which K only rises.
 SEARCH_ENDS = 0.8
@@ -26,6 +31,10 @@ PATIENCE = 0.4
 NEWEST, FEWEST = 20, 10
 
 _MEMORY = "lipschitz_auto"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,11 @@ class AutoLipschitz(MovingBound):
        (SB3's ``ep_info_buffer``, sampled actions) sets the target ``T = R - tolerance·(R - R₀)``. R₀ is the return of
        the first episodes. So the agent should have learned the task by then. With ``target_return=`` this part ends
        when that return is reached for the first time, or after a share of 0.4.
-    2. *Search.* K first becomes the proven bound of the present weights, if that is less. Then, up to a share of 0.8,
-       log₂ K moves by ``10·clip((T - R)/s, -1, 0) + 30·clip((T - R)/s, 0, 1)`` per whole training,
-       ``s = tolerance·|T - R₀|``: down while the return is above the target, three times as fast up while it is below.
-       This is the dual variable of "the smallest K that keeps the return".
+    2. *Search.* K first becomes the proven bound of the present weights, if that is less (layers that have grown
+       otherwise than K is split are clipped then). Then, up to a share of 0.8, log₂ K moves by
+       ``10·clip((T - R)/s, -1, 0) + 30·clip((T - R)/s, 0, 1)`` per whole training, ``s = tolerance·|T - R₀|``: down
+       while the return is above the target, three times as fast up while it is below. This is the dual variable of "the
+       smallest K that keeps the return".
     3. *Settle.* K becomes the geometric mean of the last third of part 2. From then on it only rises, and only while
        the return is below the target.
 
@@ -79,7 +89,7 @@ class AutoLipschitz(MovingBound):
     Args:
         target_return: mean training return that has to be kept; None: from the agent's own, as above.
         tolerance: share of what was learned that may be given up, in (0, 1).
-        explore: share of the training before the search, in (0, 0.7]; not with ``target_return``.
+        explore: share of the training before the search, in (0, 0.7]; 0.5 if not given; not with ``target_return``.
         floor: K below which no controller can do the task, in the policy's units
             (:func:`lipsrl.feasibility.feasibility_floor` with ``observation_gain=policy_units(model)``). K never goes
             below it.
@@ -97,23 +107,27 @@ class AutoLipschitz(MovingBound):
         self,
         target_return: float | None = None,
         tolerance: float = 0.05,
-        explore: float = 0.5,
+        explore: float | None = None,
         floor: float = 0.0,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if target_return is not None and not math.isfinite(target_return):
+        if target_return is not None and not (_is_number(target_return) and math.isfinite(target_return)):
             raise ValueError(f"target_return must be a finite number, received {target_return!r}.")
-        if not 0.0 < tolerance < 1.0:
+        if not (_is_number(tolerance) and 0.0 < tolerance < 1.0):
             raise ValueError(f"tolerance is a share of the return, in (0, 1); received {tolerance!r}.")
-        if not 0.0 < explore <= 0.7:
+        if explore is not None and not (_is_number(explore) and 0.0 < explore <= 0.7):
             raise ValueError(
                 f"explore must be in (0, 0.7], so that the search has at least a tenth; received {explore!r}."
             )
-        if floor:
-            positive_finite("floor", floor)
-        self.target_return, self.tolerance, self.floor = target_return, float(tolerance), float(floor)
-        self.explore = float(explore) if target_return is None else 0.0
+        if explore is not None and target_return is not None:
+            raise ValueError(
+                f"expected explore or target_return, received explore={explore!r} and target_return={target_return!r}: "
+                "with a target the search begins when it is reached. Leave one out."
+            )
+        self.target_return, self.tolerance = target_return, float(tolerance)
+        self.floor = non_negative("floor", floor)
+        self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
 
     @property
@@ -133,17 +147,38 @@ class AutoLipschitz(MovingBound):
             raise ValueError(
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
             )
+        asked = [self.target_return, self.tolerance, self.explore, self.floor]
         kept = getattr(self.model, _MEMORY, None)
-        resumed = self.model.num_timesteps > 0 and isinstance(kept, dict)
-        self._state = dict(kept) if resumed and kept is not None else {"late": [], "at_floor": False}
+        resumed = (
+            self.model.num_timesteps > 0 and isinstance(kept, dict) and kept.get("asked", asked) == asked
+        )
+        fresh = {"late": [], "at_floor": False, "asked": asked}
+        self._state = dict(kept) if resumed and kept is not None else fresh
+        self._state.pop("gave_up", None)  # there may be more to see now
         setattr(self.model, _MEMORY, self._state)
 
     def _on_training_start(self) -> None:
-        self._last = self._progress()
+        state = self._state
+        if "interrupted" in state:  # the search goes on where it was
+            own, late = state.pop("interrupted")
+            if self._progress() < SEARCH_ENDS:
+                state.pop("bound")
+                state["late"] = late
+                self._move(own)
+        state.setdefault("steps", self.model.num_timesteps)
 
     def _on_training_end(self) -> None:
-        if "bound" not in self._state and self._state["late"]:
+        state, progress = self._state, self._progress()
+        if "target" in state and "bound" not in state:
+            before = [self._bound(), list(state["late"])]
             self._settle()
+            if progress < SEARCH_ENDS:
+                state["interrupted"] = before
+        elif "target" not in state and "gave_up" not in state and progress >= 1.0:
+            self._give_up(
+                "the training ended before the search began. Train longer, or with shorter rollouts (n_steps): K moves "
+                "between them."
+            )
 
     def _return(self) -> float | None:
         episodes = [info["r"] for info in list(self.model.ep_info_buffer or ())[-NEWEST:]]
@@ -151,7 +186,8 @@ class AutoLipschitz(MovingBound):
 
     def _update(self) -> None:
         state, progress = self._state, self._progress()
-        passed, self._last = progress - self._last, progress
+        passed = (self.model.num_timesteps - state["steps"]) / max(self.model._total_timesteps, 1)
+        state["steps"] = self.model.num_timesteps
         if "gave_up" in state or passed <= 0:  # the first rollout of a training, or of one that goes on
             return
         now = self._return()
@@ -202,7 +238,7 @@ class AutoLipschitz(MovingBound):
 
     def _move_above_floor(self, wanted: float) -> None:
         self._state["at_floor"] = self._state["at_floor"] or wanted < self.floor
-        self._move(max(wanted, self.floor))
+        self._move(min(max(wanted, self.floor), LARGEST))
 
     def _give_up(self, why: str) -> None:
         """The training goes on with the K that it has: hours of it are not to be lost."""
@@ -213,7 +249,8 @@ class AutoLipschitz(MovingBound):
         """The end of the search."""
         state = self._state
         state["late"] = state["late"] or [self._bound()]  # rollouts may be longer than the search
-        state["bound"] = float(np.exp(np.mean(np.log(state["late"]))))
+        # rounding may put the mean below the floor, if all were at it
+        state["bound"] = max(float(np.exp(np.mean(np.log(state["late"])))), self.floor)
         self._move(state["bound"])
         if state["at_floor"]:
             warnings.warn(

@@ -11,7 +11,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._optimizers import hold, step_these
+from lipsrl.policies._optimizers import hold
 from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, Twin
 from lipsrl.policies._policy import LipschitzPolicy
 
@@ -74,7 +74,7 @@ class MlpPolicy(LipschitzPolicy, DQNPolicy):
             self.optimizer = hold(self.optimizer, self.q_net)
 
     def hold_again(self) -> None:
-        step_these(self.optimizer, self.q_net)
+        self._step_these(self.q_net)
 
 
 class CnnPolicy(MlpPolicy):

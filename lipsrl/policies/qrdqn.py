@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from lipsrl.networks import LipschitzMLP
 from lipsrl.policies._front import parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers
-from lipsrl.policies._optimizers import hold, step_these
+from lipsrl.policies._optimizers import hold
 from lipsrl.policies._options import CRITIC_HEAD_GAIN, LipschitzOptions, Twin, mean_scale
 from lipsrl.policies._policy import LipschitzPolicy
 
@@ -70,7 +70,7 @@ class MlpPolicy(LipschitzPolicy, QRDQNPolicy):
             self.optimizer = hold(self.optimizer, self.quantile_net)
 
     def hold_again(self) -> None:
-        step_these(self.optimizer, self.quantile_net)
+        self._step_these(self.quantile_net)
 
 
 class CnnPolicy(MlpPolicy):

@@ -143,7 +143,13 @@ def test_off_policy_targets_move_too():
         ({"target_return": math.nan}, "target_return must be a finite number"),
         ({"tolerance": 0.0}, "tolerance is a share"),
         ({"explore": 0.9}, "explore must be in"),
-        ({"floor": -1.0}, "floor must be a finite number > 0"),
+        ({"floor": -1.0}, "floor must be a finite number >= 0"),
+        ({"floor": None}, "floor must be a number >= 0"),
+        ({"target_return": "abc"}, "target_return must be a finite number"),
+        ({"target_return": True}, "target_return must be a finite number"),
+        ({"tolerance": None}, "tolerance is a share"),
+        ({"explore": "0.5"}, "explore must be in"),
+        ({"target_return": 1.0, "explore": 0.3}, "expected explore or target_return"),
     ],
 )
 def test_wrong_use(options, message):
@@ -167,3 +173,66 @@ def test_what_it_moves_is_what_a_schedule_moves():
     networks = [model.policy.lipschitz_network, *model.policy.lipschitz_targets()]
     assert [network.bound for network in networks] == [2.0, 2.0]
     assert np.isclose(model.policy_kwargs["lipschitz_bound"], 2.0)
+
+
+def test_a_floor_that_rounding_would_undercut_holds(train):
+    for floor in (10.0, 13.56, 19.0):
+        callback = Earned(lambda bound, progress: 1.0, target_return=0.0, floor=floor)
+        with pytest.warns(UserWarning, match="went below the floor"):
+            model = train(callback)
+        assert model.policy.options.lipschitz_bound == callback.found.bound
+        assert floor <= callback.found.bound <= floor * (1 + 1e-12)
+
+
+def test_a_search_that_was_interrupted_goes_on(monkeypatch):
+    def learn(*lengths, **options):
+        model = build("PPO", lipschitz_bound=64.0)
+
+        def collect(env, callback, buffer, n_rollout_steps):
+            callback.on_rollout_start()
+            model.num_timesteps += 64
+            callback.on_rollout_end()
+            return model.num_timesteps < lengths[i]
+
+        monkeypatch.setattr(model, "collect_rollouts", collect)
+        monkeypatch.setattr(model, "train", lambda: None)
+        for i in range(len(lengths)):
+            callback = Earned(needs(8.0), **options)
+            model.learn(STEPS - model.num_timesteps, callback=callback, reset_num_timesteps=i == 0)
+        return model, callback
+
+    straight, whole = learn(STEPS)
+    stopped, resumed = learn(round(0.7 * STEPS), STEPS)
+    assert resumed.found.target == whole.found.target
+    assert resumed.found.bound == pytest.approx(whole.found.bound, rel=1e-9)
+    assert stopped.policy.options.lipschitz_bound == straight.policy.options.lipschitz_bound
+    cut, early = learn(round(0.7 * STEPS))
+    assert early.found.bound == cut.policy.options.lipschitz_bound, "whoever stops there has a K"
+
+
+def test_another_target_is_another_search(train):
+    callback = Earned(needs(8.0), target_return=60.0)
+    model = train(callback)
+    other = Earned(needs(8.0), target_return=20.0)
+    model.learn(STEPS, callback=other, reset_num_timesteps=False)
+    assert other.found.target == 20.0
+
+
+def test_more_training_is_another_chance(train):
+    with pytest.warns(UserWarning, match="nothing that could be kept"):
+        model = train(Earned(lambda bound, progress: -5.0))
+    later = Earned(lambda bound, progress: 100.0 * progress)
+    model.learn(STEPS, callback=later, reset_num_timesteps=False)
+    assert later.found is not None
+
+
+def test_a_target_out_of_reach_does_not_end_the_training(train):
+    model = train(Earned(lambda bound, progress: 0.0, target_return=1.0), bound=1e12)
+    assert model.policy.options.lipschitz_bound <= 1e15
+
+
+def test_too_few_rollouts_are_told():
+    model = build("PPO", lipschitz_bound=20.0)
+    with pytest.warns(UserWarning, match="before the search began"):
+        model.learn(8, callback=AutoLipschitz())
+    assert model.policy.options.lipschitz_bound == 20.0

@@ -175,3 +175,70 @@ def test_a_suggested_bound_lets_the_layers_grow_as_stocks_did():
         "MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [8], "n_quantiles": 3}, seed=0, device="cpu"
     )
     assert lipsrl.suggest_bound(contrib).bound >= 2 * lipsrl.suggest_bound(contrib).slope
+
+
+class InTwoGroups(torch.optim.Adam):
+    """Biases without weight decay, as in many recipes."""
+
+    def __init__(self, params, **options):
+        params = list(params)
+        groups = [[p for p in params if p.ndim > 1], [p for p in params if p.ndim < 2]]
+        super().__init__([{"params": groups[0]}, {"params": groups[1], "weight_decay": 0.0}], **options)
+
+
+def test_an_optimizer_of_several_groups_holds_the_earlier_layers(algorithm, earlier):
+    path, expected, saved = earlier(algorithm, optimizer_class=InTwoGroups)
+    model = ALGORITHMS[algorithm].load(path, env=gym.make("CartPole-v1"))
+    assert torch.equal(q_values(model), expected)
+    ours, theirs = (m.policy.optimizer.state_dict() for m in (model, saved))
+    assert [g["params"] for g in ours["param_groups"]] == [g["params"] for g in theirs["param_groups"]]
+    assert len(ours["state"]) == len(theirs["state"]) > 0
+    before = model.policy.lipschitz_network.layers[0].stack.detach().clone()
+    model.learn(60)
+    assert not torch.equal(model.policy.lipschitz_network.layers[0].stack, before)
+
+
+@pytest.mark.filterwarnings("ignore:The loaded weights had Lipschitz bound")
+def test_what_is_refused_changes_nothing(algorithm, earlier):
+    path, expected, saved = earlier(algorithm)
+    now = build(algorithm)
+    # below the policy, whose optimizer would not know of other layers
+    inner = {"DQN": "q_net", "QRDQN": "quantile_net"}[algorithm]
+    before = q_values(now)
+    with pytest.raises(RuntimeError, match="stack"):
+        getattr(now.policy, inner).load_state_dict(getattr(saved.policy, inner).state_dict())
+    assert now.policy.lipschitz_network.layer_name == "spectral"
+    # weights of this release into an agent of the earlier one
+    model = ALGORITHMS[algorithm].load(path)
+    with pytest.raises(RuntimeError, match="stack"):
+        model.set_parameters(now.get_parameters())
+    assert torch.equal(q_values(model), expected)
+    # of another size
+    other = build(algorithm, net_arch=[12, 12])
+    before = q_values(other)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        other.set_parameters(str(path))
+    assert torch.equal(q_values(other), before)
+    assert other.policy.lipschitz_network.layer_name == "spectral"
+    # the head alone says nothing of how the others were saved
+    head = {key: value for key, value in saved.policy.state_dict().items() if "head" in key}
+    now.policy.load_state_dict(head, strict=False)
+    assert now.policy.lipschitz_network.budget == "growing"
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0, [1.0, 10.0, 100.0, 1000.0]])
+def test_a_suggested_bound_is_in_the_policys_units(scale):
+    found = [lipsrl.suggest_bound(build("DQN", observation_scale=given)).bound for given in (1.0, scale)]
+    assert found[0] == found[1] > 0.0
+
+
+def test_of_images_the_norms_are_per_grey_level():
+    class Grey(gym.Env):
+        observation_space = gym.spaces.Box(0, 255, (4, 4, 1), np.uint8)
+        action_space = gym.spaces.Discrete(2)
+
+    model = DQN("MlpPolicy", Grey(), policy_kwargs={"net_arch": [8]}, seed=0, device="cpu", buffer_size=10)
+    layers = [m.weight for m in model.q_net.q_net if hasattr(m, "weight")]
+    product = np.prod([float(torch.linalg.matrix_norm(weight, 2).detach()) for weight in layers]) / 255
+    found = lipsrl.suggest_bound(model)
+    assert max(product, 2 * found.slope) * 0.999 <= found.bound <= 1.1 * max(product, 2 * found.slope)
