@@ -85,6 +85,13 @@ class Rows:
                 f"{self.file} has the columns {', '.join(found.columns)}; expected {', '.join(COLUMNS)}. It is of "
                 "something else: give another --results."
             )
+        numbers = found.drop(columns=["agent", "disturbance"]).apply(pd.to_numeric, errors="coerce")
+        broken = numbers[["seed", "timesteps", "episodes", "strength"]].isna().any(axis=1)
+        if broken.any():
+            raise ValueError(
+                f"{self.file} is broken in line {int(broken.idxmax()) + 2}: a seed, a length, a number of episodes "
+                "or a strength is missing or no number. Repair it, or put an earlier version back."
+            )
         return found
 
     def runs(self) -> set[tuple[str, int]]:
@@ -112,6 +119,10 @@ class Rows:
                 )
 
     def add(self, rows: pd.DataFrame) -> None:
-        """Append rows; the file is replaced as a whole, so that one that is cut off stays as it was."""
-        known = self.read()
-        write_text(self.file, (rows if known.empty else pd.concat([known, rows])).to_csv(index=False))
+        """Append rows of runs that are not there. The file is replaced as a whole: cut off, it stays as it was.
+
+        Whoever adds holds the file (:func:`experiments._locks.exclusive`).
+        """
+        known, have = self.read(), self.runs()
+        new = rows[[run not in have for run in zip(rows["agent"], rows["seed"].astype(int), strict=True)]]
+        write_text(self.file, (new if known.empty else pd.concat([known, new])).to_csv(index=False))

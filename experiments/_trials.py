@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,7 @@ def scales(
     episodes: int,
     folder: Path,
     file: Path,
+    measured: Collection[str] = (),
 ) -> dict[str, float]:
     """The scale of each method.
 
@@ -130,9 +131,10 @@ def scales(
         episodes: by which each is judged.
         folder: of the trials' run folders.
         file: where the choice is, or is left, with what it was made by. Methods in it are not tried again.
+        measured: methods of which the table has rows already.
 
     Raises:
-        ValueError: the choice in ``file`` was made by other trials.
+        ValueError: the choice in ``file`` was made by other trials, or is lost while there are rows of it.
     """
     task = trainings.task
     means = ["clean return", f"mean |Δa| at σ={task.chatter_strength:g}"]
@@ -145,7 +147,13 @@ def scales(
     record = _chosen_before(file, by)
     trials, chosen = record["trials"], record["chosen"]
     missing = [method for method in methods if method not in chosen]
-    if missing:
+    lost = sorted(set(missing) & set(measured))
+    if lost:
+        raise ValueError(
+            f"{file} does not have the weights of {', '.join(lost)}, of which the table beside it has rows: another "
+            "choice would mix two agents under one name. Put the file back, or give another --results."
+        )
+    if missing and family not in trials:
         plain = {seed: folder / f"{family}-{task.name}-{seed}" for seed in seeds}
         trainings.run({path: (family, seed, 1.0) for seed, path in plain.items()})
         trials[family] = {"1": _over_seeds(list(plain.values()), task, episodes)}
@@ -171,9 +179,14 @@ def _chosen_before(file: Path, by: Mapping[str, Any]) -> dict[str, Any]:
     if not file.is_file():
         return {"trials": {}, "chosen": {}}
     try:
-        record = dict(json.loads(file.read_text(encoding="utf-8")))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} cannot be read as JSON ({error}). Remove it, or repair it.") from error
+    if not (isinstance(record, dict) and all(isinstance(record.get(k), dict) for k in ("trials", "chosen"))):
+        raise ValueError(
+            f"{file} is not the choice of an earlier run: expected an object with 'trials' and 'chosen'. Give another "
+            "--results, or repair it."
+        )
     for key, wanted in by.items():
         if record.get(key) != wanted:
             raise ValueError(
@@ -183,6 +196,11 @@ def _chosen_before(file: Path, by: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
+def method_of(agent: str) -> str:
+    """The agent that has the same method, if it has one, and no bound."""
+    return agent.replace("-sandwich", "")
+
+
 def scale_of(agent: str, chosen: Mapping[str, float]) -> float:
     """The scale of an agent's method; agents with a bound take that of the method alone."""
-    return chosen.get(agent.replace("-sandwich", ""), 1.0)
+    return chosen.get(method_of(agent), 1.0)

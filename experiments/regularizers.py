@@ -31,9 +31,10 @@ from envs import get_task
 from experiments import baselines
 from experiments._conditions import FILTERED, Conditions, Episodes
 from experiments._console import command_line, fail, parse
+from experiments._locks import exclusive
 from experiments._memory_agents import STUDIES, student
 from experiments._rows import Rows, rows_of
-from experiments._trials import Trainings, scale_of, scales
+from experiments._trials import Trainings, method_of, scale_of, scales
 from lipsrl._validation import lookup, positive_int
 from lipsrl.certificates import certify
 from lipsrl.tracking import RunFolder
@@ -144,8 +145,9 @@ def study(args: Args) -> None:
     """Trials, trainings, measurements, table.
 
     Raises:
-        ValueError: a family, task or agent that does not exist, no trials, no radii of attacks for the task, or
-            folders or files of another study.
+        ValueError: a family, task or agent that does not exist, no trials, or trials with seeds of the table, no radii
+            of attacks for the task, or folders or files of another study.
+        BusyError: another process writes this table.
     """
     lookup("family", args.family, METHODS)
     task = get_task(args.task)
@@ -158,22 +160,46 @@ def study(args: Args) -> None:
     for method in methods:
         lookup("methods", method, dict.fromkeys(METHODS[args.family]))
     beside = (*BESIDE[args.family], WINDOW) if args.beside is None else tuple(args.beside)
-    agents = [args.family, *methods, *beside]
+    agents = list(dict.fromkeys([args.family, *methods, *beside]))
     for agent in agents:
         if agent != WINDOW:
             get_agent(agent).for_task(task.name)
+    if args.timesteps is not None:
+        positive_int("timesteps", args.timesteps)
+    both = sorted({seed for seed in args.trial_seeds if 0 <= seed < args.seeds})
+    if both:
+        raise ValueError(
+            f"--trial-seeds {' '.join(map(str, both))} are seeds of the table (0 to {args.seeds - 1}): weights "
+            "would be chosen by the agents that they are judged by. Give others, such as 100."
+        )
     trainings, table = Trainings(task, args.timesteps, args.jobs), rows_file(args)
+    with exclusive(table.file):
+        run_study(args, agents, trainings, table)
+    print(baselines.table(in_order(table.read(), agents, args), task))
+
+
+def run_study(args: Args, agents: list[str], trainings: Trainings, table: Rows) -> None:
+    """What is missing of the trials, the trainings and the rows."""
     table.check(args.episodes, {agent: trainings.length(agent) for agent in agents if agent != WINDOW})
-    choice = table.file.with_name(f"{task.name}-{args.family}-scales.json")
+    # agents with a bound take the scale of the method alone, whether that is in the table or not
+    methods = [m for m in dict.fromkeys(map(method_of, agents)) if m in METHODS[args.family]]
+    choice = table.file.with_name(f"{trainings.task.name}-{args.family}-scales.json")
+    measured = {method_of(agent) for agent, _ in table.runs()} & set(METHODS[args.family])
     chosen = scales(
-        trainings, args.family, methods, args.trial_seeds, args.episodes, args.output / "trials", choice
+        trainings,
+        args.family,
+        methods,
+        args.trial_seeds,
+        args.episodes,
+        args.output / "trials",
+        choice,
+        measured,
     )
     for seed in range(args.seeds):
         have = table.runs()
         missing = [agent for agent in agents if (label(agent, args.family), seed) not in have]
         if missing:
             one_seed(args, missing, trainings, chosen, seed)
-    print(baselines.table(in_order(table.read(), agents, args), task))
 
 
 def in_order(rows: pd.DataFrame, agents: list[str], args: Args) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from agents import get_agent as real
 from agents.regularized import TRIALS
 from envs import get_task
 from experiments import _trials, baselines, regularizers, train
+from experiments._locks import BusyError, exclusive
 from experiments._rows import Rows
 from experiments._trials import scale_of
 from experiments.regularizers import Args
@@ -72,6 +74,19 @@ def args_in(folder, **options):
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture
+def finished(kept, tmp_path, trained):
+    """A folder with a study that was made, once for all tests."""
+    if not list(kept.iterdir()):
+        regularizers.study(args_in(kept))
+    return shutil.copytree(kept, tmp_path / "study")
+
+
 def test_the_table_is_made_with_the_scale_that_the_trials_choose(tmp_path, trained, capsys):
     regularizers.study(args_in(tmp_path))
     trials = [f"ppo-caps-pendulum-{scale:g}-100" for scale in TRIALS]
@@ -100,10 +115,9 @@ def table_in(capsys):
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
 
 
-def test_the_study_goes_on_where_the_run_folders_were_lost(tmp_path, trained, capsys):
-    results = tmp_path / "results"
-    first, second = (args_in(tmp_path / name, results=results) for name in ("first", "second"))
-    regularizers.study(first)
+def test_the_study_goes_on_where_the_run_folders_were_lost(finished, tmp_path, trained, capsys):
+    second = args_in(tmp_path / "second", results=finished)
+    regularizers.study(args_in(finished))
     before = table_in(capsys)
     trained.clear()
     regularizers.study(second)
@@ -121,8 +135,7 @@ def test_the_study_goes_on_where_the_run_folders_were_lost(tmp_path, trained, ca
     assert table_in(capsys) == before
 
 
-def test_a_window_student_is_made_of_the_plain_agent_of_its_seed(tmp_path, trained, monkeypatch):
-    regularizers.study(args_in(tmp_path / "first", results=tmp_path))
+def test_a_window_student_is_made_of_the_plain_agent_of_its_seed(finished, tmp_path, trained, monkeypatch):
     trained.clear()
     made = []
 
@@ -134,34 +147,33 @@ def test_a_window_student_is_made_of_the_plain_agent_of_its_seed(tmp_path, train
         (folder / "config.json").write_text(json.dumps(config | {"agent": "window of ppo"}))
 
     monkeypatch.setattr(regularizers, "distil", distil)
-    args = args_in(tmp_path / "second", results=tmp_path)
+    args = args_in(tmp_path / "second", results=finished)
     regularizers.study(dataclasses.replace(args, beside=["window"]))
     assert (trained, made) == (["ppo-pendulum-0"], [0])  # its teacher was lost, and its rows were not
-    found = Rows(tmp_path / "pendulum-ppo.csv").read()
+    found = Rows(finished / "pendulum-ppo.csv").read()
     assert not found.duplicated(["agent", "seed", "disturbance", "strength"]).any()
-    assert ("window of ppo", 0) in Rows(tmp_path / "pendulum-ppo.csv").runs()
+    assert ("window of ppo", 0) in Rows(finished / "pendulum-ppo.csv").runs()
 
 
-def test_results_of_other_settings_are_refused(tmp_path, trained):
-    regularizers.study(args_in(tmp_path))
+def test_results_of_other_settings_are_refused(finished):
     for option, said in (
         ({"episodes": 2}, "episodes=1, not 2"),
         ({"timesteps": 128}, "timesteps=64, not 128"),
     ):
         with pytest.raises(ValueError, match=said):
-            regularizers.study(dataclasses.replace(args_in(tmp_path), **option))
-    (tmp_path / "pendulum-ppo.csv").rename(rows := tmp_path / "rows")
+            regularizers.study(dataclasses.replace(args_in(finished), **option))
+    (finished / "pendulum-ppo.csv").rename(rows := finished / "rows")
     with pytest.raises(ValueError, match=r"scales.json was chosen with timesteps=64, not 128"):
-        regularizers.study(dataclasses.replace(args_in(tmp_path), timesteps=128))
-    rows.rename(tmp_path / "pendulum-ppo.csv").write_text("agent\nppo\n")
+        regularizers.study(dataclasses.replace(args_in(finished), timesteps=128))
+    rows.rename(finished / "pendulum-ppo.csv").write_text("agent\nppo\n")
     with pytest.raises(ValueError, match=r"pendulum-ppo.csv has the columns agent; expected"):
-        regularizers.study(args_in(tmp_path))
-    (tmp_path / "pendulum-ppo.csv").unlink()
-    (tmp_path / "ppo-caps-pendulum-0" / "config.json").write_text(
-        (tmp_path / "trials" / "ppo-caps-pendulum-10-100" / "config.json").read_text()
+        regularizers.study(args_in(finished))
+    (finished / "pendulum-ppo.csv").unlink()
+    (finished / "ppo-caps-pendulum-0" / "config.json").write_text(
+        (finished / "trials" / "ppo-caps-pendulum-10-100" / "config.json").read_text()
     )
     with pytest.raises(ValueError, match="is finished with regularizers="):
-        regularizers.study(args_in(tmp_path))
+        regularizers.study(args_in(finished))
 
 
 def test_agents_with_a_bound_take_the_scale_of_the_method_alone():
@@ -184,3 +196,60 @@ def test_wrong_words(tmp_path, options, said):
     with pytest.raises(ValueError, match=said):
         regularizers.study(dataclasses.replace(args_in(tmp_path), **options))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_agent_with_a_bound_takes_its_methods_scale_also_alone(tmp_path, trained):
+    regularizers.study(dataclasses.replace(args_in(tmp_path), methods=[]))
+    assert "ppo-caps-pendulum-10-100" in trained, "the method was tried"
+    config = json.loads((tmp_path / "ppo-sandwich-caps-pendulum-0" / "config.json").read_text())
+    (method,) = config["hyperparameters"]["policy_kwargs"]["regularizers"]
+    assert method["temporal"] == pytest.approx(3 * 0.01)
+    assert ("ppo-caps", 0) not in Rows(tmp_path / "pendulum-ppo.csv").runs()
+
+
+def test_names_that_are_given_twice_are_one(finished, capsys):
+    args = args_in(finished)
+    regularizers.study(args)
+    before = table_in(capsys)
+    again = dataclasses.replace(args, methods=["ppo-caps"] * 2, beside=["ppo", "ppo-sandwich-caps"])
+    regularizers.study(again)
+    assert table_in(capsys) == before
+    rows = Rows(finished / "pendulum-ppo.csv")
+    size = len(rows.read())
+    rows.add(rows.read())
+    assert len(rows.read()) == size
+
+
+def test_a_choice_that_was_lost_is_not_made_again(finished):
+    (finished / "pendulum-ppo-scales.json").unlink()
+    with pytest.raises(ValueError, match="does not have the weights of ppo-caps"):
+        regularizers.study(args_in(finished))
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "3", "null", '"x"', "{}", '{"chosen": null, "trials": {}}'])
+def test_a_choice_of_something_else_is_refused(tmp_path, trained, text):
+    (tmp_path / "pendulum-ppo-scales.json").write_text(text)
+    with pytest.raises(ValueError, match="is not the choice of an earlier run"):
+        regularizers.study(args_in(tmp_path))
+
+
+def test_trials_are_not_of_the_tables_seeds(tmp_path):
+    with pytest.raises(ValueError, match="--trial-seeds 0 are seeds of the table"):
+        regularizers.study(args_in(tmp_path, trial_seeds=[0, 100]))
+    with pytest.raises(ValueError, match="timesteps must be an integer > 0"):
+        regularizers.study(dataclasses.replace(args_in(tmp_path), timesteps=0))
+
+
+def test_one_process_writes_a_table(tmp_path):
+    args = args_in(tmp_path)
+    with exclusive(tmp_path / "pendulum-ppo.csv"), pytest.raises(BusyError, match="is in use"):
+        regularizers.study(args)
+
+
+def test_rows_that_were_cut_short_are_named(finished):
+    file = finished / "pendulum-ppo.csv"
+    whole = file.read_text()
+    for broken in (whole[: len(whole) - 60] + "\n", whole.replace(",0,64,", ",x,64,", 1)):
+        file.write_text(broken)
+        with pytest.raises(ValueError, match=r"pendulum-ppo.csv is broken in line \d+|cannot be read"):
+            Rows(file).read()
