@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,19 @@ def suggest_bound(
         >>> lipsrl.suggest_bound("Pendulum-v1", equilibrium=[0, 0], observation_scale=[1, 1, 8]).bound
         19.0
     """
+    if isinstance(source, nn.Module):
+        raise TypeError(
+            f"source must be an SB3 model, its file or an environment, received the network {type(source).__name__}: "
+            "pass the model that it belongs to."
+        )
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(f"seed must be an integer >= 0, received {seed!r}.")
+    if equilibrium is None and equilibrium_action is not None:
+        raise ValueError(
+            "equilibrium_action is of an equilibrium, and none was given: pass equilibrium= too."
+        )
     if isinstance(source, Path) or (
-        isinstance(source, str) and (source.endswith(".zip") or Path(source).is_dir())
+        isinstance(source, str) and source and (source.endswith(".zip") or Path(source).is_dir())
     ):
         agent = load_agent(source, vec_normalize="auto" if vec_normalize is None else vec_normalize)
         source, vec_normalize = agent.model, agent.vec_normalize

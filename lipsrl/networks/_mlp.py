@@ -297,16 +297,6 @@ class LipschitzMLP(Merging):
             self.shares.project()
         return written
 
-    def _apply(self, fn: Any, recurse: bool = True) -> LipschitzMLP:
-        dtype = fn(self.head.bias.detach()).dtype
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"A LipschitzMLP keeps its bound in float32 and float64 only, received {dtype}: merged weights are "
-                "rounded too much there. Use merge() and certify the result."
-            )
-        super()._apply(fn, recurse)
-        return self
-
     def extra_repr(self) -> str:
         return (
             f"{self.in_features} → {' → '.join(map(str, self.hidden))} → {self.out_features}, bound={self.bound:g}, "

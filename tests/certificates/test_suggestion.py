@@ -87,3 +87,14 @@ def test_certify_says_it_of_a_stock_agent(agent, tmp_path, capsys):
     ours.save(tmp_path / "ours.zip")
     assert cli.main(["certify", str(tmp_path / "ours.zip")]) == 0
     assert "suggestion" not in capsys.readouterr().out
+
+
+def test_wrong_arguments_are_named(agent):
+    for wrong in (agent.policy, agent.policy.mlp_extractor):
+        with pytest.raises(TypeError, match="pass the model that it belongs to"):
+            lipsrl.suggest_bound(wrong)
+    for seed in (-1, "x", True):
+        with pytest.raises(ValueError, match="seed must be an integer >= 0"):
+            lipsrl.suggest_bound("Pendulum-v1", seed=seed)
+    with pytest.raises(ValueError, match="equilibrium_action is of an equilibrium"):
+        lipsrl.suggest_bound("Pendulum-v1", equilibrium_action=[0.0])

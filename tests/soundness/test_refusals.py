@@ -65,3 +65,14 @@ def test_a_step_of_any_size_is_projected(size):
 def test_a_step_that_is_not_finite_is_refused(size):
     with pytest.raises(ValueError, match="holds NaN or infinite values"):
         stepped(size)
+
+
+@pytest.mark.parametrize("observation", ["vector", "image", "dict with image"])
+def test_half_precision_is_refused_before_anything_is_converted(observation):
+    model = build("PPO", observation=observation)
+    before = model.predict(model.observation_space.sample(), deterministic=True)[0]
+    with pytest.raises(ValueError, match="float32 and float64 only"):
+        model.policy.to(torch.bfloat16)
+    assert {p.dtype for p in model.policy.lipschitz_network.parameters()} == {torch.float32}
+    assert {p.dtype for p in model.policy.features_extractor.parameters()} <= {torch.float32}
+    assert before.shape == model.predict(model.observation_space.sample())[0].shape
