@@ -37,22 +37,22 @@ def _counted(np_random):
     return counted
 
 
-_EFFORT = "lipsrl.certificates.deterministic._pairs._effort"
-
-
 @pytest.fixture(scope="session", autouse=True)
-def short_searches():
-    """A certificate's search for the steepest pair takes a fifth of its steps; upper bounds are as ever."""
+def whole_effort():
+    """How long a certificate's search for the steepest pair takes; in the tests a fifth. Upper bounds are as ever."""
+    from lipsrl.certificates.deterministic import _pairs
+
+    own = _pairs._effort
     with pytest.MonkeyPatch.context() as patch:
         steps = {"keep": 16, "rounds": 5, "steps": 24}
-        patch.setattr(_EFFORT, lambda dim: steps)
-        yield
+        patch.setattr(_pairs, "_effort", lambda dim: steps)
+        yield own
 
 
 @pytest.fixture
-def full_searches(monkeypatch):
+def full_searches(monkeypatch, whole_effort):
     """For tests of how much the search finds."""
-    monkeypatch.setattr(_EFFORT, lambda dim: {})
+    monkeypatch.setattr("lipsrl.certificates.deterministic._pairs._effort", whole_effort)
 
 
 @pytest.fixture(params=["cpu", "cuda"])

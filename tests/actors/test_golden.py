@@ -18,8 +18,10 @@ BITS = ("bits", "witness", "per_sensor")
 
 
 @pytest.fixture(scope="module")
-def found():
-    return record()
+def found(whole_effort):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lipsrl.certificates.deterministic._pairs._effort", whole_effort)
+        return record()
 
 
 def flat(value, path=()):
