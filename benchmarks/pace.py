@@ -28,10 +28,15 @@ import torch
 from experiments._scores import task_iqm
 from lipsrl._files import write_text
 from lipsrl.layers import ACTIVATIONS
+from lipsrl.layers import LAYERS as CONSTRAINTS
 from lipsrl.statistics import bootstrap_ci
 
 RESULTS = Path(__file__).parent / "results" / "pace"
 LAYERS = ("sandwich", "orthogonal", "spectral")
+
+#: Among the layers: SB3's own policy with torch's fused Adam, which ours has: the same equations, rounded in another
+#: order. What it differs from stock by is chance.
+FUSED = "stock-fused"
 
 #: In the place of a share of stock's slope.
 SUGGESTED = -1.0
@@ -173,13 +178,16 @@ def train(job: Job) -> dict[str, Any]:
                 self.due = self.num_timesteps + task.steps // 10
                 slopes.append((self.num_timesteps, steepest(self.model, recent(self.model))))
 
-    policy = dict(task.policy)
-    if job.layer != "stock":
+    policy, constrained = dict(task.policy), job.layer not in ("stock", FUSED)
+    if job.layer == FUSED:
+        # an eps of its own: SB3 gives PPO's Adam one where nothing else is asked for
+        policy["optimizer_kwargs"] = {"fused": True} | ({"eps": 1e-5} if task.algorithm == "PPO" else {})
+    if constrained:
         policy |= {"lipschitz_bound": job.bound, "layer": job.layer}
         if job.activation:
             policy |= {"activation": job.activation}
     model = getattr(stable_baselines3, task.algorithm)(
-        "MlpPolicy" if job.layer == "stock" else "LipschitzMlpPolicy",
+        "LipschitzMlpPolicy" if constrained else "MlpPolicy",
         make_vec_env(task.env, task.n_envs, seed=job.seed),
         policy_kwargs=policy,
         seed=job.seed,
@@ -218,7 +226,7 @@ def final(result: dict[str, Any]) -> float:
 def table(folder: Path, layers: list[str], share: float, activation: str = "") -> str:
     """Markdown: per task the relative area of each layer, and the IQM over tasks."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    found = [r for r in found if r["layer"] == "stock" or r.get("activation", "") == activation]
+    found = [r for r in found if r["layer"] in ("stock", FUSED) or r.get("activation", "") == activation]
     lines = [
         f"| task | seeds | slope of stock | {' | '.join(layers)} |",
         "|---|---|---|" + "---|" * len(layers),
@@ -233,7 +241,8 @@ def table(folder: Path, layers: list[str], share: float, activation: str = "") -
         slope = statistics.median(r["slopes"][-1][1] for r in stock)
         cells = []
         for layer in layers:
-            own = [r for r in found if r["task"] == task and r["layer"] == layer and r["share"] == share]
+            wanted = (task, layer, 0.0 if layer == FUSED else share)
+            own = [r for r in found if (r["task"], r["layer"], r["share"]) == wanted]
             areas = [(area(r) - floor) / reference for r in own]
             if areas:
                 relative[layer].append(areas)
@@ -299,6 +308,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    unknown = sorted(set(options.layers) - {*CONSTRAINTS, FUSED})
+    if unknown:
+        parser.error(f"expected --layers of {', '.join((*CONSTRAINTS, FUSED))}, got {', '.join(unknown)}.")
+    if FUSED in options.layers and "cartpole-a2c" in options.tasks:
+        parser.error(f"expected no {FUSED} with cartpole-a2c: A2C's optimizer is RMSprop. Leave one out.")
     if options.suggested and options.shares:
         parser.error("expected --suggested or --shares, got both: they are two rules for K.")
     if options.shares is not None and min(options.shares) <= 0:
@@ -319,7 +333,9 @@ def main() -> None:
             for share, bound in bounds.items()
             for seed in seeds
             for layer in options.layers
+            if layer != FUSED
         ]
+        jobs += [Job(task, FUSED, seed) for seed in seeds if FUSED in options.layers]
         run(jobs, options.output, options.workers)
     for share in shares:
         rule = "suggest_bound(stock)" if share == SUGGESTED else f"{share:g} × stock's slope"
