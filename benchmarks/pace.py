@@ -1,7 +1,7 @@
 """Does a Lipschitz agent learn as fast as stock SB3 with the same hyperparameters?
 
 ``python -m benchmarks.pace [--tasks …] [--layers …] [--seeds N]``: learning curves of stock agents and
-of each fast layer side by side, seed by seed, with SB3's defaults or rl-baselines3-zoo's settings (``benchmarks/_pace_tasks.py``).
+of each fast layer side by side, seed by seed, with SB3's defaults or rl-baselines3-zoo's settings (``_pace_tasks.py``).
 K is a multiple of the steepest slope that the stock agents end with. One JSON file per training; those that are there
 are not trained again, so the command may be interrupted and called again. At the end a table.
 
