@@ -297,6 +297,24 @@ class LipschitzMLP(Merging):
             self.shares.project()
         return written
 
+    def check_conversion(self, fn: Any) -> None:
+        """Refuse what torch's ``to`` would make of the network.
+
+        Raises:
+            ValueError: a dtype in which the bound does not hold.
+        """
+        dtype = fn(self.head.bias.detach()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"A LipschitzMLP keeps its bound in float32 and float64 only, received {dtype}: merged weights are "
+                "rounded too much there. Use merge() and certify the result."
+            )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LipschitzMLP:
+        self.check_conversion(fn)
+        super()._apply(fn, recurse)
+        return self
+
     def extra_repr(self) -> str:
         return (
             f"{self.in_features} → {' → '.join(map(str, self.hidden))} → {self.out_features}, bound={self.bound:g}, "

@@ -76,13 +76,6 @@ class WeightKeeper(nn.Module, ABC):
         return stamp
 
     def _apply(self, fn: Any, recurse: bool = True) -> WeightKeeper:
-        first = next(self.parameters(), None)
-        dtype = torch.float32 if first is None else fn(first.detach()).dtype
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"A {type(self).__name__} keeps its bound in float32 and float64 only, received {dtype}: merged "
-                "weights are rounded too much there. Use merge() and certify the result."
-            )
         self._stamp = None  # memory may be reused at the same address
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -207,6 +207,12 @@ class LipschitzPolicy(ProjectsLoneLayers):
         """The target networks that keep the promise of ``lipschitz_network``."""
         return []
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        network = getattr(self, "lipschitz_network", None)
+        if network is not None:
+            network.check_conversion(fn)  # before the features extractor is converted
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Torch's, but what is refused changes nothing.
 
