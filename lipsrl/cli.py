@@ -46,9 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _command(given)
     except BrokenPipeError:  # whoever reads (head, less) has seen enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the interpreter says so at its end
+        # or the interpreter says so at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

@@ -50,9 +50,8 @@ def clip_leading_singular_values(weight: Tensor, bound: float, basis: Tensor) ->
     image = weight @ basis
     try:
         squares, rotation = torch.linalg.eigh(image.mT @ image)
-    except (
-        RuntimeError
-    ):  # LinAlgError: not finite, or too large for squares; a matter for the exact projection
+    except RuntimeError:
+        # LinAlgError: not finite, or too large for squares; a matter for the exact projection
         return math.inf, basis
     sigma = squares.clamp_min_(1e-30).sqrt_()
     excess = float(sigma[-1]) - bound

@@ -258,10 +258,10 @@ class LipschitzPolicy(ProjectsLoneLayers):
             raise ValueError(
                 "lipschitz_bound=inf cannot be changed: the policy is SB3's own. Start from a finite K."
             )
-        networks = (policy.lipschitz_network, *self.lipschitz_targets())
-        for network in networks:  # all of them, or none
+        targets = self.lipschitz_targets()
+        for network in targets:  # all of them, or none; the first checks itself
             network.check_bound(bound)
-        for network in networks:
+        for network in (policy.lipschitz_network, *targets):
             network.set_bound(bound)
         options = dataclasses.replace(self.options, lipschitz_bound=float(bound))
         for module in self.modules():
