@@ -66,7 +66,11 @@ def full_gram(wide: Tensor) -> Tensor:
     Each entry is off by at most ``error_share(n)·|W||W|ᵀ``, whatever the order of the sums inside a product of
     ``CHUNK`` (Higham 2002, section 3.1).
     """
-    return _product(wide, wide)
+    gram = wide.new_empty(len(wide), len(wide))
+    for i in range(0, len(wide), BLOCK):
+        gram[i:, i : i + BLOCK] = column = _product(wide[i:], wide[i : i + BLOCK])
+        gram[i : i + BLOCK, i + BLOCK :] = column[BLOCK:].mT
+    return gram
 
 
 @torch.no_grad()

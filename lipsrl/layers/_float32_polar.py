@@ -11,18 +11,23 @@ from lipsrl.layers._float32_gram import BLOCK, LARGEST, SMALLEST, error_share, f
 from lipsrl.layers._polar import SERIES, degree_for
 from lipsrl.layers._precision import UNIT32, gamma, multiplies_in_float32
 
-#: How far (relative) inside the ball the step aims: what float32 may be wrong by must be less.
-ROOM = 1e-3
+#: How far (relative) inside the ball the step aims, at least and at most: what float32 may be wrong by must be less.
+ROOM, LARGEST_ROOM = 1e-3, 2e-3
+
+
+def room_of(k: int, n: int) -> float:
+    """How far inside the ball the step of a (k, n) or (n, k) weight aims; a quarter more than the proof needs."""
+    return max(ROOM, 0.8 * error_share(n) * k)
 
 
 @torch.no_grad()
 def float32_polar_step(weight: Tensor, radius: float, near: float) -> Tensor | None:
-    """``r = radius·(1 - ROOM)`` times the polar factor of ``weight``, of norm ≤ ``radius`` for certain.
+    """``r = radius·(1 - room_of(k, n))`` times the polar factor of ``weight``, of norm ≤ ``radius`` for certain.
 
     The step is that of :func:`~lipsrl.layers._polar.proven_polar_step`, whose notation this has. There the Gram matrix
     is known in float64. Here the computed E is off by at most ``δ = error_share·‖S‖_F²`` and two roundings of its
-    entries, the series by ``0.6δ`` more, the result by 1.05 times that. ``δ`` is 1.1e-3 for 512×256: that much room is
-    left, and nothing has to be verified.
+    entries, the series by ``0.6δ`` more, the result by 1.05 times that. ``δ`` is 1.1e-3 for 512×256, 1.7e-3 for 400×403:
+    so much room is left that nothing has to be verified.
 
     Args:
         weight: (m, n) S·r.
@@ -33,26 +38,28 @@ def float32_polar_step(weight: Tensor, radius: float, near: float) -> Tensor | N
         ``None`` where nothing is proven, or nothing to be done.
     """
     k, n = min(weight.shape), max(weight.shape)
+    room = room_of(k, n)
     if (
         weight.dtype != torch.float32
         or k < BLOCK
+        or room > LARGEST_ROOM
         or not SMALLEST < radius < LARGEST
         or not multiplies_in_float32(weight.device)
     ):
         return None
     tall = weight.shape[0] >= weight.shape[1]
-    gap = full_gram(weight.mT if tall else weight).mul_(-1.0 / (radius * (1.0 - ROOM)) ** 2)
+    gap = full_gram(weight.mT if tall else weight).mul_(-1.0 / (radius * (1.0 - room)) ** 2)
     gap.diagonal().add_(1.0)
     flat = gap.reshape(-1)
     distance = math.sqrt(float(torch.dot(flat, flat))) * (1.0 + gamma(flat.numel()))
-    if not distance < 0.1 + 2.1 * ROOM * math.sqrt(k):
+    if not distance < 0.1 + 2.1 * room * math.sqrt(k):
         return None
     square = k + math.sqrt(k) * distance  # ≥ ‖S‖_F² but for δ
     share = error_share(n)
     delta = share * square / (1.0 - share) + 3 * UNIT32 * math.sqrt(k) * (1.0 + distance) + 1e-7
     size = math.sqrt(square + math.sqrt(k) * delta)
     shrunk = float(gap.diagonal().mean())
-    if abs(shrunk) < 3 * ROOM and distance - abs(shrunk) * math.sqrt(k) < near * k:
+    if abs(shrunk) < 3 * room and distance - abs(shrunk) * math.sqrt(k) < near * k:
         rest = gap.clone()
         rest.diagonal().sub_(shrunk)
         if float(rest.abs_().max()) <= near:
@@ -64,7 +71,7 @@ def float32_polar_step(weight: Tensor, radius: float, near: float) -> Tensor | N
     over = 0.0 if degree % 2 else 1.1 * SERIES[degree] * distance ** (degree + 1)
     of_series = 0.6 * delta + 2.2 * gamma(k + 2) * distance
     total = 1.05 * of_series + gamma(k) * size * 0.6 * distance + 1.05 * UNIT32 * size + over
-    if not total <= ROOM:
+    if not total <= room:
         return None
     correction = gap * SERIES[degree - 1]
     for coefficient in reversed(SERIES[: degree - 1]):

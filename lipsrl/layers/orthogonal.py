@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
 from lipsrl.layers._float32_gram import BLOCK
-from lipsrl.layers._float32_polar import ROOM, float32_polar_step
+from lipsrl.layers._float32_polar import float32_polar_step, room_of
 from lipsrl.layers._linalg import (
     MARGIN,
     check_finite,
@@ -47,7 +47,7 @@ def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
     distance = math.sqrt(float(torch.dot(flat, flat)))  # at a tenth of the price of a norm
     if not distance < math.inf:
         check_finite(weight)
-    if _is_orthogonal(gap, distance) and gap_proves_contraction(gap, weight.shape):
+    if _is_orthogonal(gap, distance, weight.shape) and gap_proves_contraction(gap, weight.shape):
         return None
     step = proven_polar_step(weight, gap, distance, radius, matrix=matrix)
     if step is None and 0.01 < distance < 0.5:  # one float32 step nearer, to where one is proven
@@ -60,10 +60,10 @@ def retract_exactly(weight: Tensor, radius: float) -> Tensor | None:
     return _retract_from_afar(weight, radius) if step is None else step
 
 
-def _is_orthogonal(gap: Tensor, distance: float) -> bool:
-    """Whether a matrix with ``gap = I - MᵀM`` of Frobenius norm ``distance`` is orthogonal, up to a factor below 1."""
+def _is_orthogonal(gap: Tensor, distance: float, shape: torch.Size) -> bool:
+    """Whether an M of ``shape``, ``gap = I - MᵀM`` of Frobenius norm ``distance``, is orthogonal up to a factor ≤ 1."""
     k = len(gap)
-    room = 2 * ROOM if k >= BLOCK else 0.0  # smaller ones never come from a float32 step
+    room = 2 * room_of(k, max(shape)) if k >= BLOCK else 0.0  # smaller ones never come from a float32 step
     if not distance <= TOLERANCE * k + room * math.sqrt(k):
         return False
     shrunk = min(max(float(gap.diagonal().mean()), 0.0), room)
@@ -76,7 +76,7 @@ def _is_orthogonal(gap: Tensor, distance: float) -> bool:
 
 @torch.no_grad()
 def retract_roughly(weight: Tensor, radius: float) -> Tensor | None:
-    """:func:`retract_exactly` to a radius that is smaller by up to ``ROOM``, in float32 where that is proven."""
+    """:func:`retract_exactly` to a radius that is smaller by ``room_of`` its shape, in float32 where that is proven."""
     step = float32_polar_step(weight, radius, TOLERANCE)
     return retract_exactly(weight, radius) if step is None else step
 

@@ -55,6 +55,7 @@ class Merging(WeightKeeper):
 
     _kept: list[Stage] | None = None  # of eval mode
     _left: list[Stage] | None = None  # what was kept in the last eval mode
+    _kept_as_left: bool = False  # whether it is of the weights that `LipschitzLayer.keep_inside` has left
     _probes: Probes | None = None
     _cache_in_eval: bool = False
     #: What the last training forward of :meth:`latent` returned, the weights it was made with, whether it had a graph.
@@ -69,7 +70,9 @@ class Merging(WeightKeeper):
 
     def _keep_inside(self, *, roughly: bool = False) -> bool:
         """:meth:`project`, but layers are left alone whose weights are to the bit those that the last call left."""
-        return self._project(lambda layer: layer.keep_inside(roughly=roughly))
+        changed = self._project(lambda layer: layer.keep_inside(roughly=roughly))
+        self._kept_as_left = True
+        return changed
 
     def _project(self, how: Callable[[LipschitzLayer], bool]) -> bool:
         with own_precision(self._like()):
@@ -158,9 +161,11 @@ class Merging(WeightKeeper):
 
         Off-policy algorithms ask for the next actions then, and merging is as dear as the forward itself.
         """
-        if self._left is None or torch.is_grad_enabled():
-            return None
-        if not all(layer.is_as_left() for layer in self._held()):
+        return None if torch.is_grad_enabled() else self._kept_of_these_weights()
+
+    def _kept_of_these_weights(self) -> list[Stage] | None:
+        """What was kept in the last eval mode, if no bit was written since."""
+        if self._left is not None and not all(layer.is_as_left() for layer in self._held()):
             self._left = None
         return self._left
 
@@ -205,14 +210,19 @@ class Merging(WeightKeeper):
                 )
                 return
 
-    def _refresh_cache(self) -> None:
-        """To be called when the weights are inside their sets."""
+    def _refresh_cache(self, same: list[Stage] | None = None) -> None:
+        """To be called when the weights are inside their sets.
+
+        Args:
+            same: what would be merged, where it is known.
+        """
         super()._refresh_cache()
         self._kept = self._left = self._probes = None
+        self._kept_as_left = False
         if self.training or torch.compiler.is_compiling() or self._like().is_meta:
             return
         with torch.no_grad(), own_precision(self._like()):
-            self._kept = [stage.clone() for stage in self.stages()]
+            self._kept = same or [stage.clone() for stage in self.stages()]
         held = (p for parameters in self._watched or () for p in parameters.values())
         self._probes = Probes(p for p in held if type(p) is nn.Parameter)
 
@@ -241,12 +251,16 @@ class Merging(WeightKeeper):
             if not mode and self._cache_in_eval and self._probes is not None and self._probes.differ():
                 self._project_aloud()
             return self
+        same = None
         if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
+            same = self._kept_of_these_weights()  # TD3 steps its actor at every second environment step
             self._project_aloud()
-        left = self._kept if mode and self._cache_in_eval and self._merging_is_dear() else None
+        left = None
+        if mode and self._cache_in_eval and self._kept_as_left and self._merging_is_dear():
+            left = self._kept
         set_mode(self, mode)
-        self._refresh_cache()
-        self._left = left
+        self._refresh_cache(same)
+        self._kept_as_left, self._left = not mode, left
         return self
 
     def _merging_is_dear(self) -> bool:
@@ -262,6 +276,6 @@ class Merging(WeightKeeper):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("_kept", "_left", "_probes", "_cache_in_eval", "_handed"):
+        for name in ("_kept", "_left", "_kept_as_left", "_probes", "_cache_in_eval", "_handed"):
             state.pop(name, None)
         return state

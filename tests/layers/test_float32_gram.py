@@ -14,7 +14,7 @@ from lipsrl.layers import _float32_gram as module
 from lipsrl.layers import _float32_polar as polar_module
 from lipsrl.layers import spectral as spectral_module
 from lipsrl.layers._float32_gram import CountedGram, lower_gram, worth_it
-from lipsrl.layers._float32_polar import ROOM, float32_polar_step
+from lipsrl.layers._float32_polar import LARGEST_ROOM, float32_polar_step, room_of
 from lipsrl.layers._linalg import random_orthonormal
 from lipsrl.layers._precision import UNIT32, gamma
 from lipsrl.layers.orthogonal import TOLERANCE, retract_exactly
@@ -204,7 +204,7 @@ def stack(distance, kind, radius=1.0, shape=(300, 130)):
 
 
 @pytest.mark.parametrize("kind", ["noise", "one direction", "larger", "smaller"])
-@pytest.mark.parametrize("shape", [(300, 130), (130, 300), (512, 256)])
+@pytest.mark.parametrize("shape", [(300, 130), (130, 300), (512, 256), (400, 403)])
 def test_the_float32_step_ends_inside_the_ball_and_is_left_by_the_exact_projection(shape, kind):
     proven = 0
     for i, distance in enumerate((1e-4, 1e-3, 3e-2, 8e-2, 0.12, 0.5)):
@@ -215,7 +215,7 @@ def test_the_float32_step_ends_inside_the_ball_and_is_left_by_the_exact_projecti
             continue
         proven += 1
         sizes = torch.linalg.svdvals(step.double()) / radius
-        assert 1 - ROOM - 1e-4 <= float(sizes[-1]) <= float(sizes[0]) <= 1.0
+        assert 1 - room_of(min(shape), max(shape)) - 1e-4 <= float(sizes[-1]) <= float(sizes[0]) <= 1.0
         assert retract_exactly(step, radius) is None, "saving and certifying must not move what acts"
         assert float32_polar_step(step, radius, TOLERANCE) is None, "nor a transition without a step"
     assert proven >= 2 or kind in ("larger", "smaller"), (
@@ -223,10 +223,11 @@ def test_the_float32_step_ends_inside_the_ball_and_is_left_by_the_exact_projecti
     )
 
 
+@pytest.mark.parametrize("shape", [(512, 256), (400, 403)])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_the_worst_rounding_stays_inside(sign, monkeypatch):
+def test_the_worst_rounding_stays_inside(sign, shape, monkeypatch):
     """Every sum and product as wrong as the analysis allows, in the direction that grows the norm most."""
-    share = module.error_share(512)
+    k, share = min(shape), module.error_share(max(shape))
 
     def wrong(wide):
         exact, sizes = wide.double() @ wide.double().mT, wide.double().abs() @ wide.double().abs().mT
@@ -234,7 +235,7 @@ def test_the_worst_rounding_stays_inside(sign, monkeypatch):
 
     monkeypatch.setattr(polar_module, "full_gram", wrong)
     for distance in (1e-3, 3e-2, 6e-2):
-        weight = stack(distance, "noise", shape=(512, 256))
+        weight = stack(distance, "noise", shape=shape)
         weight = weight.abs() if sign > 0 and distance == 1e-3 else weight
         step = float32_polar_step(weight, 1.0, TOLERANCE)
         if step is None:
@@ -242,8 +243,14 @@ def test_the_worst_rounding_stays_inside(sign, monkeypatch):
             continue
         u, _, v = torch.linalg.svd(step.double(), full_matrices=False)
         push = torch.outer(u[:, 0], v[0]).sign()
-        rounding = UNIT32 * step.double().abs() + gamma(256) * 0.6 * distance / 16 * weight.double().abs()
+        rounding = UNIT32 * step.double().abs() + gamma(k) * 0.6 * distance / k**0.5 * weight.double().abs()
         assert norm(step.double() + push * rounding) <= 1.0
+
+
+def test_weights_too_large_for_the_room_are_left_to_the_exact_projection(monkeypatch):
+    assert room_of(512, 1024) < LARGEST_ROOM < room_of(600, 1200)
+    monkeypatch.setattr(polar_module, "full_gram", None)  # nothing is computed for nothing
+    assert float32_polar_step(torch.eye(600, 1200), 1.0, TOLERANCE) is None
 
 
 def test_where_the_float32_step_is_not_taken():

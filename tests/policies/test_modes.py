@@ -70,3 +70,47 @@ def test_weights_of_the_last_eval_mode_never_outlive_a_write(write):
     assert torch.equal(now, fresh)
     assert torch.equal(now, network(x).detach())  # with a graph: merged anew
     assert network._left is None
+
+
+def make_network():
+    torch.manual_seed(0)
+    network = LipschitzMLP(4, 2, (8, 8), 3.0, "sandwich")
+    network.cache_in_eval = True
+    return network.eval()
+
+
+def test_merged_weights_serve_again_where_nothing_was_learned():
+    network, x = make_network(), torch.randn(5, 4)
+    acted = network(x)
+    network.train().eval()
+    kept = network._kept
+    network.train().eval()
+    assert network._kept is kept
+    assert torch.equal(network(x), acted)
+    network.train()
+    network.layers[1].stack.data[3, 2] += 0.01
+    network.eval()
+    assert not torch.equal(network(x), acted)
+    network._kept = None
+    assert torch.equal(network(x), network.train().eval()(x))
+
+
+@pytest.mark.parametrize("how", ["load", "project"])
+def test_weights_that_come_back_are_not_taken_for_what_was_between(how):
+    """What is kept may be of other weights than those that a layer remembers."""
+    network, x = make_network(), torch.randn(5, 4)
+    network.train().eval()
+    acted, first = network(x), {name: value.clone() for name, value in network.state_dict().items()}
+    if how == "load":
+        network.load_state_dict(LipschitzMLP(4, 2, (8, 8), 3.0, "sandwich").state_dict())
+    else:
+        network.head.weight.data.mul_(-1.0)
+        network.project()
+    assert not torch.equal(network(x), acted)
+    network.train()
+    for name, parameter in network.named_parameters():
+        parameter.data.copy_(first[name])  # behind every counter
+    with torch.no_grad():
+        assert torch.equal(network(x), acted)
+    network.eval()
+    assert torch.equal(network(x), acted)
