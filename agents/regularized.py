@@ -59,18 +59,21 @@ PPO_METHODS: dict[str, tuple[Regularizer, Regularizer]] = {
     "action-rate": (ActionRate(0.1), ActionRate(0.1)),
 }  # fmt: skip
 
-SAC_METHODS: dict[str, Regularizer] = {
-    "caps": CAPS(0.1, 0.5),
-    "cats": CATS(0.1),
-    "grad-caps": GradCAPS(1.0),
-    "l2c2": L2C2(lower=0.01, upper=1.0),
-    "asap": ASAP(2.0, 0.03, 0.005),
-    "pave": PAVE(),
+#: Those of Pendulum are of ASAP's comparison (2601.18479, appendix, table B.8).
+SAC_METHODS: dict[str, tuple[Regularizer, Regularizer]] = {
+    "caps": (CAPS(0.1, 0.5), CAPS(1.0, 5.0)),
+    "cats": (CATS(0.1), CATS(0.1)),
+    "grad-caps": (GradCAPS(1.0), GradCAPS(1.0)),
+    "l2c2": (L2C2(lower=0.01, upper=1.0), L2C2(lower=1.0, upper=100.0)),
+    "asap": (ASAP(2.0, 0.3, 0.07), ASAP(2.0, 5.0, 0.5)),
+    "pave": (PAVE(), PAVE()),
 }
 
 
-def _of_ppo(general: Regularizer, on_pendulum: Regularizer) -> dict[str, tuple[Regularizer, ...]]:
-    return {task: (on_pendulum if task == "pendulum" else general,) for task in PPO_SETTINGS}
+def _of(
+    settings: Mapping[str, Settings], general: Regularizer, on_pendulum: Regularizer
+) -> dict[str, tuple[Regularizer, ...]]:
+    return {task: (on_pendulum if task == "pendulum" else general,) for task in settings}
 
 
 def _policy(settings: Mapping[str, Settings], **options: Any) -> dict[str, Settings]:
@@ -87,7 +90,14 @@ _PENALTY = GradientPenalty(0.01, kind="mean")
 
 REGULARIZED_AGENTS = (
     *(
-        Recipe(f"ppo-{key}", PPO, "LipschitzMlpPolicy", None, PPO_SETTINGS, regularizers=_of_ppo(*methods))
+        Recipe(
+            f"ppo-{key}",
+            PPO,
+            "LipschitzMlpPolicy",
+            None,
+            PPO_SETTINGS,
+            regularizers=_of(PPO_SETTINGS, *methods),
+        )
         for key, methods in PPO_METHODS.items()
     ),
     *(
@@ -97,9 +107,9 @@ REGULARIZED_AGENTS = (
             "LipschitzMlpPolicy",
             None,
             _smooth(SAC_SETTINGS) if key == "pave" else SAC_SETTINGS,
-            regularizers=dict.fromkeys(SAC_SETTINGS, (method,)),
+            regularizers=_of(SAC_SETTINGS, *methods),
         )
-        for key, method in SAC_METHODS.items()
+        for key, methods in SAC_METHODS.items()
     ),
     # PAVE needs smooth activations: the twin without it
     Recipe("sac-silu", SAC, "MlpPolicy", None, _smooth(SAC_SETTINGS)),
@@ -112,7 +122,7 @@ REGULARIZED_AGENTS = (
             "sandwich",
             PPO_SETTINGS,
             PPO_BOUND,
-            regularizers=_of_ppo(*PPO_METHODS[key]),
+            regularizers=_of(PPO_SETTINGS, *PPO_METHODS[key]),
         )
         for key in ("caps", "cats", "lcp")
     ),
@@ -123,7 +133,7 @@ REGULARIZED_AGENTS = (
         "sandwich",
         SAC_SETTINGS,
         SAC_BOUND,
-        regularizers=dict.fromkeys(SAC_SETTINGS, (SAC_METHODS["caps"],)),
+        regularizers=_of(SAC_SETTINGS, *SAC_METHODS["caps"]),
     ),
     # a bound that itself goes from loose to tight: ten times K to K
     Recipe(
