@@ -35,11 +35,20 @@ class Factors(NamedTuple):
     unit_scale: Tensor | None = None
 
 
+def _waits(device: torch.device) -> bool:
+    """Whether each answer from there waits for all that was asked before, so that few questions are best."""
+    return device.type != "cpu"
+
+
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return len(some) == len(others) and all(
-        a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
-        for a, b in zip(some, others, strict=True)
-    )
+    if len(some) != len(others):
+        return False
+    pairs = list(zip(some, others, strict=True))
+    if any(a.device != b.device or a.dtype != b.dtype or a.shape != b.shape for a, b in pairs):
+        return False
+    if pairs and _waits(some[0].device):
+        return bool(torch.stack([(a == b).all() for a, b in pairs]).all())
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 class LipschitzLayer(nn.Module, ABC):

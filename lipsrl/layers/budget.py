@@ -166,10 +166,10 @@ class GrowingGains(Shares):
 
     @torch.no_grad()
     def project(self) -> bool:
-        lowest, highest = torch.aminmax(self.log_gains)
-        if not (float(lowest) > -math.inf and float(highest) < math.inf):
+        lowest, highest = torch.stack(torch.aminmax(self.log_gains)).tolist()  # one answer to wait for
+        if not (lowest > -math.inf and highest < math.inf):
             check_finite(self.log_gains, "log_gains")
-        if float(highest) <= 0.0:
+        if highest <= 0.0:
             return False
         self.log_gains.clamp_(max=0.0)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -11,7 +12,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lipsrl import LipschitzMLP
-from lipsrl.layers import LAYERS, project_after_step
+from lipsrl.layers import LAYERS, _base, project_after_step
 from tests.families import L2_FAMILIES
 
 K = 4.0
@@ -83,3 +84,21 @@ def test_forward_passes_read_nothing_back(family):
         net(x)
         net.latent(x)
     assert reads.found == []
+
+
+@pytest.mark.parametrize("family", ["orthogonal", "sandwich"])
+def test_weights_are_compared_in_one_read(family, monkeypatch):
+    layer = LAYERS[family](6, 6)
+    layer.keep_inside()
+    monkeypatch.setattr(_base, "_waits", lambda device: True)  # as on an accelerator
+    with Reads() as reads:
+        assert layer.is_as_left()
+    assert len(reads.found) == 1
+    for parameter in layer.parameters():
+        before = parameter.detach().clone()
+        parameter.data[(-1,) * parameter.dim()] += 1e-3
+        assert not layer.is_as_left()
+        parameter.data.copy_(before)
+        assert layer.is_as_left()
+    layer.bias.data[0] = math.nan
+    assert not layer.is_as_left()
