@@ -26,7 +26,7 @@ def float32_polar_step(weight: Tensor, radius: float, near: float) -> Tensor | N
 
     The step is that of :func:`~lipsrl.layers._polar.proven_polar_step`, whose notation this has. There the Gram matrix
     is known in float64. Here the computed E is off by at most ``δ = error_share·‖S‖_F²`` and two roundings of its
-    entries, the series by ``0.6δ`` more, the result by 1.05 times that. ``δ`` is 1.1e-3 for 512×256, 1.7e-3 for 400×403:
+    entries, the series by ``0.6δ`` more, the result by 1.05 times that. δ is 1.1e-3 for 512×256, 1.7e-3 for 400×403:
     so much room is left that nothing has to be verified.
 
     Args:
