@@ -42,10 +42,10 @@ def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, li
     versions: dict[str, set[str]] = {}
     for seed_folder in sorted(path for path in root.iterdir() if path.is_dir()):
         configs = {path.name: _config(path) for path in sorted(seed_folder.iterdir()) if path.is_dir()}
-        if "task" not in configs.get(PLAIN, {}):
-            skipped.append(f"{seed_folder.name}: no {PLAIN}/config.json that names a task")
+        plain = _plain_of(seed_folder.name, configs)
+        if plain is None:
+            skipped.append(f"{seed_folder.name}: no config.json of an agent that names a task")
             continue
-        plain = configs[PLAIN]
         if tasks and plain["task"] not in tasks:
             continue
         setting = plain["task"] if plain["agent"] == "ppo" else f"{plain['task']} ({plain['agent']})"
@@ -118,6 +118,17 @@ def _study(
         name, PLAIN, agents, [*commands, shlex.join(collected)], dict(sorted(settings.items())), runs,
         conditions[COLUMNS], {package: sorted(found) for package, found in sorted(versions.items())},
     )  # fmt: skip
+
+
+def _plain_of(name: str, configs: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Task, seed and recipe of the plain agent, which may be on another machine: TASK-SEED or RECIPE-TASK-SEED."""
+    if "task" in configs.get(PLAIN, {}):
+        return configs[PLAIN]
+    for agent in (agent for agent in AGENTS if "task" in configs.get(agent, {})):
+        task, seed = configs[agent]["task"], configs[agent]["seed"]
+        recipe = name.removesuffix(f"{task}-{seed}").rstrip("-") or "ppo"
+        return {"task": task, "seed": seed, "agent": recipe}
+    return None
 
 
 def _config(folder: Path) -> dict[str, Any]:

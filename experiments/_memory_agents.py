@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 import lipsrl
 from agents import Recipe
 from envs import Task
+from lipsrl._validation import lookup
 from lipsrl.attacks import MADAttack
 from lipsrl.distillation import fine_tune
 from lipsrl.disturbances import Bias, Compose, Delay, Disturbance, Dropout, GaussianNoise, Mixture, sensor_std
@@ -62,12 +63,15 @@ HISTORY = 8
 SMOOTHING, TRUST = 0.4, 0.5
 
 ATTACKED, FINE_TUNED, DROPOUT = "window-attacked", "fine-tuned", "window-dropout"
+REGULARISED = "regularised"
 #: name → what it is
 AGENTS = {
     "teacher": "the stock agent",
     "smoothed": "the teacher, its actions averaged (EMA)",
     "filtered": "the teacher behind a constant-velocity filter of each sensor",
     "scratch": "the teacher's Sandwich twin, trained under a bound from scratch",
+    REGULARISED: "the teacher's twin with the soft method that earns most under white noise on Pendulum",
+    "noise-trained": "the teacher's recipe, trained in the white noise from scratch",
     "stacked": "PPO behind VecFrameStack, trained in the white noise from scratch",
     "recurrent": "RecurrentPPO of sb3-contrib, trained in the white noise from scratch; no certificate",
     "memoryless": "student of one observation",
@@ -132,6 +136,28 @@ def fine_tuned(
     return model
 
 
+#: Recipe of the teacher → its twin with a soft method (SAC has no loss on log π, the winner's).
+SOFT_TWINS = {"ppo": "ppo-lcp", "sac": "sac-caps"}
+#: Task → what trials chose of that method's published weights (`experiments.regularizers`); 1 where there were none.
+SOFT_SCALES = {("ppo", "pendulum"): 0.1}
+
+
+def trained_recipe(agent: str, teacher: str, task: str) -> list[str] | None:
+    """Options of `experiments.train` for agents that it trains; ``None`` for others.
+
+    Raises:
+        ValueError: that teacher has no such twin.
+    """
+    if agent == "teacher":
+        return [teacher]
+    if agent == "scratch":
+        return [f"{teacher}-sandwich", "--budget", "growing"]
+    if agent != REGULARISED:
+        return None
+    scale = SOFT_SCALES.get((teacher, task), 1.0)
+    return [lookup("teacher", teacher, SOFT_TWINS), "--regularizer-scale", f"{scale:g}"]
+
+
 def noisy(recipe: Recipe, task: Task, study: Study) -> VecEnv:
     """The teacher's training environments, in noise of random strength."""
     settings = recipe.for_task(task.name)
@@ -153,6 +179,12 @@ def stacked(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorith
     return model
 
 
+def noise_trained(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorithm:
+    """The teacher's own recipe in the noise."""
+    model = recipe.build(noisy(recipe, task, study), task, seed=seed)
+    return model.learn(recipe.for_task(task.name).timesteps)
+
+
 def recurrent(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorithm:
     """The teacher's hyperparameters and network behind an LSTM of 64 units."""
     from sb3_contrib import RecurrentPPO
@@ -167,6 +199,10 @@ def recurrent(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgori
 
 #: Agents that learn from scratch, without a teacher.
 LEARNERS: dict[str, Callable[[Recipe, Task, Study, int], BaseAlgorithm]] = {
+    "noise-trained": noise_trained,
     "stacked": stacked,
     "recurrent": recurrent,
 }
+
+#: Those, and what `experiments.train` trains.
+ALONE = ("scratch", REGULARISED, *LEARNERS)

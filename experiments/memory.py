@@ -28,6 +28,7 @@ from experiments._console import command_line, fail, parse
 from experiments._filters import ConstantVelocity, Smoothed
 from experiments._memory_agents import (
     AGENTS,
+    ALONE,
     ATTACKED,
     FINE_TUNED,
     LEARNERS,
@@ -37,6 +38,7 @@ from experiments._memory_agents import (
     Study,
     fine_tuned,
     student,
+    trained_recipe,
 )
 from experiments._memory_tables import tables
 from experiments._parallel import module_command, run_all
@@ -58,8 +60,8 @@ class Args:
     teacher: str = "ppo"
     """Name of the teachers' agent (see agents/)."""
     agents: list[str] = field(default_factory=lambda: list(AGENTS))
-    """Which agents: teacher, smoothed, filtered, scratch, stacked, recurrent, memoryless, window, window-free,
-    window-attacked, fine-tuned, window-dropout."""
+    """Which agents: teacher, smoothed, filtered, scratch, regularised, noise-trained, stacked, recurrent, memoryless,
+    window, window-free, window-attacked, fine-tuned, window-dropout."""
     output: Path = Path("runs/memory")
     """OUTPUT/TASK-SEED/AGENT are run folders with the evaluations in them."""
     jobs: int = 2
@@ -82,8 +84,8 @@ def make(args: Args, seed: int, agent: str) -> None:
     cut_off = Unfinished(folder.path).settings() is not None  # of a training that goes on
     if folder.config_file.is_file() and not cut_off:
         return
-    if agent in ("teacher", "scratch"):
-        recipe = [args.teacher] if agent == "teacher" else [f"{args.teacher}-sandwich", "--budget", "growing"]
+    recipe = trained_recipe(agent, args.teacher, args.task)
+    if recipe is not None:
         command = module_command(
             "experiments.train",
             "--task",
@@ -172,7 +174,8 @@ def measure(args: Args, seed: int, agent: str) -> None:
 
 def one_seed(args: Args, seed: int) -> None:
     """Everything of one seed that is missing."""
-    for agent in dict.fromkeys(["teacher", *args.agents]):
+    first = [] if set(args.agents) <= set(ALONE) else ["teacher"]
+    for agent in dict.fromkeys([*first, *args.agents]):
         make(args, seed, agent)
         if agent in args.agents:
             measure(args, seed, agent)

@@ -19,6 +19,7 @@ from envs import get_task
 from experiments import clip, memory
 from experiments._collect import collect
 from experiments._filters import ConstantVelocity, Smoothed
+from experiments._memory_agents import trained_recipe
 from experiments._memory_tables import Measured
 from experiments._scores import CLEAN, WORST, Scores
 from experiments.memory import Args, Study
@@ -169,20 +170,42 @@ def test_every_agent_of_the_study_can_be_made(args, monkeypatch):
     for agent in memory.AGENTS:
         memory.make(args, 3, agent)
         folder = memory.place(args, 3, agent)
-        if agent in ("smoothed", "filtered", "scratch"):
+        if agent in ("smoothed", "filtered", "scratch", "regularised"):
             assert not folder.config_file.is_file()
             continue
         model, statistics = folder.load()
         assert statistics is not None, "without it the agent is another controller"
         assert folder.read_config().get("vec_normalize") is True
-        windows = {"teacher": 1, "memoryless": 1, "recurrent": 1}
+        windows = {"teacher": 1, "memoryless": 1, "recurrent": 1, "noise-trained": 1}
         assert (getattr(model, "frame_stack", None) or 1) == windows.get(agent, 8)
         bound = getattr(getattr(model.policy, "options", None), "lipschitz_bound", None)
         expected = {"memoryless": 6.0} if agent == "memoryless" else dict.fromkeys(
             ("window", memory.ATTACKED, memory.FINE_TUNED, "window-dropout"), 8.0
         )  # fmt: skip
         assert bound == expected.get(agent, math.inf if agent == "window-free" else None)
-    assert [command[command.index("--agent") + 1] for command in trained] == ["ppo-sandwich"]
+    assert [command[command.index("--agent") + 1] for command in trained] == [
+        "ppo-sandwich",
+        "ppo-lcp",
+    ]
+    assert trained[1][-5:] == ["--regularizer-scale", "0.1", "--track", "disabled", "--resume"]
+
+
+def test_agents_that_need_no_teacher_are_made_without_one(args, monkeypatch):
+    made = []
+    monkeypatch.setattr(memory, "make", lambda args, seed, agent: made.append(agent))
+    monkeypatch.setattr(memory, "measure", lambda *_: None)
+    memory.one_seed(dataclasses.replace(args, agents=["noise-trained", "regularised"]), 3)
+    assert made == ["noise-trained", "regularised"]
+    memory.one_seed(dataclasses.replace(args, agents=["noise-trained", "window"]), 3)
+    assert made[2:] == ["teacher", "noise-trained", "window"]
+
+
+def test_the_soft_twin_of_each_teacher():
+    assert trained_recipe("regularised", "ppo", "hopper") == ["ppo-lcp", "--regularizer-scale", "1"]
+    assert trained_recipe("regularised", "sac", "pendulum") == ["sac-caps", "--regularizer-scale", "1"]
+    assert trained_recipe("window", "ppo", "hopper") is None
+    with pytest.raises(ValueError, match="teacher"):
+        trained_recipe("regularised", "td3", "pendulum")
 
 
 def test_a_recurrent_agent_is_measured_and_neither_attacked_nor_certified(args, monkeypatch):

@@ -299,9 +299,21 @@ def test_unfinished_agents_are_left_out_with_a_word(runs):
     assert skipped == [
         "pendulum-0/filtered: unfinished, no faults.parquet",
         "pendulum-1/window: unfinished, no certificate.json",
-        "stray: no teacher/config.json that names a task",
+        "stray: no config.json of an agent that names a task",
     ]
     assert len(made.runs) == 4
+
+
+def test_agents_whose_teacher_is_elsewhere_are_collected(tmp_path):
+    leave_run(tmp_path, 3, "noise-trained")
+    leave_run(tmp_path, 4, "noise-trained").parent.rename(tmp_path / "sac-pendulum-4")
+    made, skipped = collect(tmp_path, "small")
+    assert skipped == []
+    assert [run.name for run in made.runs] == [
+        "noise-trained of pendulum, seed 3",
+        "noise-trained of pendulum (sac), seed 4",
+    ]
+    assert [setting.plain_recipe for setting in made.settings.values()] == ["ppo", "sac"]
 
 
 def test_an_episode_without_return_leaves_none(runs):
