@@ -8,7 +8,7 @@ AXE := axe-core@4.14.1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help install test slow-test sb3-suite lint format demo results-small docs benchmarks clean
+.PHONY: help install test test-quick slow-test sb3-suite lint format demo results-small docs benchmarks clean
 
 help:            ## Show the targets.
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -30,8 +30,13 @@ $(BROWSER): Makefile | $(STAMP)
 	    || echo "no axe-core could be fetched ($(VENV)/browser.log)"
 	touch $@
 
+PYTEST :=
+
 test: $(STAMP) $(BROWSER)  ## Run the tests.
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST)
+
+test-quick: $(STAMP) $(BROWSER)  ## Run nine of ten tests, those that take a moment (tests/durations.py).
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --quick $(PYTEST)
 
 slow-test: $(STAMP) ## Run the long studies marked `slow`.
 	$(BIN)/python -m pytest -q -m slow

@@ -2,6 +2,7 @@
 
     python -m benchmarks.mutations                 # all, in about half an hour on one core
     python -m benchmarks.mutations psi frames      # those whose name contains one of the words
+    python -m benchmarks.mutations --quick         # only with the tests of `make test-quick`
     python -m benchmarks.mutations --list
 
 Works in a temporary git worktree of the last commit, so nothing here is touched. Each mutation replaces one exact
@@ -18,6 +19,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -375,11 +377,12 @@ def apply(mutation: Mutation, tree: Path) -> str:
     return text
 
 
-def verdict(mutation: Mutation, tree: Path) -> tuple[bool, str]:
+def verdict(mutation: Mutation, tree: Path, options: Sequence[str] = ()) -> tuple[bool, str]:
     """Run the tests; whether one of them failed, and which."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
     command += [
+        *options,
         *(["-k", mutation.only] if mutation.only else []),
         *(f"tests/{name}" for name in mutation.tests),
     ]
@@ -405,6 +408,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="*", help="only mutations whose name contains one of these")
+    parser.add_argument("--quick", action="store_true", help="leave out the long tests (tests/long.txt)")
     parser.add_argument("--list", action="store_true", help="say which there are")
     args = parser.parse_args()
     chosen = [m for m in MUTATIONS if not args.words or any(word in m.name for word in args.words)]
@@ -421,7 +425,7 @@ def main() -> None:
             for mutation in chosen:
                 before = apply(mutation, tree)
                 started = resource.getrusage(resource.RUSAGE_CHILDREN)
-                caught, words = verdict(mutation, tree)
+                caught, words = verdict(mutation, tree, ["--quick"] if args.quick else [])
                 ended = resource.getrusage(resource.RUSAGE_CHILDREN)
                 seconds = ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime
                 (tree / "lipsrl" / mutation.file).write_text(before, encoding="utf-8")

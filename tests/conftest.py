@@ -12,6 +12,21 @@ import numpy as np
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="leave out the test functions in tests/long.txt")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--quick"):
+        return
+    from tests.durations import LONG, base
+
+    long = set(LONG.read_text(encoding="utf-8").split())
+    left_out = [item for item in items if base(item.nodeid) in long]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if base(item.nodeid) not in long]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Every test starts from the same seeds, whatever ran before it in its process, so that a failure can be repeated.
