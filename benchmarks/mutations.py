@@ -85,6 +85,14 @@ MUTATIONS = (
         ("layers/test_families.py",),
     ),
     Mutation(
+        "spectral: what was clipped by followed directions is not proven",
+        "layers/_float32_clip.py",
+        "return clipped if gap_proves_contraction(gap, shape, total) else None",
+        "return clipped",
+        ("layers/test_float32_gram.py",),
+        "followed",
+    ),
+    Mutation(
         "a weight of proven norm speaks for all that are as near as its radius",
         "layers/_reach.py",
         "return self.norm + moved * (1.0 + ROUNDING) <= radius * (1.0 - ROUNDING)",

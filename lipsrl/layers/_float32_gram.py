@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipsrl.layers._linalg import EPS64, gap_proves_contraction
-from lipsrl.layers._precision import UNIT32, gamma, multiplies_in_float32
+from lipsrl.layers._precision import gamma, multiplies_in_float32
 
 #: Products that are summed in float32 before their sum is added to others, such sums that are added up before *their*
 #: sum is: errors grow with the longest chain of additions, 78 for 3136 inputs.
@@ -109,65 +108,3 @@ class CountedGram(NamedTuple):
         share = error_share(wide.shape[1])
         # the last: products that underflow
         return cls(lower, trace, share, share / (1.0 - share) * trace * (1.0 + 1e-6) + 1e-7)
-
-
-@torch.no_grad()
-def inside_by_float32(
-    weight: Tensor, counted: CountedGram, slack: float, *, move_edge: bool = False
-) -> Tensor | None:
-    """A matrix inside its ball for certain: ``weight`` itself where it is one, else clipped to ``1 - slack`` radii.
-
-    With ``G`` for the computed Gram matrix and W for the weight, both in units of the radius,
-    ``‖G - WWᵀ‖₂ ≤ ‖error_share·|W||W|ᵀ‖_F ≤ error_share·‖W‖_F²``, and ``‖W‖_F² ≤ tr G/(1 - error_share)``: a
-    Cholesky test of ``(1 - error)·I - G`` proves ``‖W‖ ≤ 1``. One of ``(1 + error)·I - G`` that fails says that W is
-    outside.
-
-    Then its singular values are clipped by the eigenvectors of G, to ``W - CW``, with a float32 C that is taken as it
-    is. The product is off by ``(γ_k‖C‖_F + 2u(1 + ‖C‖_F))·‖W‖_F``; the Gram matrix of the result is
-    ``(I - C)G(I - C)ᵀ`` but for ``error·(1 + ‖C‖_F)²`` and what its float32 products are wrong by (CG is in it twice,
-    symmetrically; of CGCᵀ the test reads one triangle, hence √2); a Cholesky test that counts all of it proves the
-    result. Nothing is believed of the eigenvectors.
-
-    Args:
-        counted: Gram matrix of ``weight``, in units of the radius.
-        move_edge: whether to clip weights, too, of which float32 cannot say on which side of the edge they are.
-
-    Returns:
-        ``None`` where nothing of this is proven (among others of weights that are not finite).
-    """
-    tall = weight.shape[0] > weight.shape[1]
-    wide = weight.mT if tall else weight
-    k, (lower, trace, share, error) = len(wide), counted
-    gap = lower.neg()
-    gap.diagonal().add_(1.0)
-    if gap_proves_contraction(gap, weight.shape, error):
-        return weight
-    if not move_edge and gap_proves_contraction(gap, weight.shape, -error):
-        return None
-    gram = lower.tril()
-    gram += gram.tril(-1).mT
-    squares, vectors = torch.linalg.eigh(gram.float())
-    target = 1.0 - slack
-    r = int((squares > target**2).sum())
-    if r == 0:
-        return None
-    basis = vectors[:, -r:]
-    cut = (basis * (1.0 - target * squares[-r:].rsqrt())) @ basis.mT
-    clipped: Tensor = wide - cut @ wide
-
-    shrunk = cut @ gram.float()
-    twice = shrunk @ cut.mT
-    after = gram - shrunk - shrunk.mT + twice
-    c, g = _frobenius(cut), _frobenius(gram)
-    size = math.sqrt(trace * (1.0 + 2 * share)) + 1e-6  # ≥ ‖W‖_F
-    wrong = (gamma(k) * c + 2 * UNIT32 * (1.0 + c)) * size
-    total = error * (1.0 + c) ** 2 + 2.1 * wrong * (1.0 + wrong) + gamma(k + 2) * c * g * (2.1 + 3.0 * c)
-    gap = after.neg_()
-    gap.diagonal().add_(1.0)
-    if not gap_proves_contraction(gap, weight.shape, total):
-        return None
-    return clipped.mT if tall else clipped
-
-
-def _frobenius(matrix: Tensor) -> float:
-    return float(torch.linalg.vector_norm(matrix, dtype=torch.float64)) * (1.0 + EPS64 * matrix.numel())

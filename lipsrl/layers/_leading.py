@@ -36,13 +36,16 @@ class Leading(NamedTuple):
     @classmethod
     def of(cls, gram: Tensor, like: Tensor) -> Leading | None:
         """From the eigenvectors of ``gram`` (k, k), in the dtype of ``like``; ``None``: too many are near 1."""
-        k = len(gram)
-        if k < SMALLEST:
-            return None
-        squares, vectors = torch.linalg.eigh(gram.to(like.dtype))
-        sizes = squares.clamp_min(0.0).sqrt()
+        return None if len(gram) < SMALLEST else cls.among(*torch.linalg.eigh(gram.to(like.dtype)))
+
+    @classmethod
+    def among(cls, squares: Tensor, vectors: Tensor) -> Leading | None:
+        """Of all eigenvalues (k,) in ascending order and their vectors (k, k); ``None``: too many are near 1."""
+        k, sizes = len(squares), squares.clamp_min(0.0).sqrt()
         r = int((sizes > NEAR).sum()) + MORE
-        return cls(vectors[:, -r:].contiguous(), float(sizes[-r])) if r <= LARGEST_SHARE * k else None
+        if k < SMALLEST or not r <= LARGEST_SHARE * k:
+            return None
+        return cls(vectors[:, -r:].contiguous(), float(sizes[-r]))
 
     def fits(self, gram: Tensor, like: Tensor) -> bool:
         """Whether it belongs to a layer of this size, device and dtype."""
@@ -63,6 +66,20 @@ def _filtered(gram: Tensor, leading: Leading) -> Tensor:
     for _ in range(DEGREE - 1):
         before, now = now, (gram @ now) * (2 / middle) - 2 * now - before
     return now
+
+
+@torch.no_grad()
+def ritz(gram: Tensor, leading: Leading) -> tuple[Tensor, Tensor, Leading] | None:
+    """Approximate eigenvalues (r,), ascending, and vectors (k, r) of what was followed, and what to follow.
+
+    Rayleigh–Ritz on the filtered basis, all in the dtype of ``gram``. ``None`` where ``gram`` is not finite.
+    """
+    found = torch.linalg.qr(_filtered(gram, leading)).Q
+    small = found.mT @ (gram @ found)
+    if not math.isfinite(float(small.sum())):  # LAPACK would not say so kindly
+        return None
+    squares, rotation = torch.linalg.eigh(small)
+    return squares, found @ rotation, Leading(found, math.sqrt(max(float(squares[0]), 0.0)))
 
 
 @torch.no_grad()

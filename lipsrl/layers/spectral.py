@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsrl.layers._base import Factors, LipschitzLayer
-from lipsrl.layers._float32_gram import CountedGram, inside_by_float32, worth_it
+from lipsrl.layers._float32_clip import inside_by_float32
+from lipsrl.layers._float32_gram import CountedGram, worth_it
 from lipsrl.layers._leading import SLACK, Leading, clip_leading
 from lipsrl.layers._linalg import (
     LARGE,
@@ -95,6 +96,7 @@ class Spectral(LipschitzLayer):
     slack: float = MARGIN
     #: What the last projection clipped, where it did; warm start only: never part of what the layer means.
     _followed: Leading | None = None
+    _followed_roughly: Leading | None = None  # in float32
     #: A weight of proven norm, from which the present one is not far; never needed.
     _reach: Reach | None = None
     _guess: Tensor | None = None
@@ -156,7 +158,9 @@ class Spectral(LipschitzLayer):
         if counted is not None:
             if self._reaches(counted.lower, counted.error):
                 return False
-            inside = inside_by_float32(self.weight, counted, slack, move_edge=move_edge)
+            inside, self._followed_roughly = inside_by_float32(
+                self.weight, counted, slack, move_edge=move_edge, followed=self._followed_roughly
+            )
             if inside is not None:
                 if inside is not self.weight:
                     self.weight.copy_(inside)

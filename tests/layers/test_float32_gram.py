@@ -10,11 +10,14 @@ import torch
 
 from lipsrl import LipschitzMLP
 from lipsrl.layers import Orthogonal, Sandwich, Spectral, project_after_step
+from lipsrl.layers import _float32_clip as clip_module
 from lipsrl.layers import _float32_gram as module
 from lipsrl.layers import _float32_polar as polar_module
 from lipsrl.layers import spectral as spectral_module
+from lipsrl.layers._float32_clip import Cut
 from lipsrl.layers._float32_gram import CountedGram, lower_gram, worth_it
 from lipsrl.layers._float32_polar import LARGEST_ROOM, float32_polar_step, room_of
+from lipsrl.layers._leading import Leading
 from lipsrl.layers._linalg import random_orthonormal
 from lipsrl.layers._precision import UNIT32, gamma
 from lipsrl.layers.orthogonal import TOLERANCE, retract_exactly
@@ -24,7 +27,7 @@ SLACK = 0.01
 
 def inside_by_float32(weight, radius, slack, **options):
     counted = CountedGram.of(weight, radius)
-    return None if counted is None else module.inside_by_float32(weight, counted, slack, **options)
+    return None if counted is None else clip_module.inside_by_float32(weight, counted, slack, **options)[0]
 
 
 SHAPE = (128, 300)
@@ -185,6 +188,91 @@ def test_every_transition_of_a_training_is_inside(lr):
             old.data.mul_(0.9).add_(new.data, alpha=0.1)  # polyak
     assert norm(target.weight) <= 1.0 + 1e-6
     assert norm(copy.deepcopy(made).weight) <= 1.0
+
+
+# -- directions that are followed --------------------------------------------------------------------------
+
+
+def following(weight):
+    """What is followed of a weight that is a little too large."""
+    counted = CountedGram.of(weight, 1.0)
+    inside, followed = clip_module.inside_by_float32(weight, counted, SLACK, move_edge=True)
+    assert norm(inside) <= 1.0
+    assert followed is not None
+    return inside, followed
+
+
+def a_few_above(shape=(160, 300), above=5):
+    """Singular values between 0.2 and 0.9, and a few of 1.01."""
+    k = min(shape)
+    sizes = torch.linspace(0.2, 0.9, k, dtype=torch.float64)
+    sizes[:above] = 1.01
+    return (random_orthonormal(shape[0], k) * sizes @ random_orthonormal(k, shape[1])).float()
+
+
+@pytest.mark.parametrize("shape", [(160, 300), (300, 160), (256, 256)])
+@pytest.mark.parametrize("step", [1e-4, 1e-3, 1e-2, 0.1])
+def test_followed_directions_never_hide_one_that_is_not(shape, step, monkeypatch):
+    weight, followed = following(a_few_above(shape))
+    whole = []
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda gram: (whole.append(len(gram)), eigh(gram))[1])
+    for i in range(12):
+        move = torch.randn(shape) if i % 3 else torch.outer(torch.randn(shape[0]), torch.randn(shape[1]))
+        weight = weight + step * move / norm(move)
+        counted = CountedGram.of(weight, 1.0)
+        found, followed = clip_module.inside_by_float32(
+            weight, counted, SLACK, move_edge=True, followed=followed
+        )
+        assert found is None or norm(found) <= 1.0
+        if found is not None:
+            distance = torch.linalg.matrix_norm((weight - found).double())
+            nearest = torch.linalg.svdvals(weight.double()).sub(1.0).clamp_min(0.0).norm()
+            assert distance <= nearest + 3 * SLACK, "hardly further than the projection"
+            weight = found
+    if step <= 1e-3:
+        assert min(shape) not in whole, "no factorisation of the whole"
+
+
+@pytest.mark.parametrize("rubbish", ["zeros", "noise", "nan", "huge", "one twice"])
+def test_nothing_is_believed_of_what_is_followed(rubbish):
+    weight = a_few_above()
+    _, followed = following(weight)
+    basis = {
+        "zeros": torch.zeros_like(followed.basis),
+        "noise": torch.randn_like(followed.basis),
+        "nan": torch.full_like(followed.basis, math.nan),
+        "huge": 1e20 * followed.basis,
+        "one twice": followed.basis[:, -1:].expand(-1, followed.basis.shape[1]).contiguous(),
+    }[rubbish]
+    counted = CountedGram.of(weight, 1.0)
+    for edge in (0.0, followed.edge, 0.999):
+        found, _ = clip_module.inside_by_float32(
+            weight, counted, SLACK, move_edge=True, followed=Leading(basis, edge)
+        )
+        assert found is None or norm(found) <= 1.0
+
+
+@pytest.mark.parametrize("r", [1, 7, 20, 100])
+@pytest.mark.parametrize("kind", ["orthonormal", "anything", "one sign"])
+def test_a_cut_says_how_wrong_it_may_be(r, kind):
+    k, n = 160, 300
+    basis = {
+        "orthonormal": random_orthonormal(k, r).float(),
+        "anything": torch.randn(k, r),
+        "one sign": torch.rand(k, r),
+    }[kind]
+    shares, matrix = torch.rand(r), torch.randn(k, n)
+    cut = Cut.of(basis, shares)
+    assert (cut.right is None) == (r > 20)
+    exact = cut.left.double() if cut.right is None else cut.left.double() @ cut.right.double().mT
+    assert torch.linalg.matrix_norm(exact) <= cut.norm <= cut.size
+    for found, true in (
+        (cut.times(matrix), exact @ matrix.double()),
+        (cut.after(matrix.mT.contiguous()), matrix.double().mT @ exact.mT),
+    ):
+        wrong = torch.linalg.matrix_norm(found.double() - true)
+        assert wrong <= cut.rounding * torch.linalg.matrix_norm(matrix.double())
 
 
 # -- the polar factor, a priori ----------------------------------------------------------------------------
