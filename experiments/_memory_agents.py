@@ -63,7 +63,7 @@ HISTORY = 8
 SMOOTHING, TRUST = 0.4, 0.5
 
 ATTACKED, FINE_TUNED, DROPOUT = "window-attacked", "fine-tuned", "window-dropout"
-REGULARISED = "regularised"
+REGULARISED, NOISY = "regularised", "noise-trained"
 #: name → what it is
 AGENTS = {
     "teacher": "the stock agent",
@@ -71,7 +71,7 @@ AGENTS = {
     "filtered": "the teacher behind a constant-velocity filter of each sensor",
     "scratch": "the teacher's Sandwich twin, trained under a bound from scratch",
     REGULARISED: "the teacher's twin with the soft method that earns most under white noise on Pendulum",
-    "noise-trained": "the teacher's recipe, trained in the white noise from scratch",
+    NOISY: "the teacher's recipe, trained in white noise of the level before the strongest, from scratch",
     "stacked": "PPO behind VecFrameStack, trained in the white noise from scratch",
     "recurrent": "RecurrentPPO of sb3-contrib, trained in the white noise from scratch; no certificate",
     "memoryless": "student of one observation",
@@ -152,6 +152,8 @@ def trained_recipe(agent: str, teacher: str, task: str) -> list[str] | None:
         return [teacher]
     if agent == "scratch":
         return [f"{teacher}-sandwich", "--budget", "growing"]
+    if agent == NOISY:
+        return [f"{teacher}-noise"]
     if agent != REGULARISED:
         return None
     scale = SOFT_SCALES.get((teacher, task), 1.0)
@@ -179,12 +181,6 @@ def stacked(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorith
     return model
 
 
-def noise_trained(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorithm:
-    """The teacher's own recipe in the noise."""
-    model = recipe.build(noisy(recipe, task, study), task, seed=seed)
-    return model.learn(recipe.for_task(task.name).timesteps)
-
-
 def recurrent(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgorithm:
     """The teacher's hyperparameters and network behind an LSTM of 64 units."""
     from sb3_contrib import RecurrentPPO
@@ -199,10 +195,9 @@ def recurrent(recipe: Recipe, task: Task, study: Study, seed: int) -> BaseAlgori
 
 #: Agents that learn from scratch, without a teacher.
 LEARNERS: dict[str, Callable[[Recipe, Task, Study, int], BaseAlgorithm]] = {
-    "noise-trained": noise_trained,
     "stacked": stacked,
     "recurrent": recurrent,
 }
 
 #: Those, and what `experiments.train` trains.
-ALONE = ("scratch", REGULARISED, *LEARNERS)
+ALONE = ("scratch", REGULARISED, NOISY, *LEARNERS)

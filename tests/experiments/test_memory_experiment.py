@@ -170,13 +170,13 @@ def test_every_agent_of_the_study_can_be_made(args, monkeypatch):
     for agent in memory.AGENTS:
         memory.make(args, 3, agent)
         folder = memory.place(args, 3, agent)
-        if agent in ("smoothed", "filtered", "scratch", "regularised"):
+        if agent in ("smoothed", "filtered", "scratch", "regularised", "noise-trained"):
             assert not folder.config_file.is_file()
             continue
         model, statistics = folder.load()
         assert statistics is not None, "without it the agent is another controller"
         assert folder.read_config().get("vec_normalize") is True
-        windows = {"teacher": 1, "memoryless": 1, "recurrent": 1, "noise-trained": 1}
+        windows = {"teacher": 1, "memoryless": 1, "recurrent": 1}
         assert (getattr(model, "frame_stack", None) or 1) == windows.get(agent, 8)
         bound = getattr(getattr(model.policy, "options", None), "lipschitz_bound", None)
         expected = {"memoryless": 6.0} if agent == "memoryless" else dict.fromkeys(
@@ -186,6 +186,7 @@ def test_every_agent_of_the_study_can_be_made(args, monkeypatch):
     assert [command[command.index("--agent") + 1] for command in trained] == [
         "ppo-sandwich",
         "ppo-lcp",
+        "ppo-noise",
     ]
     assert trained[1][-5:] == ["--regularizer-scale", "0.1", "--track", "disabled", "--resume"]
 
@@ -203,6 +204,7 @@ def test_agents_that_need_no_teacher_are_made_without_one(args, monkeypatch):
 def test_the_soft_twin_of_each_teacher():
     assert trained_recipe("regularised", "ppo", "hopper") == ["ppo-lcp", "--regularizer-scale", "1"]
     assert trained_recipe("regularised", "sac", "pendulum") == ["sac-caps", "--regularizer-scale", "1"]
+    assert trained_recipe("noise-trained", "sac", "pendulum") == ["sac-noise"]
     assert trained_recipe("window", "ppo", "hopper") is None
     with pytest.raises(ValueError, match="teacher"):
         trained_recipe("regularised", "td3", "pendulum")
