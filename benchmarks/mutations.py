@@ -332,7 +332,14 @@ MUTATIONS = (
     Mutation(
         "exported policy: a NaN observation passes",
         "deployment/numpy_policy.py",
-        "if not (all(map(math.isfinite, x.tolist())) if single else np.isfinite(x).all()):",
+        "if not finite(seen):",
+        "if False:",
+        ("deployment/test_numpy_policy.py",),
+    ),
+    Mutation(
+        "exported policy: an output that overflowed passes",
+        "deployment/numpy_policy.py",
+        "if not finite(x):",
         "if False:",
         ("deployment/test_numpy_policy.py",),
     ),

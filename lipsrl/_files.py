@@ -24,6 +24,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: str | Path) -> None:
+    """To be asked before a long measurement.
+
+    Raises:
+        ValueError: a folder, or one that is not there could not be made.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"output={str(path)!r} is a folder. Give another name.")
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"output: {str(path)!r} cannot be written, because {str(folder)!r} is not a folder that you may write to."
+        )
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write ``text`` (UTF-8) to ``path`` atomically and return the path."""
     with atomic_path(path) as temporary:

@@ -81,13 +81,23 @@ def _run(command: Any) -> int:
     except (ValueError, OSError, TypeError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = getattr(command, "resume", None)
         go_on = (
             "" if kept is None else f"; finished episodes are in {str(kept)!r}. Continue with --resume {kept}"
         )
-        print(f"interrupted{go_on}", file=sys.stderr)
+        print(str(error) or f"interrupted{go_on}", file=sys.stderr)
         return 130  # what a shell says of a process that SIGINT ended
+    except Exception as error:  # not 1, which says that a criterion fails
+        import traceback
+
+        from gymnasium.error import Error
+
+        if isinstance(error, Error):  # no such environment, a simulator that is not installed
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        return 2
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,10 @@ import tyro
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from lipsrl._commands._frames import frames_said
 from lipsrl._commands._source import Source, in_environment, open_source, statistics_file
-from lipsrl._files import atomic_path
+from lipsrl._files import atomic_path, check_writable
+from lipsrl.actors.loading import not_restored
 from lipsrl.evaluation import EndlessEpisodeError, NonFiniteError
 
 
@@ -64,7 +65,7 @@ class Lesson:
         """
         with said_at_the_end(console):
             source = open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
-        source.frame_stack = self.frame_stack or source.frame_stack
+        source.frame_stack = frames_said(self.frame_stack, source.frame_stack)
         return in_environment([source], self.env, self.env_kwargs)[0]
 
     def options(self, source: Source) -> dict[str, Any]:
@@ -95,12 +96,18 @@ def check_output(file: Path, existing: Sequence[Path], overwrite: bool) -> None:
         raise ValueError(
             f"output: {str(there)!r} exists already. Use another name, or pass --overwrite to replace it."
         )
-    if file.is_dir():
-        raise ValueError(f"output={str(file)!r} is a folder. Give another name.")
-    folder = next(path for path in file.absolute().parents if path.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"output: {str(file)!r} cannot be written, because {str(folder)!r} is not a folder that you may write to."
+    check_writable(file)
+
+
+def warn_of_defaults(source: Source) -> None:
+    """Say what a student of a zip has not from its teacher, because only what acts is opened."""
+    found = [] if source.agent is None else not_restored(source.agent.file)
+    if found:
+        warnings.warn(
+            f"these settings in the teacher's zip are no plain data and were not opened: {', '.join(found)}. The "
+            "student has SB3's defaults in their place. It acts the same; set them before training it on, or distil in "
+            "Python from the model that SB3 loads.",
+            stacklevel=2,
         )
 
 
@@ -139,18 +146,23 @@ def said_at_the_end(console: Console) -> Iterator[None]:
 
 @contextmanager
 def plain_errors(written: Sequence[Path]) -> Iterator[None]:
-    """Errors that a user can mend as ``ValueError``, which the command prints as one line.
+    """Errors that a user can mend as ``ValueError``, which the command prints as one line; interruptions in words.
 
     Args:
         written: the students' files so far, said where the command ends early.
     """
     try:
         yield
-    except (NonFiniteError, EndlessEpisodeError, KeyboardInterrupt) as error:
-        if written:
-            text = str(error) or "interrupted before all was measured."
-            raise ValueError(f"{text} Written: {', '.join(map(str, written))}") from None
+    except (NonFiniteError, EndlessEpisodeError) as error:
+        raise ValueError(f"{error}{_so_far(written)}") from None
+    except KeyboardInterrupt:
         text = (
-            "interrupted before the end of the first round, so there is no student and nothing was written."
+            f"interrupted before all was measured.{_so_far(written)}"
+            if written
+            else "interrupted before the end of the first round, so there is no student and nothing was written."
         )
-        raise ValueError(str(error) or text) from None
+        raise KeyboardInterrupt(text) from None
+
+
+def _so_far(written: Sequence[Path]) -> str:
+    return f" Written: {', '.join(map(str, written))}" if written else ""

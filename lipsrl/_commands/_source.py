@@ -122,7 +122,8 @@ def unique_keys(sources: list[Source]) -> list[tuple[str, int | None]]:
     keys: list[tuple[str, int | None]] = []
     for source in sources:
         name, number = source.name, 2
-        while (name, source.seed) in keys or (source.seed is None and any(k[0] == name for k in keys)):
+        # a model without a seed is no training seed of another
+        while (name, source.seed) in keys or any(k[0] == name and None in (source.seed, k[1]) for k in keys):
             name, number = f"{source.name}-{number}", number + 1
         keys.append((name, source.seed))
     return keys
@@ -137,26 +138,29 @@ def doubt_returns(sources: Iterable[Source], frame: pd.DataFrame) -> None:
     """
     sources = list(sources)
     for (name, seed), source in zip(unique_keys(sources), sources, strict=True):
-        if source.agent is None:
-            continue
-        trained = source.agent.training_returns
         rows = (frame["agent"] == name) & (frame["strength"] == 0)
         if seed is not None:
             rows &= frame["seed"] == seed
         clean = frame.loc[rows, "return"].to_numpy(np.float64)
-        if len(trained) < _ENOUGH or not len(clean):
-            continue
-        gap = trained.mean() - clean.mean()
-        if clean.mean() < trained.min() and gap > 0.5 * abs(trained.mean()):
-            why = "it was trained with VecNormalize and its statistics are not here (--vec-normalize FILE)"
-            if source.vec_normalize is not None:
-                why = f"the statistics are not those it was trained with ({source.agent.described})"
-            warnings.warn(
-                f"{name} earns {clean.mean():.4g} without disturbance, but its last {len(trained)} training episodes "
-                f"earned {trained.mean():.4g}. Likely {why}, or it was trained behind a frame stack or in another "
-                "environment or other wrappers.",
-                stacklevel=2,
-            )
+        if len(clean):
+            doubt_return(source, name, float(clean.mean()))
+
+
+def doubt_return(source: Source, name: str, clean: float) -> None:
+    """:func:`doubt_returns` of one model, from the mean of its clean returns."""
+    trained = np.empty(0) if source.agent is None else source.agent.training_returns
+    if source.agent is None or len(trained) < _ENOUGH:
+        return
+    if clean < trained.min() and trained.mean() - clean > 0.5 * abs(trained.mean()):
+        why = "it was trained with VecNormalize and its statistics are not here (--vec-normalize FILE)"
+        if source.vec_normalize is not None:
+            why = f"the statistics are not those it was trained with ({source.agent.described})"
+        warnings.warn(
+            f"{name} earns {clean:.4g} without disturbance, but its last {len(trained)} training episodes earned "
+            f"{trained.mean():.4g}. Likely {why}, or it was trained behind a frame stack or in another environment or "
+            "other wrappers.",
+            stacklevel=2,
+        )
 
 
 def keyword_arguments(given: list[str]) -> dict[str, Any]:

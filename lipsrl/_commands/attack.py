@@ -18,7 +18,7 @@ from rich.text import Text
 from lipsrl._commands._source import Source, unique_keys
 from lipsrl._commands._tracking import Tracking
 from lipsrl._commands.evaluate import Measurement, keeping
-from lipsrl._validation import lookup
+from lipsrl._validation import lookup, non_negative
 from lipsrl.attacks import (
     ATTACKS,
     Attack,
@@ -90,8 +90,7 @@ class AttackCommand(Tracking):
         self.check_tracking()
         if self.output is not None:
             Evaluation.check_path(self.output)
-        if not any(self.epsilon):
-            raise ValueError(f"epsilon must hold at least one radius > 0, received {self.epsilon}.")
+        self.check_attacks()
         sources = Measurement(
             path=self.path,
             env=self.env,
@@ -113,6 +112,23 @@ class AttackCommand(Tracking):
             console.print(attack_table(evaluation, agent, list(attacks), ball))
         config = {"attacks": list(attacks), "norm": self.norm, "units": self.sensor_scale or self.units}
         self.log(console, "attack", sources, evaluation, config, seed=self.seed)
+
+    def check_attacks(self) -> None:
+        """What of the attacks can be known to fail before anything is opened.
+
+        Raises:
+            ValueError: an unknown attack, norm or unit, one that is chosen twice, a radius that is none, or a scan of
+                what is not chosen.
+        """
+        radii = [non_negative("each of epsilon", radius) for radius in self.epsilon]
+        if not any(radii):
+            raise ValueError(f"epsilon must hold at least one radius > 0, received {self.epsilon}.")
+        self.attacks(None)
+        if self.scan and RobustSarsaAttack.name not in self.attack:
+            raise ValueError(
+                f"scan needs {RobustSarsaAttack.name}, received --attack {' '.join(self.attack)}. Name it too, or "
+                "leave --scan out."
+            )
 
     def attacks(self, env: Any) -> MinimumOverAttacks:
         """The chosen attacks with ε = 1, to be scaled by the strengths; random first.
@@ -147,7 +163,7 @@ class AttackCommand(Tracking):
             n_episodes=self.episodes,
             n_workers=self.workers,
             seed=self.seed,
-            vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            vec_normalize={key: source.normalization for key, source in zip(keys, sources, strict=True)},
             frame_stack={key: source.frame_stack for key, source in zip(keys, sources, strict=True)},
             max_episode_steps=self.max_episode_steps,
             resume=self.resume,

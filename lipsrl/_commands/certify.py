@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from rich.console import Console
 
+from lipsrl._commands._frames import frames_said
 from lipsrl._commands._source import Source, open_source
 from lipsrl._files import write_text
 from lipsrl.actors import ActorParts, actor_parts
@@ -98,7 +99,7 @@ class Certify:
         self._check()
         states = None if self.states is None else _read_states(self.states)
         source = self._opened()
-        self.frame_stack = self.frame_stack or source.frame_stack
+        self.frame_stack = frames_said(self.frame_stack, source.frame_stack)
         parts = actor_parts(source.model)  # read once for all that is said of it
         certificate = certify(
             source.model,

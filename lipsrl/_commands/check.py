@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lipsrl._commands._source import in_environment, open_source
+from lipsrl._commands._frames import frames_said
+from lipsrl._commands._source import doubt_return, in_environment, open_source
 from lipsrl.assessment import Assessment, Limits, assess
 from lipsrl.assessment.card import check_path
 from lipsrl.certificates import feasibility_floor
@@ -86,7 +87,7 @@ class Check:
             self.max_move, self.max_chatter, self.min_kept, self.min_kept_attacked, self.min_return
         )
         opened = open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
-        opened.frame_stack = self.frame_stack or opened.frame_stack
+        opened.frame_stack = frames_said(self.frame_stack, opened.frame_stack)
         (source,) = in_environment([opened], self.env, self.env_kwargs)
         card = assess(
             source.model,
@@ -101,6 +102,9 @@ class Check:
             feasibility=self._floor(source.env),
             name=source.name,
         )
+        returned = next(c.value for c in card.criteria if c.name == "clean return")
+        if returned is not None:
+            doubt_return(source, source.name, returned)
         if self.output is not None:
             card.save(self.output)
         if self.as_json:

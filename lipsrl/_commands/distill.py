@@ -16,7 +16,14 @@ from rich.text import Text
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl._commands._disturbances import read_mixture
-from lipsrl._commands._lesson import Lesson, check_output, plain_errors, said_at_the_end, save_student
+from lipsrl._commands._lesson import (
+    Lesson,
+    check_output,
+    plain_errors,
+    said_at_the_end,
+    save_student,
+    warn_of_defaults,
+)
 from lipsrl._commands._source import Source, statistics_file
 from lipsrl._commands._tracking import Tracking, files_of, label, tell
 from lipsrl._validation import positive_int
@@ -80,6 +87,7 @@ class Distill(Tracking, Lesson):
             self._check_that_it_follows(source, shown)
         written: list[Path] = []
         with said_at_the_end(console), plain_errors(written):
+            warn_of_defaults(source)
             student = distill(
                 source.model,
                 source.env,

@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from lipsrl._commands._frames import frames_said
 from lipsrl._commands._source import Source, doubt_returns, in_environment, open_sources, unique_keys
 from lipsrl._commands._tracking import Tracking, shown
 from lipsrl.disturbances import parse_disturbance
@@ -69,7 +70,7 @@ class Episodes:
         """
         found = open_sources(self.path, self.vec_normalize, trust=self.trust, env=self.env)
         for source in found:
-            source.frame_stack = self.frame_stack or source.frame_stack
+            source.frame_stack = frames_said(self.frame_stack, source.frame_stack)
         return in_environment(found, self.env, self.env_kwargs)
 
     def evaluated(self, sources: list[Source], disturbances: Any, **options: Any) -> Evaluation:
@@ -82,7 +83,7 @@ class Episodes:
             strengths=self.strengths,
             n_episodes=self.episodes,
             seed=self.seed,
-            vec_normalize={key: source.vec_normalize for key, source in zip(keys, sources, strict=True)},
+            vec_normalize={key: source.normalization for key, source in zip(keys, sources, strict=True)},
             frame_stack={key: source.frame_stack for key, source in zip(keys, sources, strict=True)},
             max_episode_steps=self.max_episode_steps,
             progress=sys.stderr.isatty(),

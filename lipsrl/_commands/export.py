@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from lipsrl._commands._frames import frames_said
 from lipsrl._commands._source import open_source
 from lipsrl._digits import rounded_down, rounded_up
 from lipsrl.deployment import export, load_policy
@@ -54,8 +55,8 @@ class Export:
         export(
             source.model,
             self.output,
-            vec_normalize=source.vec_normalize,
-            frame_stack=self.frame_stack or source.frame_stack,
+            vec_normalize=source.normalization,
+            frame_stack=frames_said(self.frame_stack, source.frame_stack),
             folded=self.folded,
         )
         if self.output.suffix == ".onnx":

@@ -12,6 +12,7 @@ import gymnasium as gym
 import tyro
 from rich.console import Console
 
+from lipsrl._commands._frames import frames_said
 from lipsrl._commands._source import open_source
 from lipsrl.actors.run_folder import RunFolder
 
@@ -60,7 +61,7 @@ class Pack:
             "env_id": env_id,
             "seed": self.seed if self.seed is not None else source.seed,
             "vec_normalize": agent.statistics is not None,
-            "frame_stack": self.frame_stack or source.frame_stack,
+            "frame_stack": frames_said(self.frame_stack, source.frame_stack),
             "packed_from": str(agent.file),
         }
         self.output.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,8 @@ class Report(Episodes):
         """What can be known to fail before anything is opened.
 
         Raises:
-            ValueError: an output that is no page, a folder that is a file, or an unknown format.
+            ValueError: an output that is no page, a folder that is a file, an unknown format, or attacks that
+                ``lipsrl attack`` refuses.
         """
         if self.output is not None:
             check_page("output", self.output)
@@ -98,6 +99,8 @@ class Report(Episodes):
             check_folder("figures", self.figures)
         for name in self.formats:
             lookup("formats", name, FORMATS)
+        if self.attack:
+            self.attacking().check_attacks()
 
     def check_sensors(self, source: Source) -> None:
         """Names for another number of sensors than the model sees are refused."""
@@ -121,9 +124,9 @@ class Report(Episodes):
             )
         return None
 
-    def attacked(self, sources: list[Source]) -> Evaluation:
-        """All models under the attacks, in the same episodes."""
-        command = AttackCommand(
+    def attacking(self) -> AttackCommand:
+        """The command that measures the attacks."""
+        return AttackCommand(
             path=[],
             attack=self.attack,
             epsilon=self.epsilon,
@@ -131,6 +134,10 @@ class Report(Episodes):
             seed=self.seed,
             max_episode_steps=self.max_episode_steps,
         )
+
+    def attacked(self, sources: list[Source]) -> Evaluation:
+        """All models under the attacks, in the same episodes."""
+        command = self.attacking()
         return command.measure(sources, command.attacks(sources[0].env))
 
     def found(
@@ -148,7 +155,7 @@ class Report(Episodes):
                 agent,
                 source.model,
                 source.env,
-                vec_normalize=source.vec_normalize,
+                vec_normalize=source.normalization,
                 frame_stack=source.frame_stack,
                 folder=_folder(source),
             )

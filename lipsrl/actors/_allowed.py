@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
@@ -45,6 +45,11 @@ def _generator(kind: Any = "MT19937", _: Any = None) -> np.random.Generator:
 def _random_state(kind: Any = "MT19937", _: Any = None) -> np.random.RandomState:
     """NumPy's; its second argument would be called."""
     return np.random.RandomState(kind if isinstance(kind, np.random.BitGenerator) else _bit_generator(kind))
+
+
+def _train_frequency_unit(text: Any) -> TrainFrequencyUnit:
+    """SB3's enumeration, which would make a new class of more arguments."""
+    return TrainFrequencyUnit(text)
 
 
 def partial_of(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,6 +102,7 @@ CALLED: dict[str, Any] = {
     "torch.device": torch.device,
     "torch.Size": torch.Size,
     "stable_baselines3.common.type_aliases.TrainFreq": TrainFreq,
+    "stable_baselines3.common.type_aliases.TrainFrequencyUnit": _train_frequency_unit,
 }
 for _core in ("numpy.core", "numpy._core"):
     CALLED[f"{_core}.multiarray._reconstruct"] = _array

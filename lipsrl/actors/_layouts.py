@@ -69,7 +69,7 @@ def _in_folder(path: Path, statistics: bool) -> Found:
     folder = RunFolder(path)
     if folder.config_file.is_file():
         return _run(RunFolder.open(path))
-    zips = sorted(path.glob("*.zip"))
+    zips = _visible(path, "*.zip")
     zoo = _zoo_configuration(path)
     if zoo is not None:
         final = [one for one in zips if one.stem == zoo.name]
@@ -106,7 +106,15 @@ def _run(folder: RunFolder) -> Found:
         normalised=statistics is not None,
         env_id=config.get("env_id"),
         seed=config.get("seed"),
-        frame_stack=config.get("frame_stack"),
+        frame_stack=_frames(folder, config.get("frame_stack")),
+    )
+
+
+def _frames(folder: RunFolder, given: Any) -> int | None:
+    if given is None or (type(given) is int and given > 0):
+        return given
+    raise ValueError(
+        f"{str(folder.config_file)!r} says frame_stack={given!r}, expected a whole number of frames, at least 1."
     )
 
 
@@ -210,7 +218,7 @@ def _beside(file: Path) -> Path | None:
     folder = file.parent
     others = [
         one
-        for one in folder.glob("*.zip")
+        for one in _visible(folder, "*.zip")
         if one != file
         and one.stem != _BEST
         and not _CHECKPOINT.fullmatch(one.stem)
@@ -221,11 +229,17 @@ def _beside(file: Path) -> Path | None:
     ]
     if len(general) == 1 and (not others or (file.stem == _BEST and len(others) == 1)):
         return general[0]
-    own = {one for zipped in (*others, folder / f"{_BEST}.zip") for one in _named_after(zipped)}
-    unclear = [one for one in sorted(folder.glob("*.pkl")) if one not in own and _names_statistics(one)]
+    # those of a student of lipsrl distill, too
+    own = {one for zipped in _visible(folder, "*.zip") if zipped != file for one in _named_after(zipped)}
+    unclear = [one for one in _visible(folder, "*.pkl") if one not in own and _names_statistics(one)]
     if unclear:
         raise _unclear(file, unclear)
     return None
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    """Files of that name, without what a save that was killed has left (:func:`lipsrl._files.atomic_path`)."""
+    return sorted(one for one in folder.glob(pattern) if not one.name.startswith("."))
 
 
 def _names_statistics(file: Path) -> bool:

@@ -62,7 +62,7 @@ class Acting:
         std, floor = (None, 0.0) if parts.squash else std_of(model)
         logits = parts.discrete and not any(hasattr(policy_of(model), name) for name in Q_NETWORKS)
         head = (parts.squash, parts.half_range, parts.centre, parts.clip)
-        return cls(network, *head, std, floor, choices_of(model.action_space), logits)
+        return cls(network, *head, std, floor, choices_of(model.action_space, n_outputs(network)), logits)
 
     def mean(self, seen: Tensor) -> Tensor:
         """(n, act) deterministic actions before the clip; squashed ones in units of half their range.
@@ -113,9 +113,22 @@ def std_of(model: BaseAlgorithm) -> tuple[Tensor | None, float]:
     return log_std.detach().exp().double().cpu(), 0.0  # as SB3 does: exp in the dtype of the weights
 
 
-def choices_of(space: spaces.Space[Any]) -> tuple[int, ...] | None:
-    """How many alternatives each discrete action of ``space`` has; None for actions of another kind."""
+def n_outputs(network: nn.Module) -> int:
+    """Of the last linear layer."""
+    return int([m for m in network.modules() if isinstance(m, nn.Linear)][-1].out_features)
+
+
+def choices_of(space: spaces.Space[Any], outputs: int) -> tuple[int, ...] | None:
+    """How many alternatives each discrete action of ``space`` has; None for actions of another kind.
+
+    Args:
+        outputs: of the actor. SB3 gives each bit of a MultiBinary one logit, which is set beside 0 (None is returned);
+            MaskablePPO a choice of two.
+    """
     match space:
+        case spaces.MultiBinary():
+            bits = int(np.prod(space.shape))
+            return (2,) * bits if outputs == 2 * bits else None
         case spaces.Discrete():
             return (int(space.n),)
         case spaces.MultiDiscrete():

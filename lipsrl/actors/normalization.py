@@ -75,6 +75,11 @@ def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
     return found
 
 
+def settled(found: VecNormalize | None) -> VecNormalize | str:
+    """What :func:`normalization_of` has found, to be handed on: that there is none is known, not left open."""
+    return NONE if found is None else found
+
+
 def _attached(model: BaseAlgorithm) -> VecNormalize | None:
     found: VecNormalize | None = None
     above: list[str] = []

@@ -74,7 +74,14 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The settings of the run."""
-        config: dict[str, Any] = json.loads(self.config_file.read_text(encoding="utf-8"))
+        try:
+            config = json.loads(self.config_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{str(self.config_file)!r} cannot be read as JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise ValueError(
+                f"{str(self.config_file)!r} must hold an object with the settings of the run, holds {config!r:.40}."
+            )
         return config
 
     def write_config(self, config: dict[str, Any]) -> None:

@@ -20,11 +20,36 @@ from lipsrl.statistics import bootstrap_ci, paired_difference
 Array = NDArray[np.float64]
 
 
+_STUCK = "not stated: no actuator has a range, low = high"
+_NOTHING = "not measured: the return of random actions is not finite"
+
+
 def _range(space: Any) -> Array | None:
     """(actuators,) what each can do; None where that is not bounded, or actions are no numbers."""
     if not isinstance(space, spaces.Box) or not space.is_bounded():
         return None
     return (space.high.astype(np.float64) - space.low.astype(np.float64)).reshape(-1)
+
+
+#: Of fewer episodes an interval is a point, or nearly, and passes where it should not.
+LEAST_EPISODES = 5
+
+
+def enough(episodes: int) -> list[Criterion]:
+    """Nothing where there are enough episodes."""
+    if episodes >= LEAST_EPISODES:
+        return []
+    return [
+        Criterion(
+            "episodes",
+            f"≥ {LEAST_EPISODES}",
+            str(episodes),
+            False,
+            "measured",
+            episodes,
+            limit=LEAST_EPISODES,
+        )
+    ]
 
 
 def proven(
@@ -46,7 +71,10 @@ def proven(
             name, asked, said, False if isinstance(space, spaces.Box) else None, "proven", limit=limit
         )
     bound = min(math.sqrt(sensors) * certificate.upper_bound, sum(certificate.per_sensor)) * (1 + 1e-12)
-    share = bound / float(reach.min())
+    movable = reach[reach > 0]
+    if not len(movable):
+        return Criterion(name, asked, _STUCK, False, "proven", limit=limit)
+    share = bound / float(movable.min())
     worst = rounded_up(100 * share, 3)
     return Criterion(
         name,
@@ -79,6 +107,8 @@ def steepness(certificate: Certificate | None) -> list[Criterion]:
 
 def feasible(
     floor: FeasibilityFloor | None,
+    per_tolerance: Certificate | None,
+    refused: str,
     model: BaseAlgorithm,
     vec_normalize: NormalizeLike,
     frame_stack: int | None,
@@ -86,6 +116,9 @@ def feasible(
     """Whether a controller of that bound can hold the plant at all."""
     if floor is None:
         return []
+    if per_tolerance is None:
+        text = f"no certificate: {refused}"
+        return [Criterion("holds the equilibrium", f"a slope ≥ {number(floor.floor)}", text, False, "proven")]
     certificate = certify(model, vec_normalize=vec_normalize, frame_stack=frame_stack)
     warnings = feasibility_warnings(floor, certificate, policy_units(model, vec_normalize))
     text = "; ".join(warnings) or f"bound {rounded_up(certificate.upper_bound, 3)} per raw unit"
@@ -100,6 +133,8 @@ def feasible(
 def clean(returns: Array, nothing: float, limit: float | None) -> Criterion:
     """The return without any fault."""
     least = nothing if limit is None else limit
+    if math.isnan(least):
+        return Criterion("clean return", "> that of random actions", _NOTHING, False, "measured")
     asked = f"> {number(least)} (random actions)" if limit is None else f"≥ {number(least)}"
     if np.isnan(returns).any():
         return _not_finite("clean return", asked, returns, limit=least)
@@ -115,6 +150,8 @@ def kept(name: str, returns: Array, undisturbed: Array, nothing: float, limit: f
     asked = f"≥ {100 * limit:g} % kept"
     if np.isnan(returns).any() or np.isnan(undisturbed).any():
         return _not_finite(name, asked, returns, limit=limit)
+    if math.isnan(nothing):
+        return Criterion(name, asked, _NOTHING, False, "measured", limit=limit)
     earned = float(undisturbed.mean()) - nothing
     if earned <= 0:
         return Criterion(
@@ -134,6 +171,8 @@ def chatter(fluctuation: Array, space: Any, limit: float) -> Criterion:
         return Criterion(
             name, asked, what, False if isinstance(space, spaces.Box) else None, "measured", limit=limit
         )
+    if not reach.any():
+        return Criterion(name, asked, _STUCK, False, "measured", limit=limit)
     if not len(known):
         return Criterion(
             name, asked, "not measured: no episode has two steps", False, "measured", limit=limit

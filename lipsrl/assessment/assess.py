@@ -10,12 +10,14 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeObservation
 from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from lipsrl._validation import positive_int
 from lipsrl.actors.frames import attached_frames
 from lipsrl.actors.normalization import NormalizeLike
-from lipsrl.assessment._criteria import chatter, clean, feasible, kept, proven, steepness
+from lipsrl.assessment._criteria import chatter, clean, enough, feasible, kept, proven, steepness
 from lipsrl.assessment.card import Assessment, Criterion
 from lipsrl.assessment.limits import Limits
 from lipsrl.attacks import ConstantBiasAttack, MADAttack, MinimumOverAttacks, RandomAttack, worst_attacks
@@ -29,7 +31,7 @@ from lipsrl.disturbances import (
     GaussianNoise,
     Quantization,
 )
-from lipsrl.evaluation import evaluate, random_return, rollout_trace
+from lipsrl.evaluation import NonFiniteError, evaluate, random_return, rollout_trace
 
 #: An id, or what makes an environment.
 EnvLike: TypeAlias = str | Callable[[], gym.Env[Any, Any]]
@@ -85,6 +87,12 @@ def assess(
         False
     """
     limits = Limits() if limits is None else limits
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a Limits, received {type(limits).__name__}.")
+    if isinstance(env, gym.Env):
+        raise TypeError("env must be a Gymnasium id or a zero-argument factory, received an environment.")
+    positive_int("n_episodes", n_episodes)
+    _refuse_normalisation_inside(model, env)
     running: dict[str, Any] = {
         "vec_normalize": vec_normalize, "frame_stack": frame_stack, "max_episode_steps": max_episode_steps,
     }  # fmt: skip
@@ -106,13 +114,17 @@ def assess(
     evaluation = evaluate({name: model}, env, disturbances=faults, strengths=(0.0, 1.0), **asked)
     frame = evaluation.frame
     undisturbed = _returns(frame, "white noise", 0.0)
-    nothing = random_return(env, n_episodes=n_episodes, seed=seed, max_episode_steps=max_episode_steps)
+    try:
+        nothing = random_return(env, n_episodes=n_episodes, seed=seed, max_episode_steps=max_episode_steps)
+    except NonFiniteError:
+        nothing = math.nan  # no criterion that is measured from it holds
     certificate, refused = _certified(model, sensors, vec_normalize, frame_stack)
 
     criteria: list[Criterion] = [
+        *enough(n_episodes),
         proven(certificate, refused, model.action_space, len(sensors), limits.max_move),
         *steepness(certificate),
-        *feasible(feasibility, model, vec_normalize, frame_stack),
+        *feasible(feasibility, certificate, refused, model, vec_normalize, frame_stack),
         clean(undisturbed, nothing, limits.min_return),
         *(
             kept(fault, _returns(frame, fault, 1.0), undisturbed, nothing, limits.min_kept)
@@ -124,7 +136,7 @@ def assess(
         ),
     ]
     if certificate is not None:
-        assumptions += certificate.assumptions
+        assumptions += (*certificate.warnings, *certificate.assumptions)
     assumptions += [
         "White noise, AR(1) noise and bias have a standard deviation of one tolerance, so some of their errors are "
         "larger than the tolerance; the attacks and the proven move of the action stay inside.",
@@ -143,6 +155,27 @@ def assess(
     )
 
 
+def _refuse_normalisation_inside(model: BaseAlgorithm, env: EnvLike) -> None:
+    """The certificate reads through it, faults and attacks act behind it: a tolerance would mean two things.
+
+    Raises:
+        ValueError: there is one.
+    """
+    own = model.get_env()
+    inside = own is not None and any(own.env_is_wrapped(NormalizeObservation))
+    layer: Any = gym.make(env) if isinstance(env, str) else env()
+    try:
+        while not inside and isinstance(layer, gym.Wrapper):
+            inside, layer = isinstance(layer, NormalizeObservation), layer.env
+    finally:
+        layer.close()
+    if inside:
+        raise ValueError(
+            "an assessment needs raw readings, but gymnasium's NormalizeObservation stands around the environment: "
+            "tolerances would be of what comes out of it. Train behind SB3's VecNormalize instead."
+        )
+
+
 def _tolerances(
     model: BaseAlgorithm,
     env: EnvLike,
@@ -159,13 +192,26 @@ def _tolerances(
         )
     n_sensors = space.shape[0] // (running["frame_stack"] or attached_frames(model) or 1)
     if given is None:
-        traces = [rollout_trace(model, env, seed=seed, episode=e, **running) for e in range(_LOOKED_AT)]
+        try:
+            traces = [rollout_trace(model, env, seed=seed, episode=e, **running) for e in range(_LOOKED_AT)]
+        except NonFiniteError as error:
+            raise ValueError(
+                f"no tolerances were given, and they cannot be taken from clean episodes: {error} Give those of the "
+                "datasheets (tolerance=, --sensor-scale)."
+            ) from error
         spread = np.concatenate([trace["observations"] for trace in traces]).std(axis=0)
-        spread[spread == 0] = spread[spread > 0].min(initial=1.0)
+        constant = np.flatnonzero(spread == 0)
         assumptions.append(
             f"No tolerances were given: each sensor's is taken as {_SHARE:.0%} of the standard deviation of its "
             f"readings in {_LOOKED_AT} clean episodes. Give those of the datasheets."
         )
+        if len(constant):
+            known = spread[spread > 0]
+            spread[constant] = known.min() if len(known) else 1.0
+            assumptions.append(
+                f"Sensors {', '.join(map(str, constant))} did not move in those episodes: theirs is "
+                + ("the smallest of the others." if len(known) else f"{_SHARE:g}.")
+            )
         return np.asarray(_SHARE * spread, dtype=np.float64)
     found = np.asarray(given, dtype=np.float64)
     if found.ndim == 0 or found.shape == (1,):
@@ -205,8 +251,6 @@ def _attacked(
     try:
         frame = evaluate({"agent": model}, env, disturbances=attacks, strengths=(1.0,), **asked).frame
     except (ValueError, TypeError) as error:
-        if not isinstance(model.action_space, (spaces.Box, spaces.Discrete)):
-            raise
         return Criterion("worst attack", "measured", f"not measured: {error}", False, "measured")
     worst = str(worst_attacks(frame)["attack"].iloc[0])
     returns = _returns(frame, worst, 1.0)

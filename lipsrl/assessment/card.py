@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from lipsrl._files import write_text
+from lipsrl._files import check_writable, write_text
 from lipsrl.reporting.style import DARK_PAGE, LIGHT_PAGE
 
 
@@ -119,9 +119,10 @@ def check_path(path: str | Path) -> Path:
     """``path`` if a card can be written there; to be asked before a long measurement.
 
     Raises:
-        ValueError: another suffix than ``.html`` or ``.json``.
+        ValueError: another suffix than ``.html`` or ``.json``, or no place to write to.
     """
     target = Path(path)
     if target.suffix not in (".html", ".json"):
         raise ValueError(f"output must end in .html or .json, received {str(path)!r}.")
+    check_writable(target)
     return target

@@ -23,6 +23,14 @@ def holds_attack_with_target(disturbance: Disturbance) -> bool:
     return isinstance(disturbance, Attack) and disturbance.target is not None
 
 
+def searches_in_a_factory(disturbance: Disturbance) -> Attack | None:
+    """The attack in it whose environment is a callable: what that makes, nobody can tell."""
+    if isinstance(disturbance, InParts):
+        return next(filter(None, map(searches_in_a_factory, disturbance.disturbances)), None)
+    found = isinstance(disturbance, Attack) and callable(getattr(disturbance, "env", None))
+    return disturbance if isinstance(disturbance, Attack) and found else None
+
+
 def with_target(
     disturbance: Disturbance,
     model: Any,

@@ -21,6 +21,9 @@ Array: TypeAlias = NDArray[Any]
 #: Tensors that may be infinite.
 _LIMITS = ("action.low", "action.high", "observation.low", "observation.high", "observation.clip")
 
+#: Up to so many, Python's floats are looked at faster than an array.
+_FEW = 32
+
 
 class NumpyPolicy:
     """The deterministic policy that an exported file holds; :func:`lipsrl.load_policy` makes it.
@@ -91,12 +94,15 @@ class NumpyPolicy:
             ValueError: another shape, no numbers, or NaN or infinite values that would reach the action.
         """
         raw, single = self._flatten(observation)
-        return self._act(self._normalise(raw), single, raw)
+        seen = self._normalise(raw)
+        if not finite(seen):  # an activation may hide it from what is checked below: tanh(inf) is 1
+            raise not_finite(raw, seen)
+        return self._act(seen, single, raw)
 
     def _act(self, seen: Array, single: bool, raw: Array, name: str = "observation") -> Array:
         """The action for what the first layer takes; errors speak of ``raw`` as ``name``."""
         x = run(self._layers, seen)
-        if not (all(map(math.isfinite, x.tolist())) if single else np.isfinite(x).all()):
+        if not finite(x):
             raise not_finite(raw, x, name)
         action = self._head(x)
         return action.reshape(self.action_shape if single else (len(action), *self.action_shape))
@@ -143,6 +149,13 @@ def refuse_sampling(deterministic: bool) -> None:
             "deterministic=False: an exported policy holds no action noise, received a request to sample. "
             "Expected deterministic=True; sample with the SB3 model."
         )
+
+
+def finite(x: Array) -> bool:
+    """Whether all numbers of a vector or of a batch are finite."""
+    if x.ndim == 1 and len(x) <= _FEW:
+        return all(map(math.isfinite, x.tolist()))
+    return bool(np.isfinite(x).all())
 
 
 def not_finite(raw: Array, outputs: Array, name: str = "observation") -> ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lipsrl.deployment._safetensors import Tensors
 from lipsrl.deployment._window import Window
-from lipsrl.deployment.numpy_policy import NumpyPolicy, not_finite, refuse_sampling
+from lipsrl.deployment.numpy_policy import NumpyPolicy, finite, not_finite, refuse_sampling
 
 Array: TypeAlias = NDArray[Any]
 
@@ -66,7 +65,7 @@ class WindowPolicy(NumpyPolicy):
         newest = self._window.one(observation)
         window = np.concatenate((self._older, newest))
         seen = self._normalise(window)
-        if not all(map(math.isfinite, seen[-self._dim :].tolist())):
+        if not finite(seen[-self._dim :]):
             raise not_finite(newest, seen)
         action = self._act(seen, True, newest)
         self._older = window[self._dim :]
@@ -132,6 +131,6 @@ class WindowPolicy(NumpyPolicy):
     def _checked(self, windows: Array, single: bool, given: Array, name: str = "observation") -> Array:
         """The actions for windows (n, frames·dim); ``given`` is what errors speak of."""
         seen = self._normalise(windows[0] if single else windows)
-        if not np.isfinite(seen).all():
+        if not finite(seen):
             raise not_finite(given, seen, name)
         return self._act(seen, single, given, name)

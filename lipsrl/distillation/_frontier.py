@@ -230,6 +230,6 @@ def _orders(
 
 def _level(given: Level) -> Level:
     """A strength > 0, a range of them, or 0 for none."""
-    if isinstance(given, tuple):
+    if isinstance(given, tuple | list):  # as distill takes it
         return constant_level("each of noise_levels", given)
     return 0.0 if given == 0 else positive_finite("each of noise_levels", given)

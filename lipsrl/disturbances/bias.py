@@ -11,7 +11,7 @@ from lipsrl.disturbances._additive import AdditiveBatch
 from lipsrl.disturbances._batch import DisturbanceBatch
 from lipsrl.disturbances._draws import FloatArray, Rows
 from lipsrl.disturbances._history import memory_like
-from lipsrl.disturbances._parameters import PerDimension, nonnegative, one_length
+from lipsrl.disturbances._parameters import Numbers, PerDimension, nonnegative, one_length
 from lipsrl.disturbances._registry import register
 from lipsrl.disturbances._scalable import ScalableDisturbance
 
@@ -26,7 +26,7 @@ class Bias(ScalableDisturbance):
     Args:
         std: standard deviation over episodes in raw sensor units: one number for all dimensions, or one per
             dimension; finite and >= 0.
-        signs: -1, 0 or 1 for each dimension: the one pattern of all episodes; None: drawn as above.
+        signs: -1, 0 or 1, for all dimensions or for each: the one pattern of all episodes; None: drawn as above.
 
     Raises:
         ValueError: ``std`` is negative, not finite, not a number, empty or has more than one axis; ``signs`` holds
@@ -80,10 +80,13 @@ class _BiasBatch(AdditiveBatch):
         return offset
 
 
-def _signs(value: Any) -> tuple[float, ...]:
-    pattern = np.atleast_1d(np.asarray(value, dtype=object)).tolist()
+def _signs(value: Any) -> Numbers:
+    given = np.asarray(value, dtype=object)
+    pattern = np.atleast_1d(given).tolist()
     if not pattern or not all(
         isinstance(sign, int | float | np.number) and sign in (-1, 0, 1) for sign in pattern
     ):
-        raise ValueError(f"signs must be -1, 0 or 1, one per observation dimension, received {value!r}.")
-    return tuple(map(float, pattern))
+        raise ValueError(
+            f"signs must be -1, 0 or 1, one for all dimensions or one per observation dimension, received {value!r}."
+        )
+    return tuple(map(float, pattern)) if given.ndim else float(pattern[0])

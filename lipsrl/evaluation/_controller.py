@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.actors.frames import frames_of
-from lipsrl.actors.normalization import ObservationChain
+from lipsrl.actors.normalization import ObservationChain, settled
 from lipsrl.actors.observations import stack_axis
 from lipsrl.attacks._aim import holds_attack, with_target
 from lipsrl.disturbances import Disturbance
@@ -145,7 +145,7 @@ class Controller:
                 "of the moment and the frames stacked with it (a recurrent policy, or a controller with a state)."
             )
         # kept, because aiming may be training (robust Sarsa)
-        met = with_target(disturbance, self._model, self._vec_normalize, self.frames)
+        met = with_target(disturbance, self._model, settled(self._vec_normalize), self.frames)
         self._faced.append((disturbance, met))
         return met
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lipsrl._files import check_writable
 from lipsrl.attacks import ATTACKS
 from lipsrl.disturbances import DISTURBANCES
 from lipsrl.evaluation._compare import compare
@@ -87,8 +88,9 @@ class Evaluation:
         """``path`` if `save` can write there; to be asked before a long measurement.
 
         Raises:
-            ValueError: another suffix than ``.parquet``.
+            ValueError: another suffix than ``.parquet``, or no place to write to.
         """
+        check_writable(path)
         return _parquet(path)
 
     def save(self, path: str | Path) -> Path:

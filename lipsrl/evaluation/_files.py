@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lipsrl._files import atomic_path
 from lipsrl.evaluation._schema import COLUMNS, READABLE_VERSIONS, SCHEMA_VERSION, conform
 
 _ARROW = {"str": pa.string(), "Int64": pa.int64(), "int64": pa.int64(), "float64": pa.float64()}
+_ROWS = "rows_sha256"
 _VERSION_KEY = b"lipsrl_evaluation_schema"
 
 
@@ -33,10 +35,15 @@ def write(path: Path, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
         pa.array(frame[name], type=_ARROW[dtype], from_pandas=dtype == "Int64").cast(_ARROW[dtype])
         for name, dtype in COLUMNS.items()
     ]
-    text = json.dumps(metadata, indent=2, allow_nan=False) + "\n"
     with atomic_path(path) as rows, atomic_path(metadata_path(path)) as beside:
         pq.write_table(pa.Table.from_arrays(arrays, schema=schema), rows, compression="zstd")
+        # which rows it is about: a process may be killed between the two renames
+        text = json.dumps({**metadata, _ROWS: _digest(rows)}, indent=2, allow_nan=False) + "\n"
         beside.write_text(text, encoding="utf-8")
+
+
+def _digest(rows: Path) -> str:
+    return hashlib.sha256(rows.read_bytes()).hexdigest()
 
 
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -44,7 +51,7 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: one of the two is missing.
-        ValueError: no Parquet or JSON, or another schema.
+        ValueError: no Parquet or JSON, another schema, or metadata of other rows.
     """
     for part in (path, metadata_path(path)):
         if not part.is_file():
@@ -57,6 +64,12 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         metadata = json.loads(metadata_path(path).read_text(encoding="utf-8"))
     except (pa.ArrowInvalid, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} (or the JSON beside it) is not an evaluation: {error}") from error
+    told = metadata.pop(_ROWS, None) if isinstance(metadata, dict) else None
+    if told is not None and told != _digest(path):
+        raise ValueError(
+            f"{metadata_path(path).name!r} is of other rows than {str(path)!r} has: saving was cut off between the "
+            "two, or one was copied without the other. Evaluate again."
+        )
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version not in map(str, READABLE_VERSIONS):
         raise ValueError(

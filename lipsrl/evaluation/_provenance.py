@@ -15,6 +15,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from lipsrl.actors.fingerprint import environment_identity, model_fingerprint
+from lipsrl.actors.normalization import settled
+from lipsrl.attacks._aim import searches_in_a_factory
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
 from lipsrl.evaluation._request import Request
@@ -34,7 +36,7 @@ def describe(request: Request, controllers: Sequence[Controller]) -> list[dict[s
             else None,
             "vec_normalize": normalization is not None,
             "frame_stack": controller.frames,
-            "fingerprint": model_fingerprint(contestant.model, normalization, controller.frames),
+            "fingerprint": model_fingerprint(contestant.model, settled(normalization), controller.frames),
         }
         for contestant, normalization, controller in zip(
             request.contestants, request.normalizations, controllers, strict=True
@@ -60,6 +62,13 @@ def identity(agents: Sequence[dict[str, Any]], request: Request, env: Env) -> li
             raise ValueError(
                 f"resume= needs to recognise {contestant.label}, but a {agent['model']} has no weights that could be "
                 "compared. Give it an attribute fingerprint: a text that changes whenever its actions do."
+            )
+    for disturbance in request.disturbances.values():
+        nameless = None if disturbance is None else searches_in_a_factory(disturbance)
+        if nameless is not None:
+            raise ValueError(
+                f"resume= needs to recognise where {nameless!r} searches, but its env= is a factory. Give the id of a "
+                "registered environment."
             )
     # a specification does not tell a limit around other wrappers from one inside of them
     limit = [] if request.max_episode_steps is None else [{"max_episode_steps": request.max_episode_steps}]

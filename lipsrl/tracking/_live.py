@@ -52,8 +52,9 @@ def bounds(pipeline: Pipeline) -> dict[str, float]:
         ValueError: an activation whose slope is not known.
     """
     bound = quick_bound(pipeline).value
-    steepest = float((pipeline.gain / pipeline.input_scale).max())
-    found = {"lipschitz_bound": bound, "raw_lipschitz_bound": bound * steepest}
+    found = {"lipschitz_bound": bound}
+    if not pipeline.chain.notes:  # otherwise there is a gain that is not counted
+        found["raw_lipschitz_bound"] = bound * float((pipeline.gain / pipeline.input_scale).max())
     constrained = pipeline.parts.constrained
     if constrained is not None and constrained.norm == "l2":
         found["promise"] = constrained.bound

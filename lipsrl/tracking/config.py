@@ -25,8 +25,16 @@ PACKAGES = ("torch", "stable-baselines3", "gymnasium", "numpy", "wandb")
 MOST_VALUES = 64
 
 _SECRET = re.compile(r"(?i)(api_?key|token|secret|passw|credential)")
-# from the root, a home or a drive: one separator at least, so that «3/4» and «ppo/pendulum» stay
-_PATH = re.compile(r"(?<![\w.:/\\-])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"=,;:]*[/\\])?([^\s'\"/\\=,;:]*)")
+# the root, a home or a drive; no part of a word, of «3/4» or «ppo/pendulum», or of an address such as «https://»
+_ROOT = r"(?<![\w./\\-])(?!(?<=:)//)(?:file://)?(?:~(?:[A-Za-z_][\w.-]*)?|[A-Za-z]:)?[/\\]"
+# as far as the next path, of several in one word: MODEL:STATISTICS, --output=/a
+_ON = rf"(?![:=,;]{_ROOT})"
+_PATH = re.compile(rf"{_ROOT}(?:{_ON}[^\s'\"])*")
+# spaces belong to a path in quotes, and to a text that is nothing but paths: no other word of it begins a path or is an
+# option, as in a command
+_SPACED = re.compile(rf"{_ROOT}(?:{_ON}[^'\"\n])*")
+_QUOTED = re.compile(rf"(?<=')[^'\s]*{_ROOT}[^']*(?=')|(?<=\")[^\"\s]*{_ROOT}[^\"]*(?=\")")
+_ONLY_PATHS = re.compile(rf"(?:[^\s'\"]*:)?{_ROOT}(?:(?!\s(?:-|{_ROOT}))[^'\"\n])*")
 
 
 def versions() -> dict[str, str]:
@@ -72,8 +80,9 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """``value`` as JSON types, safe to publish.
 
-    Absolute paths become their last part, values of secret environment variables ``***``; entries that are named like
-    secrets are left out, functions and classes become their name, and any other object (a model) its type.
+    Absolute paths become their last part (in keys too), values of secret environment variables ``***``; entries that
+    are named like secrets are left out, functions and classes become their name, and any other object (a model) its
+    type.
 
     Example:
         >>> from lipsrl.tracking.config import plain
@@ -92,7 +101,7 @@ def plain(value: Any) -> Any:
         case os.PathLike():
             return os.path.basename(os.fspath(value))  # noqa: PTH119 - any kind of path
         case Mapping():
-            return {str(k): plain(v) for k, v in value.items() if not _SECRET.search(str(k))}
+            return _entries(value)
         case list() | tuple() | set() | frozenset():
             return [plain(v) for v in value]
         case np.ndarray() if value.size <= MOST_VALUES:
@@ -107,4 +116,26 @@ def _clean(text: str) -> str:
     for name, secret in os.environ.items():
         if _SECRET.search(name) and len(secret) >= 8:
             text = text.replace(secret, "***")
-    return _PATH.sub(lambda found: found.group(1), text)
+    if _ONLY_PATHS.fullmatch(text):
+        return _SPACED.sub(_last_part, text)
+    text = _QUOTED.sub(lambda quoted: _SPACED.sub(_last_part, quoted.group()), text)
+    return _PATH.sub(_last_part, text)
+
+
+def _last_part(path: re.Match[str]) -> str:
+    # of a lone separator nothing would be left
+    return re.split(r"[/\\]", path.group().rstrip("/\\"))[-1] or path.group()
+
+
+def _entries(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The keys plain too; numbered where two would then be the same."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if _SECRET.search(str(key)):
+            continue
+        name = base = plain(key) if isinstance(key, os.PathLike) else _clean(str(key))
+        number = 2
+        while name in found:
+            name, number = f"{base}-{number}", number + 1
+        found[name] = plain(value)
+    return found

@@ -18,7 +18,9 @@ class RemembersAction(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: actions in a bounded Box.
         observe_action: append the action that was applied last to the observation (a vector grows by it, a Dict gets
-            the entry ``"applied_action"``): without it the agent does not see all of the state.
+            the entry ``"applied_action"``): without it the agent does not see all of the state. A vector of integers
+            becomes float32, or float64 where float32 does not hold them (32 and 64 bits), so that the action keeps its
+            fraction.
 
     Raises:
         ValueError: another action space; ``observe_action`` with observations that are neither a vector nor a Dict.
@@ -49,7 +51,9 @@ class RemembersAction(gym.Wrapper[Any, Any, Any, Any]):
         if isinstance(space, spaces.Box) and len(space.shape) == 1:
             low = np.concatenate([space.low, self.box.low.reshape(-1)])
             high = np.concatenate([space.high, self.box.high.reshape(-1)])
-            return spaces.Box(low.astype(space.dtype), high.astype(space.dtype), dtype=space.dtype)
+            kept = space.dtype.kind == "f"
+            dtype: Any = space.dtype if kept else np.result_type(space.dtype, np.float32)
+            return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
         raise ValueError(
             f"observe_action=True needs a vector or a Dict as observation, received {space}. Use observe_action=False."
         )
@@ -59,7 +63,8 @@ class RemembersAction(gym.Wrapper[Any, Any, Any, Any]):
             return observation
         if isinstance(observation, dict):
             return {**observation, APPLIED: self.applied.astype(self.box.dtype)}
-        return np.concatenate([observation, self.applied.reshape(-1)]).astype(observation.dtype)
+        dtype: Any = self.observation_space.dtype
+        return np.concatenate([observation, self.applied.reshape(-1)]).astype(dtype)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

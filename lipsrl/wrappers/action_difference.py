@@ -23,7 +23,8 @@ class ActionDifference(RemembersAction, RecordConstructorArgs):
     Args:
         env: actions in a bounded Box.
         rate: largest change per step, as a share of half of the action's range.
-        observe_action: append the applied action to the observation.
+        observe_action: append the applied action to the observation; a vector of integers then becomes one of floats
+            (float32, or float64 where float32 does not hold them).
 
     Raises:
         ValueError: another action space, or a rate that is not > 0.

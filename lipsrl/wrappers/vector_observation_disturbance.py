@@ -78,14 +78,15 @@ class VectorObservationDisturbance(VectorDisturbance, RecordConstructorArgs):
     ) -> tuple[Values, dict[str, Any]]:
         """Reset the environments; returns (disturbed observations, infos).
 
-        With ``options["reset_mask"]`` the environments that go on are shown what they were shown last.
+        With ``options["reset_mask"]`` the environments that go on are shown what they were shown last; those that were
+        never reset, what they hold.
         """
         observations, infos, reset = self._reset_env(seed, options)
         clean = copy.deepcopy(observations)
         if len(reset) == self.num_envs:
             shown = self._channels.disturb(clean, self.streams)
         else:
-            shown = copy.deepcopy(self._shown)
+            shown = copy.deepcopy(clean if self._shown is None else self._shown)
             put(shown, reset, self._channels.disturb(rows(clean, reset), self.streams, reset))
         return self._returned(shown, clean, infos)
 
@@ -114,7 +115,6 @@ class VectorObservationDisturbance(VectorDisturbance, RecordConstructorArgs):
         return {**infos, "final_obs": disturbed, "clean_final_obs": clean, "_clean_final_obs": present}
 
     def _returned(self, shown: Values, clean: Values, infos: dict[str, Any]) -> tuple[Values, dict[str, Any]]:
-        if self._autoreset == "Disabled":
-            self._shown = copy.deepcopy(shown)  # for the next partial reset
+        self._shown = copy.deepcopy(shown)  # for the next partial reset, which every autoreset mode allows
         everyone = np.ones(self.num_envs, dtype=np.bool_)
         return shown, {**infos, "clean_observation": clean, "_clean_observation": everyone}

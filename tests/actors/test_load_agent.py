@@ -23,6 +23,7 @@ from stable_baselines3.her import HerReplayBuffer
 import lipsrl
 from lipsrl import load_agent
 from lipsrl.actors import RefusedError
+from lipsrl.actors.loading import not_restored
 from lipsrl.actors.run_folder import RunFolder
 from lipsrl.cli import main
 from tests.policies.zoo import ALGORITHMS, build, sample
@@ -418,3 +419,63 @@ def change(path, **pickles):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
+
+
+def test_a_training_goes_on_with_its_settings_where_they_are_plain(tmp_path):
+    """A replay buffer of one transition would learn nothing, in silence."""
+    sac = SAC("MlpPolicy", "Pendulum-v1", train_freq=(3, "episode"), policy_kwargs=dict(SMALL), device="cpu")
+    sac.save(tmp_path / "sac")
+    found = load_agent(tmp_path / "sac.zip").model
+    assert found.buffer_size == sac.buffer_size == 1_000_000
+    assert found.replay_buffer.buffer_size == 1, "no memory for transitions that do not come"
+    assert found.train_freq == sac.train_freq
+    ppo = PPO(
+        "MlpPolicy",
+        "Pendulum-v1",
+        clip_range=0.05,
+        clip_range_vf=0.3,
+        policy_kwargs=dict(SMALL),
+        device="cpu",
+    )
+    ppo.save(tmp_path / "ppo")
+    found = load_agent(tmp_path / "ppo.zip").model
+    assert (found.clip_range(1.0), found.clip_range_vf(1.0)) == (0.05, 0.3)
+    assert not_restored(tmp_path / "sac.zip") == not_restored(tmp_path / "ppo.zip") == []
+    PPO(
+        "MlpPolicy", "Pendulum-v1", learning_rate=lambda p: 1e-3 * p, policy_kwargs=dict(SMALL), device="cpu"
+    ).save(tmp_path / "own")
+    assert not_restored(tmp_path / "own.zip") == ["learning_rate"]
+
+
+def test_what_a_killed_save_left_is_no_agent_and_no_statistics(trained, tmp_path):
+    folder, _, env = trained
+    shutil.copy(folder / "agent_400_steps.zip", tmp_path / "a.zip")
+    shutil.copy(folder / "agent_400_steps.zip", tmp_path / ".b.4242.partial.zip")
+    env.save(str(tmp_path / ".vecnormalize.4242.partial.pkl"))
+    assert load_agent(tmp_path).file.name == "a.zip"
+    assert load_agent(tmp_path / "a.zip").vec_normalize is None
+
+
+def test_the_statistics_of_a_student_are_nobody_elses(trained, tmp_path):
+    folder, _, env = trained
+    for name in ("student.zip", "other.zip"):
+        shutil.copy(folder / "agent_400_steps.zip", tmp_path / name)
+    env.save(str(tmp_path / "student.vecnormalize.pkl"))
+    assert load_agent(tmp_path / "other.zip").vec_normalize is None
+    assert load_agent(tmp_path / "student.zip").vec_normalize is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "must hold an object"),
+        ("{", "config.json' cannot be read as JSON"),
+        ('{"frame_stack": "3"}', "says frame_stack='3', expected a whole number"),
+        ('{"frame_stack": 0}', "says frame_stack=0"),
+    ],
+)
+def test_a_damaged_config_is_said(trained, tmp_path, text, words):
+    shutil.copy(trained[0] / "agent_400_steps.zip", tmp_path / "model.zip")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        load_agent(tmp_path)

@@ -77,9 +77,10 @@ def test_epsilon_counts_tolerances(saved, capsys, tmp_path):
         (["--attack", "madd"], "attack='madd' is not known. Did you mean 'mad'?"),
         (["--norm", "l1"], "norm='l1' is not known"),
         (["--epsilon", "0"], "epsilon must hold at least one radius > 0"),
-        (["--epsilon", "-0.1"], "strengths must be finite numbers >= 0"),
+        (["--epsilon", "-0.1"], "each of epsilon must be a finite number >= 0"),
         (["--output", "attacks.csv"], "path must end in .parquet"),
         (["--attack", "mad", "mad"], "a name of its own"),
+        (["--attack", "mad", "--scan"], "scan needs robust-sarsa, received --attack mad"),
     ],
 )
 def test_bad_input(saved, capsys, arguments, message):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
@@ -19,6 +20,7 @@ from lipsrl.actors.normalization import normalization_of
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.certificates import product_bound
 from lipsrl.certificates.deterministic.margins import MarginCertificate, margin_certificate
+from lipsrl.tracking._live import bounds, on_states, read
 
 SPACES = {
     "discrete": spaces.Discrete(4),
@@ -344,3 +346,29 @@ def test_errors():
     continuous = PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu")
     with pytest.raises(ValueError, match="needs discrete actions"):
         margin_certificate(continuous, [[0.0, 0.0, 0.0]])
+
+
+class MaskedBits(gym.Env):
+    observation_space = spaces.Box(-1, 1, (3,), np.float32)
+    action_space = spaces.MultiBinary(2)
+
+
+def test_maskable_ppo_chooses_every_bit_of_two():
+    """Two logits per bit, where SB3's own algorithms have one: the smaller of two large ones decides nothing."""
+    model = MaskablePPO("MlpPolicy", MaskedBits(), seed=0, device="cpu", policy_kwargs={"net_arch": [16]})
+    with torch.no_grad():
+        model.policy.action_net.bias[:] = torch.tensor([5.0, 5.001, 7.0, 7.001])
+    rows = np.random.default_rng(0).uniform(-1, 1, (40, 3)).astype(np.float32)
+    actions, _ = model.predict(rows, deterministic=True)
+    assert len(np.unique(actions, axis=0)) > 1
+    found = margin_certificate(model, rows)
+    assert np.array_equal(found.actions, actions)
+    for i, radius in enumerate(found.radii):
+        others = (actions != actions[i]).any(axis=1)
+        assert np.linalg.norm(rows[others] - rows[i], axis=1).min() >= radius
+
+    pipeline = read(model)
+    bound = bounds(pipeline)["lipschitz_bound"]
+    live = on_states(pipeline, model.observation_space, list(rows), [False] * len(rows), bound)
+    assert live["action_changes"] == pytest.approx(np.mean((np.diff(actions, axis=0) != 0).any(axis=1)))
+    assert live["certified_radius"] < 1.0

@@ -47,6 +47,37 @@ def test_sensors_of_a_report_are_counted_before_anything_is_measured(zipped, tmp
     assert "needs 3 names, one per sensor, received 2 names (cos, sin)." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--attack", "foo"], "attack='foo' is not known"),
+        (["--attack", "mad", "mad"], "a name of its own"),
+        (["--attack", "mad", "--epsilon", "0"], "epsilon must hold at least one radius > 0"),
+        (["--attack", "mad", "--epsilon", "-1"], "each of epsilon must be a finite number >= 0"),
+    ],
+)
+def test_attacks_of_a_report_are_read_before_anything_is_opened(arguments, words, tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path / "none.zip"), "--env", "Pendulum-v1", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("frames", ["0", "-1"])
+@pytest.mark.parametrize(
+    "command", ["attack", "certify", "check", "distill", "evaluate", "export", "frontier", "pack", "report"]
+)
+def test_fewer_frames_than_one_are_refused(zipped, command, frames, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = [] if command in ("certify", "export") else ["--env", "Pendulum-v1"]
+    env += ["--lipschitz-bound", "4"] if command == "distill" else []
+    assert cli.main([command, str(zipped), *env, "--frame-stack", frames]) == 2
+    said = capsys.readouterr().err
+    assert f"frame_stack must be an integer > 0, received {frames}." in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_sensors_of_a_report_are_named(zipped, tmp_path, capsys):
     page = tmp_path / "page.html"
     command = ["report", str(zipped), "--env", "Pendulum-v1", "--output", str(page), "--episodes", "2"]

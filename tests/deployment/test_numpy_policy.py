@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from torch import nn
@@ -113,6 +115,42 @@ def test_numbers_that_overflow_are_named(exported):
         policy(np.array([np.inf, -np.inf, 0.0]))
     with pytest.raises(ValueError, match="overflows float32"):
         policy(np.array([[1.0, 1.0, 1.0], [1e300, 1.0, 1.0]]))
+
+
+@pytest.fixture(scope="module")
+def plain_policy(tmp_path_factory):
+    """Of an activation function, without normalisation."""
+    folder = tmp_path_factory.mktemp("plain")
+
+    def make(activation_fn):
+        kwargs = {"net_arch": [8], "activation_fn": activation_fn}
+        model = PPO(
+            "MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, seed=0, device="cpu", policy_kwargs=kwargs
+        )
+        model.policy.action_net.weight.data.mul_(1e4)  # SB3 begins with hardly an action
+        file = lipsrl.export(model, folder / f"{activation_fn.__name__}.safetensors", vec_normalize="none")
+        return lipsrl.load_policy(file)
+
+    return {activation_fn: make(activation_fn) for activation_fn in (nn.Tanh, nn.ReLU)}
+
+
+@pytest.mark.parametrize("activation_fn", [nn.Tanh, nn.ReLU])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_an_activation_would_hide_is_refused(plain_policy, activation_fn, bad):
+    policy, row = plain_policy[activation_fn], np.array([0.0, bad, 1.0])
+    for given, place in ((row, "[1]"), (np.array([np.zeros(3), row]), "[1, 1]")):
+        for act in (policy, policy.predict, policy.stateless):
+            with pytest.raises(
+                ValueError, match=re.escape(f"observation{place} is {bad}, so there is no action")
+            ):
+                act(given)
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+@pytest.mark.parametrize("shape", [3, (2, 3)])
+def test_a_network_that_overflows_is_named(plain_policy, shape):
+    with pytest.raises(ValueError, match="overflows float32"):
+        plain_policy[nn.ReLU](np.full(shape, 3e38, np.float32))
 
 
 def test_an_infinite_reading_is_clipped_as_in_training(exported):

@@ -22,6 +22,7 @@ from lipsrl.evaluation import Evaluation, NonFiniteError
 from lipsrl.reporting.figures import frontier_plots
 from lipsrl.tracking import RunFolder
 
+ENDED = {KeyboardInterrupt: 130, NonFiniteError: 2}
 BUDGET = ["--net-arch", "8", "--rounds", "1", "--steps", "40", "--episodes", "4"]
 
 
@@ -175,7 +176,9 @@ def test_what_stops_it_before_there_is_a_student(files, tmp_path, monkeypatch, c
         raise error
 
     monkeypatch.setattr(distill_command, "distill", stopped)
-    assert run("distill", *files, "--lipschitz-bound", 4, "--output", tmp_path / "s.zip") == 2
+    assert (
+        run("distill", *files, "--lipschitz-bound", 4, "--output", tmp_path / "s.zip") == ENDED[type(error)]
+    )
     said = capsys.readouterr().err
     assert (str(error) or "interrupted before the end of the first round") in said
     assert not list(tmp_path.iterdir())
@@ -240,7 +243,7 @@ def test_what_stops_the_measurement_says_that_the_student_is_there(
 
     monkeypatch.setattr(distill_command, "evaluate", stopped)
     output = tmp_path / "s.zip"
-    assert run("distill", *files, "--lipschitz-bound", 4, "--output", output) == 2
+    assert run("distill", *files, "--lipschitz-bound", 4, "--output", output) == ENDED[type(error)]
     said = capsys.readouterr()
     assert f"{error or 'interrupted before all was measured.'} Written: {output}, " in said.err
     assert "WARNING The student's mean return is low." in said.out
@@ -255,7 +258,7 @@ def test_students_of_a_frontier_are_there_as_soon_as_they_are_made(files, tmp_pa
     monkeypatch.setattr(_frontier, "evaluate", stopped)
     output = tmp_path / "out"
     command = ["frontier", *files, "--bounds", 4, "--workers", 1, "--output", output, *BUDGET]
-    assert run(*command) == 2
+    assert run(*command) == 130
     assert f"interrupted before all was measured. Written: {output / 'K4.zip'}, " in capsys.readouterr().err
     assert sorted(path.name for path in output.iterdir()) == ["K4.vecnormalize.pkl", "K4.zip"]
     assert run(*command) == 2
@@ -318,3 +321,30 @@ def test_an_uncertifiable_teacher_is_a_row_without_bounds(files, tmp_path, monke
 
 def test_the_defaults_of_the_frontier_are_six_bounds():
     assert FrontierCommand(path=Path("model.zip")).bounds == [2.0, 4.0, 6.0, 8.0, 12.0, 16.0]
+
+
+def test_a_student_may_be_judged_without_its_normalisation(files, tmp_path, capsys):
+    """As the error says that tells of a missing one."""
+    output = tmp_path / "s.zip"
+    assert run("distill", *files, "--lipschitz-bound", 4, "--output", output, *BUDGET) == 0
+    options = ["--env", "Cart-v0", "--vec-normalize", "none", "--episodes", 1, "--max-episode-steps", 4]
+    assert run("evaluate", output, *options, "--strengths", 0) == 0
+    assert run("attack", output, *options, "--attack", "mad", "--epsilon", 0.1, "--steps", 1) == 0
+    assert run("export", output, "--vec-normalize", "none", "--output", tmp_path / "s.safetensors") == 0
+
+
+def test_settings_that_were_not_opened_are_named(make_teacher, tmp_path, capsys):
+    teacher = make_teacher(PPO)
+    teacher.learning_rate = lambda progress: 1e-3 * progress
+    teacher.save(tmp_path / "t.zip")
+    arguments = [
+        tmp_path / "t.zip",
+        "--env",
+        "Cart-v0",
+        "--lipschitz-bound",
+        4,
+        "--output",
+        tmp_path / "s.zip",
+    ]
+    assert run("distill", *arguments, *BUDGET) == 0
+    assert "were not opened: learning_rate." in " ".join(capsys.readouterr().out.split())

@@ -12,6 +12,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 import lipsrl
 from lipsrl.distillation import TEACHER, Frontier, InterruptedWarning, _frontier, _parallel, frontier
+from lipsrl.distillation._frontier import _orders
 from lipsrl.evaluation import Evaluation
 
 pytestmark = pytest.mark.filterwarnings("ignore:K=.*mean return", "ignore:The student's mean return")
@@ -197,6 +198,8 @@ def test_interrupted_workers_hand_in_what_they_have(teacher, cart, monkeypatch, 
         ({"bounds": [0.0]}, "each of bounds must be a finite number > 0"),
         ({"noise_levels": [-1.0]}, "each of noise_levels must be a finite number > 0"),
         ({"noise_levels": [(0.3, 0.0)]}, "each of noise_levels must be a finite number >= 0, or a range"),
+        ({"noise_levels": [[0.3, 0.0]]}, "each of noise_levels must be a finite number >= 0, or a range"),
+        ({"noise_levels": [(0, 0.3), [0, 0.3]]}, "noise_levels must be at least one number, all different"),
         ({"disturbance": "gauss"}, "disturbance='gauss' is not known. Did you mean 'gaussian'?"),
         ({"strengths": [-0.1]}, "strengths must be finite numbers >= 0"),
         ({"n_workers": 0}, "n_workers must be an integer > 0"),
@@ -207,6 +210,11 @@ def test_arguments_out_of_range_are_refused_before_anything_is_learned(teacher, 
     with pytest.raises(ValueError) as error:
         frontier(teacher, cart, **{"bounds": [2.0], "rounds": 10**6, "steps": 10**9} | arguments)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("level", [(0, 0.3), [0, 0.3]])
+def test_a_range_of_noise_levels_may_be_a_list(level):
+    assert [order.noise_level for order in _orders([2.0], [level, 0], [None])] == [0.0, (0.0, 0.3)]
 
 
 def test_the_teacher_must_be_a_model(cart):

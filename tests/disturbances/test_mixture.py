@@ -71,7 +71,19 @@ def test_a_bias_of_one_pattern_is_the_same_in_every_episode():
     assert "signs" not in Bias(0.2).to_dict()
 
 
-@pytest.mark.parametrize("signs", [[], [2, 1], "x", [0.5], [1, None], [[1, 1]]])
+@pytest.mark.parametrize(("std", "sign"), [([0.1, 0.2, 0.3], 1), (0.1, -1), (0.1, np.float64(1))])
+def test_one_sign_is_for_all_dimensions(std, sign):
+    bias = Bias(std, signs=sign)
+    bias.check_dimension(3)
+    bias.reset(seed=0)
+    assert bias(np.zeros(3)).tolist() == (np.broadcast_to(std, 3) * sign).tolist()
+    assert disturbance_from_dict(bias.to_dict()) == bias
+    assert parse_disturbance("bias:0.1:1") == Bias(0.1, signs=1.0)
+    with pytest.raises(ValueError, match="2"):
+        Bias(0.1, signs=[1, 1]).check_dimension(3)
+
+
+@pytest.mark.parametrize("signs", [2, np.nan, [], [2, 1], "x", [0.5], [1, None], [[1, 1]]])
 def test_a_pattern_of_something_else_is_refused(signs):
     with pytest.raises(ValueError, match="signs"):
         Bias(0.1, signs=signs)

@@ -4,6 +4,8 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
+from lipsrl._commands._source import Source, unique_keys
+from lipsrl._commands.evaluate import Evaluate
 from lipsrl.cli import main
 from lipsrl.evaluation import Evaluation, evaluate
 
@@ -100,3 +102,34 @@ def test_a_broken_policy_keeps_what_went_before(ppo, tmp_path, capsys):
     assert "an action of model 'bad'" in error
     assert "The 2 episodes before it" in error
     assert Evaluation.load(tmp_path / "table-incomplete.parquet").frame["agent"].tolist() == ["good"] * 2
+
+
+@pytest.mark.parametrize("seeds", [(None, 0), (0, None), (None, None)])
+def test_a_model_without_a_seed_is_no_training_seed_of_another(seeds):
+    sources = [Source("ppo", None, None, seed, None, None, None) for seed in seeds]
+    assert [name for name, _ in unique_keys(sources)] == ["ppo", "ppo-2"]
+    assert unique_keys([Source("ppo", None, None, seed, None, None, None) for seed in (0, 1)]) == [
+        ("ppo", 0),
+        ("ppo", 1),
+    ]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured(zip_file, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    output = str(tmp_path / "file" / "e.parquet")
+    assert main(["evaluate", str(zip_file), "--env", "Pendulum-v1", "--output", output]) == 2
+    assert "is not a folder that you may write to" in capsys.readouterr().err
+
+
+def test_an_environment_that_is_not_there_is_one_line(zip_file, capsys):
+    assert main(["evaluate", str(zip_file), "--env", "Nope-v0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "Nope" in said
+
+
+def test_a_defect_is_no_verdict(zip_file, monkeypatch, capsys):
+    """1 says that a criterion fails."""
+    monkeypatch.setattr(Evaluate, "run", lambda *_: {}["nothing"])
+    assert main(["evaluate", str(zip_file), "--env", "Pendulum-v1"]) == 2
+    assert "KeyError: 'nothing'" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`Evaluation`: on disk, joined, summarised and compared."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -99,6 +100,7 @@ class TestFiles:
         path = Evaluation(table(), METADATA).save(tmp_path / "evaluation.parquet")
         old = pq.read_table(path).drop_columns("nonfinite")
         pq.write_table(old.replace_schema_metadata({"lipsrl_evaluation_schema": "1"}), path)
+        path.with_suffix(".json").write_text(json.dumps(METADATA))  # nor a digest of the rows
         assert (Evaluation.load(path).frame["nonfinite"] == "").all()
 
     def test_nothing_half_written_stays(self, tmp_path):
@@ -108,7 +110,9 @@ class TestFiles:
 
     def test_metadata_is_plain_json(self, tmp_path):
         Evaluation(table(), METADATA).save(tmp_path / "x.parquet")
-        assert json.loads((tmp_path / "x.json").read_text()) == METADATA
+        found = json.loads((tmp_path / "x.json").read_text())
+        assert found.pop("rows_sha256") == hashlib.sha256((tmp_path / "x.parquet").read_bytes()).hexdigest()
+        assert found == METADATA
 
 
 class TestSchema:

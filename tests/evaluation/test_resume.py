@@ -17,8 +17,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 import lipsrl  # noqa: F401  registers LipschitzMlpPolicy
-from lipsrl.attacks import MADAttack
-from lipsrl.disturbances import GaussianNoise
+from lipsrl.attacks import ConstantBiasAttack, MADAttack
+from lipsrl.disturbances import Compose, GaussianNoise
 from lipsrl.evaluation import Evaluation, NonFiniteError, evaluate, model_fingerprint
 
 OPTIONS = {"disturbances": GaussianNoise(1.0), "strengths": (0, 0.2), "n_episodes": 10, "n_envs": 4}
@@ -232,3 +232,25 @@ def test_infinite_settings_of_an_environment_can_be_written(countdown, tmp_path)
     assert Evaluation.load(tmp_path / "a.parquet").metadata["env_spec"]["kwargs"] == {
         "healthy": [-1.0, "inf"]
     }
+
+
+def test_an_attack_that_searches_in_a_factory_is_not_recognised(ppo, tmp_path):
+    attack = ConstantBiasAttack(None, 1.0, env=lambda: gym.make("Pendulum-v1", g=20.0))
+    options = {"strengths": (0.1,), "n_episodes": 1, "max_episode_steps": 3, "resume": tmp_path / "kept"}
+    for disturbance in (attack, Compose([attack, GaussianNoise(0.1)])):
+        with pytest.raises(ValueError, match=r"resume= needs to recognise where .* searches"):
+            evaluate(ppo, "Pendulum-v1", disturbances=disturbance, **options)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_rows_and_metadata_of_two_evaluations_are_not_one(ppo, tmp_path):
+    """As where a process is killed between the two renames."""
+    options = {"strengths": (0.0,), "max_episode_steps": 3}
+    one = evaluate(ppo, "Pendulum-v1", n_episodes=1, **options)
+    two = evaluate(ppo, "Pendulum-v1", n_episodes=2, **options)
+    one.save(tmp_path / "a.parquet")
+    two.save(tmp_path / "b.parquet")
+    assert Evaluation.load(tmp_path / "b.parquet").metadata == two.metadata
+    (tmp_path / "b.json").replace(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=r"'a\.json' is of other rows"):
+        Evaluation.load(tmp_path / "a.parquet")

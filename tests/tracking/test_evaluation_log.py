@@ -193,6 +193,37 @@ def test_configs_are_plain(monkeypatch, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/home/me/run:/home/me/stats.pkl", "run:stats.pkl"),
+        ("runs/a:/home/me/stats.pkl", "runs/a:stats.pkl"),
+        ("C:\\me\\run:D:\\me\\stats.pkl", "run:stats.pkl"),
+        ("/home/me/my dir/x", "x"),
+        ("/home/me/my dir/my file.zip", "my file.zip"),
+        ("C:\\users\\my name\\my dir\\x", "x"),
+        ("/home/me/my dir/run:/home/me/my dir/stats.pkl", "run:stats.pkl"),
+        ("lipsrl attack '/home/me/my dir/x:/home/me/s.pkl' --env A-v0", "lipsrl attack 'x:s.pkl' --env A-v0"),
+        ("lipsrl attack /home/me/a /home/me/b runs/c", "lipsrl attack a b runs/c"),
+        ("/usr/bin/python -m x --a /home/me/b c/d", "python -m x --a b c/d"),
+        ("/home/me/lr=0.1,seed=3/model.zip", "model.zip"),
+        ("x --a=/home/me/lr=0.1/b;c=/home/me/d", "x --a=b;c=d"),
+        ("/home/me/run/", "run"),
+        ("~me/run", "run"),
+        ("file:///home/me/x", "x"),
+        ("https://wandb.ai/a/b", "https://wandb.ai/a/b"),
+        ("3 / 4 of runs/a, gaussian:0.1", "3 / 4 of runs/a, gaussian:0.1"),
+    ],
+)
+def test_absolute_paths_become_their_last_part(text, told):
+    assert plain(text) == told
+    assert plain([{text: text}]) == [{told: told}]
+
+
+def test_keys_that_are_paths_stay_apart():
+    assert plain({"/a/x": 1, "/b/x": 2, Path("/c/x"): 3, 4: "/d"}) == {"x": 1, "x-2": 2, "x-3": 3, "4": "d"}
+
+
 def test_artifacts_are_told_by_their_files(tmp_path):
     (tmp_path / "a").write_text("x")
     one = agent_artifact("pendulum/ppo 0", {"model.zip": tmp_path / "a", "gone": tmp_path / "b"}, {"k": 1})

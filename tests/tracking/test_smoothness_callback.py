@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 import lipsrl
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.tracking import SmoothnessCallback
+from lipsrl.tracking._live import bounds, read
 from lipsrl.tracking.names import name_of
 
 
@@ -225,3 +226,13 @@ def test_what_does_not_fit_is_refused_before_the_first_step():
     watch = SmoothnessCallback(eval_env=lambda: Seen(KINDS["image"][0], ACTIONS["box"]), disturbance="bias:1")
     with pytest.raises(ValueError, match="disturbances act on vectors"):
         pictures.learn(32, callback=watch)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_a_gain_that_is_not_counted_is_in_no_raw_bound(n_envs):
+    """NormalizeObservation inside two environments has two gains."""
+    env = make_vec_env(lambda: gym.wrappers.NormalizeObservation(gym.make("Pendulum-v1")), n_envs, seed=0)
+    model = PPO(
+        "MlpPolicy", env, n_steps=8, batch_size=8, policy_kwargs={"net_arch": [8]}, device="cpu"
+    ).learn(8)
+    assert ("raw_lipschitz_bound" in bounds(read(model))) == (n_envs == 1)

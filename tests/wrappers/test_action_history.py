@@ -78,6 +78,27 @@ def test_the_agent_sees_what_was_applied(as_dict):
         assert (seen["applied_action"] if as_dict else seen[3:]).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("counts", "wider"),
+    [(np.uint8, np.float32), (np.int16, np.float32), (np.int32, np.float64), (np.float64, np.float64)],
+)
+def test_beside_integers_the_action_keeps_its_fraction(counts, wider):
+    class Counter(Recorder):
+        def _observation(self):
+            return np.array([7, 100], counts)
+
+    inner = Counter()
+    inner.observation_space = spaces.Box(0, 100, (2,), counts)
+    env = ActionDifference(inner, rate=0.25)
+    assert env.observation_space.dtype == wider
+    assert env.observation_space.low.tolist() == [0, 0, -1, 0]
+    first, _ = env.reset()
+    second, *_ = env.step(np.array([-1.0, 1.0]))
+    for seen, expected in ((first, [7, 100, 0, 0]), (second, [7, 100, -0.5, 1.25])):
+        assert seen.tolist() == expected
+        assert env.observation_space.contains(seen)
+
+
 @pytest.mark.parametrize("wrapper", [ActionSmoothing, ActionDifference])
 def test_gymnasiums_checker_and_its_specification(wrapper):
     env = wrapper(gym.make("Pendulum-v1"), observe_action=True)

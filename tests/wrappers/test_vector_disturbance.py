@@ -120,9 +120,29 @@ class TestObservations:
                 for key in ("position", "image", "mode"):
                     assert np.array_equal(seen[key], expected[key])
 
+    @pytest.mark.parametrize("mode", MODES)
+    def test_those_that_go_on_are_shown_the_same_after_a_reset_of_some(self, mode):
+        def shown(envs):
+            reset = {"reset_mask": np.array([True, False, True])}
+            yield envs.reset(seed=3)[0]
+            yield envs.step(np.zeros((N, 1), np.float32))[0]
+            yield envs.reset(options=dict(reset))[0]
+            yield envs.reset(seed=5, options=dict(reset))[0]
+            for _ in range(2 if mode == AutoresetMode.DISABLED else 8):  # there nobody resets what has ended
+                yield envs.step(np.ones((N, 1), np.float32))[0]
+
+        ours = list(shown(VectorObservationDisturbance(vector(mode), Drift(0.3))))
+        theirs = list(shown(vector(mode, lambda env: ObservationDisturbance(env, Drift(0.3)))))
+        assert np.array(ours).tobytes() == np.array(theirs).tobytes()
+        assert (ours[2][1] == ours[1][1]).all()
+
     def test_other_processes(self):
         envs = AsyncVectorEnv([lambda length=length: pendulum(length) for length in LENGTHS])
         try:
+            first = {"reset_mask": np.array([True, False, False])}  # those never reset are shown as they are
+            shown, infos = VectorObservationDisturbance(envs, GaussianNoise(0.1)).reset(seed=0, options=first)
+            assert (shown != infos["clean_observation"]).all(axis=1).tolist() == [True, False, False]
+            assert not shown[1:].any()
             seen = rollout(VectorObservationDisturbance(envs, GaussianNoise(0.1)))[0]
         finally:
             envs.close()

@@ -18,7 +18,7 @@ from lipsrl._digits import rounded_down
 from lipsrl._validation import unknown_name
 from lipsrl.actors import ActorParts
 from lipsrl.actors._rounding import rounding_error
-from lipsrl.actors.acting import choices_of
+from lipsrl.actors.acting import choices_of, n_outputs
 from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.actors.pipeline import Pipeline
@@ -154,8 +154,9 @@ def margin_certificate(
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
     chain = entry_chain(model, vec_normalize, frame_stack)
-    branches, choices = _branches(model.action_space)
+    _check_discrete(model.action_space)
     pipeline = Pipeline.of(model, chain, _parts)
+    branches, choices = _branches(model.action_space, n_outputs(pipeline.parts.network))
     raw = _raw_rows(observations, model.observation_space)
     scores, error = _scores(pipeline, raw, choices)
     greedy = [branch.start + scores[:, branch.start : branch.stop].argmax(dim=1) for branch in branches]
@@ -187,23 +188,27 @@ def margin_certificate(
     )
 
 
-def _branches(space: spaces.Space[Any]) -> tuple[list[range], Tensor]:
-    """Choices that compete with each other, and the (choices, outputs) matrix that gives each choice its score.
-
-    A bit is off or on: scores 0 and its logit.
-    """
-    bits = isinstance(space, spaces.MultiBinary)
-    sizes = (2,) * int(np.prod(space.shape or ())) if bits else choices_of(space)
-    if sizes is None:
+def _check_discrete(space: spaces.Space[Any]) -> None:
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise ValueError(
             f"A margin certificate needs discrete actions, received {space}. For continuous actions lipsrl.certify "
             "bounds how far they move."
         )
-    ends = list(itertools.accumulate(sizes))
-    choices = torch.eye(ends[-1], dtype=torch.float64)
-    if bits:
-        choices = torch.eye(len(sizes), dtype=torch.float64).repeat_interleave(2, dim=0)
+
+
+def _branches(space: spaces.Space[Any], outputs: int) -> tuple[list[range], Tensor]:
+    """Choices that compete with each other, and the (choices, outputs) matrix that gives each choice its score.
+
+    A bit of SB3's is off or on: scores 0 and its logit.
+    """
+    sizes = choices_of(space, outputs)
+    if sizes is None:
+        sizes = (2,) * outputs
+        choices = torch.eye(outputs, dtype=torch.float64).repeat_interleave(2, dim=0)
         choices[::2] = 0.0
+    else:
+        choices = torch.eye(sum(sizes), dtype=torch.float64)
+    ends = itertools.accumulate(sizes)
     return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)], choices
 
 
