@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lipsrl  # noqa: F401
-from lipsrl.layers import _base
+from lipsrl.layers import _same
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "SAC": {"learning_starts": 50},
@@ -48,7 +48,7 @@ class Reads(TorchDispatchMode):
 
         self._patches = [
             patch.object(torch.Tensor, "tolist", counted),  # of an accelerator's tensor: one copy
-            patch.object(_base, "_waits", lambda device: True),  # lipsrl asks there as it would
+            patch.object(_same, "waits", lambda device: True),  # lipsrl asks there as it would
         ]
         for one in self._patches:
             one.start()

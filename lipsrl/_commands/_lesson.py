@@ -17,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from lipsrl._commands._frames import frames_said
 from lipsrl._commands._source import Source, in_environment, open_source, statistics_file
 from lipsrl._files import atomic_path, check_writable
-from lipsrl.actors.loading import not_restored
+from lipsrl.actors.training_settings import not_restored
 from lipsrl.evaluation import EndlessEpisodeError, NonFiniteError
 
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import textwrap
 import warnings
 import zipfile
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cloudpickle  # type: ignore[import-untyped]
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
-from stable_baselines3.common.type_aliases import TrainFreq
 
-from lipsrl.actors._allowed import is_plain
 from lipsrl.actors._refused import RefusedError, needed, refused_in
 from lipsrl.actors._unpickle import loads
 from lipsrl.actors.algorithms import algorithm_of
+from lipsrl.actors.training_settings import constant, plain_or, settings_of
 
 #: Makes the spaces of an environment.
 EnvSpaces: TypeAlias = Callable[[], tuple[spaces.Space[Any], spaces.Space[Any]]]
@@ -62,64 +58,13 @@ _NEVER_SAVED: dict[str, Any] = {
 }
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        found: dict[str, Any] = json.loads(archive.read("data").decode())  # as SB3 does
-    return found
-
-
-#: SB3's own buffers, which it chooses by the observations where none is named.
-_USUAL = {
-    f"stable_baselines3.common.buffers.{kind}{what}Buffer"
-    for kind in ("", "Dict")
-    for what in ("Replay", "Rollout")
-}
-
-#: How SB3 writes a constant schedule in words beside its pickle.
-_CONSTANT = re.compile(r"ConstantSchedule\(val=([-+0-9.eE]+)\)")
-
-#: Of what is passed over, what a training depends on.
-_OF_TRAINING = (
-    "learning_rate", "clip_range", "clip_range_vf", "train_freq", "action_noise", "replay_buffer_class",
-    "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs",
-)  # fmt: skip
-
-
-def not_restored(path: str | Path) -> list[str]:
-    """What a training on the model at ``path`` would depend on, and :func:`load_model` leaves at SB3's defaults."""
-    file = Path(path)
-    data = _settings(file)
-    found = []
-    for key in _OF_TRAINING:
-        item = data.get(key)
-        if not (isinstance(item, dict) and ":serialized:" in item):
-            continue
-        unknown, pickled = object(), base64.b64decode(item[":serialized:"])
-        if _constant(item) is None and _plain(pickled, unknown) is unknown and not _usual(pickled):
-            found.append(key)
-    return found
-
-
-def _constant(item: dict[str, Any]) -> float | None:
-    """The value of a constant schedule, as its words say it."""
-    words = _CONSTANT.fullmatch(str(item.get("value_schedule", "")))
-    return float(words[1]) if words else None
-
-
-def _usual(pickled: bytes) -> bool:
-    try:
-        return 0 < len(names := set(refused_in(loads(pickled)))) == len(names & _USUAL)
-    except Exception:  # a damaged pickle raises what it likes
-        return False
-
-
 def _serialized(path: Path, cls: type[BaseAlgorithm]) -> dict[str, bytes]:
     """Pickle by entry of the zip's ``data``.
 
     Raises:
         ValueError: entries or variables that would stand in the place of something else.
     """
-    data = _settings(path)
+    data = settings_of(path)
     with zipfile.ZipFile(path) as archive:
         variables: list[Any] = []
         for name in {"pytorch_variables.pth", "tensors.pth"} & set(archive.namelist()):
@@ -146,13 +91,13 @@ def _acting(
         ValueError: spaces of the old gym, and no environment to take them from.
     """
     found: dict[str, Any] = {"buffer_size": 1, **_NEVER_SAVED}  # no memory for transitions that do not come
-    settings = _settings(path)
+    settings = settings_of(path)
     for key, pickled in _serialized(path, cls).items():
         if key in _NEVER_SAVED:
             continue
         if key not in _NEEDED:
-            constant = _constant(settings[key]) if key in _DEFAULTS or key == "clip_range_vf" else None
-            found[key] = _plain(pickled, _DEFAULTS.get(key)) if constant is None else constant
+            steady = constant(settings[key]) if key in _DEFAULTS or key == "clip_range_vf" else None
+            found[key] = plain_or(pickled, _DEFAULTS.get(key)) if steady is None else steady
         elif key.endswith("_space"):
             found[key] = _space(pickled, key, env_spaces, path, trust)
         else:
@@ -188,21 +133,6 @@ def _space(
     what = f"the {key} of {str(path)!r}"
     needed(value, what)
     raise RefusedError(what, [f"a {type(value).__name__} for a space"])
-
-
-def _plain(pickled: bytes, default: Any) -> Any:
-    """What acting does not need, if it is a number or the like, else ``default``.
-
-    SAC's target entropy, for one, and the last episodes. Nothing here is worth an error: schedules of another Python,
-    buffers that want an environment.
-    """
-    try:
-        value = loads(pickled)
-        fits = isinstance(value, (bool, int, float, str, np.generic, deque)) and is_plain(value)
-        fits |= isinstance(value, TrainFreq) and isinstance(value.frequency, int)
-    except Exception:  # a damaged pickle raises what it likes
-        return default
-    return value if fits else default
 
 
 def _for_acting(cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
@@ -259,7 +189,7 @@ def load_model(
                 file, device="cpu", custom_objects=_acting(file, cls, env_spaces, trust)
             )
             model.__class__ = cls
-            stored = _settings(file).get("buffer_size")
+            stored = settings_of(file).get("buffer_size")
             if stored is not None:
                 model.buffer_size = stored  # type: ignore[attr-defined]  # for whoever saves it again
         except ValueError as raised:

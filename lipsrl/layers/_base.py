@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lipsrl._context import own_precision
 from lipsrl._validation import positive_finite, positive_int
+from lipsrl.layers._same import same
 from lipsrl.layers.activations import UNIT_SLOPE, activation_name, has_unit_slope, make_activation
 
 #: In the place of versions, in the state of a layer whose weights were seen.
@@ -33,22 +34,6 @@ class Factors(NamedTuple):
     output: Tensor | None = None
     skip: Tensor | None = None
     unit_scale: Tensor | None = None
-
-
-def _waits(device: torch.device) -> bool:
-    """Whether each answer from there waits for all that was asked before, so that few questions are best."""
-    return device.type != "cpu"
-
-
-def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    if len(some) != len(others):
-        return False
-    pairs = list(zip(some, others, strict=True))
-    if any(a.device != b.device or a.dtype != b.dtype or a.shape != b.shape for a, b in pairs):
-        return False
-    if pairs and _waits(some[0].device):
-        return bool(torch.stack([(a == b).all() for a, b in pairs]).all())
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 class LipschitzLayer(nn.Module, ABC):
@@ -143,7 +128,7 @@ class LipschitzLayer(nn.Module, ABC):
         inside = self._inside
         if inside is None or inside[0] != (self.bound, self.unit) or self._versions() is None:
             return False
-        return _equal(inside[1], [p for p in self._parameters.values() if p is not None])
+        return same(inside[1], [p for p in self._parameters.values() if p is not None])
 
     def mark(self) -> None:
         """To be called by whoever has put the weights into their set, or will in time."""

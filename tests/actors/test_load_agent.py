@@ -23,8 +23,8 @@ from stable_baselines3.her import HerReplayBuffer
 import lipsrl
 from lipsrl import load_agent
 from lipsrl.actors import RefusedError
-from lipsrl.actors.loading import not_restored
 from lipsrl.actors.run_folder import RunFolder
+from lipsrl.actors.training_settings import not_restored
 from lipsrl.cli import main
 from tests.policies.zoo import ALGORITHMS, build, sample
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lipsrl import LipschitzMLP
-from lipsrl.layers import LAYERS, _base, project_after_step
+from lipsrl.layers import LAYERS, _same, project_after_step
 from tests.families import L2_FAMILIES
 
 K = 4.0
@@ -90,7 +90,7 @@ def test_forward_passes_read_nothing_back(family):
 def test_weights_are_compared_in_one_read(family, monkeypatch):
     layer = LAYERS[family](6, 6)
     layer.keep_inside()
-    monkeypatch.setattr(_base, "_waits", lambda device: True)  # as on an accelerator
+    monkeypatch.setattr(_same, "waits", lambda device: True)  # as on an accelerator
     with Reads() as reads:
         assert layer.is_as_left()
     assert len(reads.found) == 1
