@@ -5,8 +5,9 @@
 The weights are those of `agents.regularized` (CAPS, L2C2, ASAP: ASAP's appendix; Grad-CAPS: the same), chosen by nobody
 here. Episodes without noise, deterministic actions, as in the publications; `Sm` is their measure (2/T·Σ|Y_k|k/T of the
 actions that the environment receives, `lipsrl.metrics.spectral_smoothness`, whose default is the same up to a factor).
-Paired with the plain agent seed by seed. What is there already is not made again; the rows are one small file in
---results, which goes on where the run folders were lost.
+Beside it the chatter, mean |Δa| in white noise of the task's chatter strength, which no publication has. Paired with the
+plain agent seed by seed. What is there already is not made again; the rows are one small file in --results, which goes
+on where the run folders were lost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from experiments._trials import Trainings
 from experiments.regularizers import METHODS
 from lipsrl._files import write_text
 from lipsrl._validation import lookup, positive_int
+from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import evaluate
 from lipsrl.statistics import bootstrap_ci, iqm, paired_difference, paired_ratio
 from lipsrl.tracking import RunFolder
@@ -53,7 +55,7 @@ PUBLISHED = {
     "sac-pave": "PAVE −47 %, DAMPER −30 %",
 }
 
-MEASURED = ["return", "spectral_smoothness", "action_fluctuation"]
+MEASURED = ["return", "spectral_smoothness", "action_fluctuation", "chatter"]
 COLUMNS = ["agent", "seed", "timesteps", "episodes", *MEASURED]
 
 
@@ -95,15 +97,18 @@ def measured(folder: Path, episodes: Episodes) -> pd.DataFrame:
         frame = evaluate(
             model,
             TASK.make,
-            disturbances=None,
+            disturbances=GaussianNoise(1.0),
+            strengths=(0.0, TASK.chatter_strength),
             n_episodes=episodes.number,
             seed=episodes.seed,
             vec_normalize=statistics,
             progress=False,
         ).frame
-        return frame[MEASURED].mean().to_frame().T
+        clean, noisy = (part for _, part in frame.groupby("strength"))
+        found = clean[MEASURED[:-1]].mean().to_frame().T
+        return found.assign(chatter=noisy["action_fluctuation"].mean())
 
-    return kept(folder / "published.json", episodes, play)
+    return kept(folder / "with-and-without-noise.json", episodes, play)
 
 
 def known(args: Args, lengths: dict[str, int]) -> pd.DataFrame:
@@ -160,26 +165,25 @@ def table(rows: pd.DataFrame, agents: list[str]) -> str:
     """Markdown: IQM over seeds, paired with the plain agent (PAVE with its twin), 95 % bootstrap intervals."""
     of = {agent: rows[rows["agent"] == agent].set_index("seed")[MEASURED].sort_index() for agent in agents}
     lines = [
-        "| agent | return | against plain | mean \\|Δa\\| | Sm, × plain | Sm, published change |",
-        "|---|---|---|---|---|---|",
+        "| agent | return | against plain | Sm, × plain | Sm, published change | mean \\|Δa\\| | in noise, × plain |",
+        "|---|---|---|---|---|---|---|",
     ]
     for agent in agents:
         own, plain = of[agent], of[TWINS.get(agent, agents[0])]
         centre, low, high = bootstrap_ci(own["return"].to_numpy(), iqm)
         cells = [f"`{agent}`", f"{centre:.0f} [{low:.0f}, {high:.0f}]"]
+        fluctuation = f"{float(iqm(own['action_fluctuation'].to_numpy())):.3f}"
         if agent == agents[0]:
-            cells += ["", f"{float(iqm(own['action_fluctuation'].to_numpy())):.3f}", "1", ""]
+            cells += ["", "1", "", fluctuation, "1"]
         else:
             gap = paired_difference(own["return"].to_numpy(), plain["return"].to_numpy())
-            ratio = paired_ratio(
-                own["spectral_smoothness"].to_numpy(), plain["spectral_smoothness"].to_numpy()
-            )
-            cells += [
-                f"{gap.estimate:+.0f} [{gap.low:+.0f}, {gap.high:+.0f}]",
-                f"{float(iqm(own['action_fluctuation'].to_numpy())):.3f}",
-                f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
-                PUBLISHED.get(agent, "none found"),
+            ratios = [
+                paired_ratio(own[column].to_numpy(), plain[column].to_numpy())
+                for column in ("spectral_smoothness", "chatter")
             ]
+            smooth, noisy = (f"{r.estimate:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in ratios)
+            against = f"{gap.estimate:+.0f} [{gap.low:+.0f}, {gap.high:+.0f}]"
+            cells += [against, smooth, PUBLISHED.get(agent, "none found"), fluctuation, noisy]
         lines.append(
             "| " + " | ".join(cell.replace("-", "−") if cell[:1] != "`" else cell for cell in cells) + " |"
         )

@@ -29,7 +29,7 @@ def trained(monkeypatch):
     def measured(folder, episodes):
         agent, seed = folder.name.rsplit("-", 1)
         size = 0.5 if "caps" in agent else 1.0
-        return pd.DataFrame([[-150.0 - int(seed), size, 0.03]], columns=published.MEASURED)
+        return pd.DataFrame([[-150.0 - int(seed), size, 0.03, 2 * size]], columns=published.MEASURED)
 
     monkeypatch.setattr(published, "Trainings", Trainings)
     monkeypatch.setattr(published, "measured", measured)
@@ -44,9 +44,8 @@ def test_every_method_is_trained_once_at_its_published_weights(trained, tmp_path
     assert {scale for _, agent, _, scale in trained if agent != "ppo-grad-caps"} == {1.0}
     assert SCALES["ppo-grad-caps"] * PPO_METHODS["grad-caps"][1].temporal == pytest.approx(0.01)
     printed = capsys.readouterr().out
-    assert (
-        "| `ppo-caps` | −150 [−151, −150] | +0 [+0, +0] | 0.030 | 0.50 [0.50, 0.50] | ASAP −16 %" in printed
-    )
+    assert "| `ppo-caps` | −150 [−151, −150] | +0 [+0, +0] | 0.50 [0.50, 0.50] | ASAP −16 %" in printed
+    assert "CATS −10 % | 0.030 | 0.50 [0.50, 0.50] |" in printed
     trained.clear()
     study(dataclasses.replace(args, seeds=3))
     assert {seed for _, _, seed, _ in trained} == {2}, "rows that are there are not made again"
@@ -82,7 +81,7 @@ def test_pave_is_compared_with_its_twin():
     agents = Args(family="sac").agents()
     size = {"sac": 1.0, "sac-silu": 4.0}
     rows = pd.DataFrame(
-        [[agent, seed, 1, 1, -150.0, size.get(agent, 2.0), 0.1] for agent in agents for seed in (0, 1)],
+        [[agent, seed, 1, 1, -150.0, size.get(agent, 2.0), 0.1, 1.0] for agent in agents for seed in (0, 1)],
         columns=COLUMNS,
     )
     cells = {line.split("`")[1]: line for line in table(rows, agents).splitlines()[2:]}
@@ -133,5 +132,6 @@ def test_a_run_is_measured_without_noise(tmp_path):
     row = published.measured(tmp_path / "ppo-0", published.Episodes(2))
     assert list(row.columns) == published.MEASURED
     assert len(row) == 1
+    assert row["chatter"][0] >= row["action_fluctuation"][0] > 0
     assert -2000 < row["return"][0] < 0 < row["spectral_smoothness"][0]
-    assert (tmp_path / "ppo-0" / "published.json").is_file()
+    assert (tmp_path / "ppo-0" / "with-and-without-noise.json").is_file()
