@@ -60,9 +60,10 @@ def test_weights_of_sac_on_pendulum_are_those_of_the_comparison():
         (method,) = get_agent(agent).regularizers[task]
         return method
 
-    assert weights("sac-caps") == CAPS(1.0, 5.0)
-    assert weights("sac-l2c2") == L2C2(lower=1.0, upper=100.0)
-    assert weights("sac-asap") == ASAP(2.0, 5.0, 0.5)
+    scale = 150  # of the rewards, by VecNormalize
+    assert weights("sac-caps") == CAPS(1 / scale, 5 / scale)
+    assert weights("sac-l2c2") == L2C2(lower=1 / scale, upper=100 / scale)
+    assert weights("sac-asap") == ASAP(2.0, 5 / scale, 0.5 / scale)
     assert weights("sac-caps", "hopper") == CAPS(0.1, 0.5)
     assert Args(family="sac").agents()[:2] == ["sac", "sac-caps"]
     assert Args(family="sac").agents().index(TWINS["sac-pave"]) < Args(family="sac").agents().index(
