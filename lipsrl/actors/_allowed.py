@@ -52,6 +52,13 @@ def _train_frequency_unit(text: Any) -> TrainFrequencyUnit:
     return TrainFrequencyUnit(text)
 
 
+def _member(of: Any, name: Any) -> Any:
+    """``getattr``, by which Python 3.11.0 to 3.11.3 write the members of an enumeration; of nothing else."""
+    if of is _train_frequency_unit and name in TrainFrequencyUnit.__members__:
+        return TrainFrequencyUnit[name]
+    return type("Refused", (Refused,), {"what": "a call of builtins.getattr"})()
+
+
 def partial_of(function: Any, *args: Any, **kwargs: Any) -> Any:
     """``functools.partial`` of a class that is made when the model is."""
     if not (isinstance(function, type) and issubclass(function, (nn.Module, torch.optim.Optimizer, Refused))):
@@ -103,6 +110,7 @@ CALLED: dict[str, Any] = {
     "torch.Size": torch.Size,
     "stable_baselines3.common.type_aliases.TrainFreq": TrainFreq,
     "stable_baselines3.common.type_aliases.TrainFrequencyUnit": _train_frequency_unit,
+    "builtins.getattr": _member,
 }
 for _core in ("numpy.core", "numpy._core"):
     CALLED[f"{_core}.multiarray._reconstruct"] = _array

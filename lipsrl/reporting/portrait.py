@@ -10,9 +10,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._threads import one_thread
+from lipsrl.actors.normalization import NormalizeLike, normalization_of
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import EnvironmentSource, EnvLike
 
@@ -62,7 +62,7 @@ def phase_portrait(
     model: Any,
     env: EnvLike,
     *,
-    vec_normalize: VecNormalize | None = None,
+    vec_normalize: NormalizeLike = None,
     frame_stack: int | None = None,
 ) -> Portrait | None:
     """The policy over a plane of its observations; None where the environment offers no such plane.
@@ -89,7 +89,8 @@ def phase_portrait(
         plane = plane_of(environment)
         if plane is None or not isinstance(environment.action_space, spaces.Box):
             return None
-        controller = Controller(model, environment, vec_normalize, "the policy", frame_stack)
+        normalization = normalization_of(model, vec_normalize)
+        controller = Controller(model, environment, normalization, "the policy", frame_stack)
         if controller.recurrent or controller.keeps_state:
             return None
         with one_thread():
@@ -199,7 +200,7 @@ def sensitivities(
     env: EnvLike,
     trace: Mapping[str, Any],
     *,
-    vec_normalize: VecNormalize | None = None,
+    vec_normalize: NormalizeLike = None,
     frame_stack: int | None = None,
     std: float = 0.01,
 ) -> list[float]:
@@ -216,7 +217,8 @@ def sensitivities(
     source = EnvironmentSource.of(env, None)
     (environment,) = source.make(1)
     try:
-        controller = Controller(model, environment, vec_normalize, "the policy", frame_stack)
+        normalization = normalization_of(model, vec_normalize)
+        controller = Controller(model, environment, normalization, "the policy", frame_stack)
         states = np.asarray(trace["observations"], dtype=np.float64)
         discrete = not isinstance(environment.action_space, spaces.Box)
         if (

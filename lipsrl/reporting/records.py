@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from stable_baselines3.common.vec_env import VecNormalize
 
+from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.disturbances import Disturbance, parse_disturbance
 from lipsrl.evaluation import rollout_trace
 from lipsrl.evaluation._environments import EnvLike
@@ -46,7 +46,7 @@ class Records:
         model: Any,
         env: EnvLike,
         *,
-        vec_normalize: VecNormalize | None = None,
+        vec_normalize: NormalizeLike = None,
         frame_stack: int | None = None,
         folder: Path | None = None,
     ) -> None:

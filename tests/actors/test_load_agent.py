@@ -17,12 +17,15 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 from stable_baselines3.her import HerReplayBuffer
 
 import lipsrl
 from lipsrl import load_agent
 from lipsrl.actors import RefusedError
+from lipsrl.actors._refused import refused_in
+from lipsrl.actors._unpickle import loads
 from lipsrl.actors.run_folder import RunFolder
 from lipsrl.actors.training_settings import not_restored
 from lipsrl.cli import main
@@ -445,6 +448,22 @@ def test_a_training_goes_on_with_its_settings_where_they_are_plain(tmp_path):
         "MlpPolicy", "Pendulum-v1", learning_rate=lambda p: 1e-3 * p, policy_kwargs=dict(SMALL), device="cpu"
     ).save(tmp_path / "own")
     assert not_restored(tmp_path / "own.zip") == ["learning_rate"]
+
+
+def test_members_of_enumerations_as_early_pythons_write_them():
+    """By getattr, of which nothing else is let through."""
+
+    def written(module, name, member):
+        return f"cbuiltins\ngetattr\n(c{module}\n{name}\nS'{member}'\ntR.".encode()
+
+    unit = ("stable_baselines3.common.type_aliases", "TrainFrequencyUnit")
+    assert loads(written(*unit, "EPISODE")) is TrainFrequencyUnit.EPISODE
+    for refused in (
+        written(*unit, "__class__"),
+        written("builtins", "dict", "fromkeys"),
+        written("os", "path", "join"),
+    ):
+        assert "builtins.getattr" in refused_in(loads(written(*refused)))[0]
 
 
 def test_what_a_killed_save_left_is_no_agent_and_no_statistics(trained, tmp_path):

@@ -330,6 +330,7 @@ def test_a_student_may_be_judged_without_its_normalisation(files, tmp_path, caps
     options = ["--env", "Cart-v0", "--vec-normalize", "none", "--episodes", 1, "--max-episode-steps", 4]
     assert run("evaluate", output, *options, "--strengths", 0) == 0
     assert run("attack", output, *options, "--attack", "mad", "--epsilon", 0.1, "--steps", 1) == 0
+    assert run("report", output, *options, "--strengths", 0, 0.1, "--output", tmp_path / "s.html") == 0
     assert run("export", output, "--vec-normalize", "none", "--output", tmp_path / "s.safetensors") == 0
 
 
