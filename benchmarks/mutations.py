@@ -59,8 +59,8 @@ MUTATIONS = (
     Mutation(
         "sandwich: exact projection does nothing",
         "layers/sandwich.py",
-        "retracted = retract_exactly(self.stack, self.held)",
-        "retracted = None",
+        "return self._adopt(retract_exactly(self.stack, self.held))",
+        "return self._adopt(None)",
         ("layers/test_layer_contract.py",),
     ),
     Mutation(
@@ -159,9 +159,9 @@ MUTATIONS = (
     Mutation(
         "network: no projection at the train→eval transition (trap 24)",
         "networks/_merged.py",
-        "        if not mode:  # first: weights that cannot be projected must not leave the module in eval mode\n"
+        "            same = self._kept_of_these_weights()  # TD3 steps its actor at every second environment step\n"
         "            self._project_aloud()\n",
-        "",
+        "            same = self._kept_of_these_weights()\n",
         ("soundness/test_state_rules.py",),
     ),
     Mutation(
