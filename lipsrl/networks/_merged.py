@@ -55,7 +55,10 @@ class Merging(WeightKeeper):
 
     _kept: list[Stage] | None = None  # of eval mode
     _left: list[Stage] | None = None  # what was kept in the last eval mode
-    _kept_as_left: bool = False  # whether it is of the weights that `LipschitzLayer.keep_inside` has left
+    #: What `LipschitzLayer.keep_inside` had left of each layer when these were merged, where that is known: an
+    #: optimizer that calls it later leaves others.
+    _kept_of: list[Any] | None = None
+    _left_of: list[Any] | None = None
     _probes: Probes | None = None
     _cache_in_eval: bool = False
     #: What the last training forward of :meth:`latent` returned, the weights it was made with, whether it had a graph.
@@ -71,8 +74,11 @@ class Merging(WeightKeeper):
     def _keep_inside(self, *, roughly: bool = False) -> bool:
         """:meth:`project`, but layers are left alone whose weights are to the bit those that the last call left."""
         changed = self._project(lambda layer: layer.keep_inside(roughly=roughly))
-        self._kept_as_left = True
+        self._kept_of = self._insides()
         return changed
+
+    def _insides(self) -> list[Any]:
+        return [layer._inside for layer in self._held()]
 
     def _project(self, how: Callable[[LipschitzLayer], bool]) -> bool:
         with own_precision(self._like()):
@@ -165,8 +171,10 @@ class Merging(WeightKeeper):
 
     def _kept_of_these_weights(self) -> list[Stage] | None:
         """What was kept in the last eval mode, if no bit was written since."""
-        if self._left is not None and not all(layer.is_as_left() for layer in self._held()):
-            self._left = None
+        if self._left is not None:
+            known = zip(self._held(), self._left_of or (), strict=True)
+            if not all(layer._inside is inside and layer.is_as_left() for layer, inside in known):
+                self._left = None
         return self._left
 
     def _constants(self) -> list[Stage]:
@@ -218,7 +226,7 @@ class Merging(WeightKeeper):
         """
         super()._refresh_cache()
         self._kept = self._left = self._probes = None
-        self._kept_as_left = False
+        self._kept_of = self._left_of = None
         if self.training or torch.compiler.is_compiling() or self._like().is_meta:
             return
         with torch.no_grad(), own_precision(self._like()):
@@ -255,12 +263,13 @@ class Merging(WeightKeeper):
         if not mode:  # first: weights that cannot be projected must not leave the module in eval mode
             same = self._kept_of_these_weights()  # TD3 steps its actor at every second environment step
             self._project_aloud()
-        left = None
-        if mode and self._cache_in_eval and self._kept_as_left and self._merging_is_dear():
-            left = self._kept
+        left = left_of = None
+        if mode and self._cache_in_eval and self._kept_of is not None and self._merging_is_dear():
+            left, left_of = self._kept, self._kept_of
         set_mode(self, mode)
         self._refresh_cache(same)
-        self._kept_as_left, self._left = not mode, left
+        self._kept_of = None if mode else self._insides()
+        self._left, self._left_of = left, left_of
         return self
 
     def _merging_is_dear(self) -> bool:
@@ -276,6 +285,6 @@ class Merging(WeightKeeper):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("_kept", "_left", "_kept_as_left", "_probes", "_cache_in_eval", "_handed"):
+        for name in ("_kept", "_kept_of", "_left", "_left_of", "_probes", "_cache_in_eval", "_handed"):
             state.pop(name, None)
         return state

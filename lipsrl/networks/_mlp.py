@@ -280,7 +280,7 @@ class LipschitzMLP(Merging):
         layer: Any
         for layer, part in zip(self._held(), self._layout(LAYERS[self.layer_name]), strict=True):
             layer.bound, layer.unit = part.bound, part.unit
-        self._watched = self._stamp = self._kept = self._left = self._probes = None
+        self._watched = self._stamp = self._kept = self._left = self._probes = self._kept_of = None
 
     def _held(self) -> list[LipschitzLayer]:
         # Module.__getattr__ would cost as much as a matrix product, at every forward

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN, PPO, SAC, TD3
@@ -9,6 +12,7 @@ from torch import nn
 
 import lipsrl  # noqa: F401  (registers the policies)
 from lipsrl import LipschitzMLP
+from lipsrl.layers import project_after_step
 from lipsrl.networks._tree import set_mode
 
 
@@ -114,3 +118,41 @@ def test_weights_that_come_back_are_not_taken_for_what_was_between(how):
         assert torch.equal(network(x), acted)
     network.eval()
     assert torch.equal(network(x), acted)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_merged_weights_of_before_a_step_never_act_after_it(exact):
+    """With ``exact=True`` (TD3's actor) the step itself leaves every layer as the next transition finds it."""
+    network, x = make_network(), torch.randn(5, 4)
+    optimizer = project_after_step(torch.optim.Adam(network.parameters(), lr=0.03), network, exact=exact)
+    acted = network(x).detach()
+    for _ in range(3):
+        network.train()
+        network(x).sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            learned = network(x)
+        assert not torch.allclose(learned, acted)
+        acted = network.eval()(x).detach()
+        assert torch.equal(acted, copy.deepcopy(network)(x))
+        assert torch.allclose(acted, learned, atol=0.2)
+
+
+def test_td3_acts_with_the_weights_that_it_has():
+    model = TD3(
+        "LipschitzMlpPolicy", "Pendulum-v1", learning_starts=4, batch_size=4, buffer_size=99, device="cpu", seed=0,
+        policy_kwargs={"lipschitz_bound": 3.0, "net_arch": [8, 8]}, learning_rate=0.03,
+    )  # fmt: skip
+    observations = np.float32([[1.0, 0.0, 0.5], [0.0, 1.0, -2.0]])
+    seen = []
+
+    def looked(*_):
+        actions, _ = model.predict(observations, deterministic=True)
+        seen.append(actions)
+        assert np.array_equal(
+            actions, copy.deepcopy(model.policy).predict(observations, deterministic=True)[0]
+        )
+        return True
+
+    model.learn(20, callback=looked)
+    assert len({actions.tobytes() for actions in seen}) > 5
