@@ -150,3 +150,17 @@ def test_the_certificate_speaks_of_the_tuned_head():
     model.policy.set_training_mode(False)
     found = lipsrl.certify(model)
     assert 0 < found.lower_bound <= found.upper_bound <= 8 * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, *SQUASHED, TD3])
+def test_the_bound_is_in_the_units_of_the_action_space(algorithm):
+    """Its half range is 2; weights far above the bound are projected onto it."""
+    model = made(algorithm, layer="spectral", activation="tanh")
+    network = model.policy.lipschitz_network
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.mul_(100 if name.endswith("weight") else 0)
+    network.project()
+    model.policy.set_training_mode(False)
+    found = lipsrl.certify(model)
+    assert 2 < found.lower_bound <= found.upper_bound <= 8 * (1 + 1e-9)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN, PPO, SAC, TD3
+from stable_baselines3.common.utils import polyak_update
 from torch import nn
 
 import lipsrl  # noqa: F401  (registers the policies)
@@ -156,3 +157,23 @@ def test_td3_acts_with_the_weights_that_it_has():
 
     model.learn(20, callback=looked)
     assert len({actions.tobytes() for actions in seen}) > 5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", ["spectral", "orthogonal", "sandwich"])
+def test_a_target_computes_what_averaging_leaves_in_it(layer):
+    """SB3 averages through ``.data``, in evaluation mode, behind every counter (trap 1)."""
+    model = TD3(
+        "LipschitzMlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu", seed=0,
+        policy_kwargs={"lipschitz_bound": 3.0, "net_arch": [8, 8], "layer": layer},
+    )  # fmt: skip
+    model.policy.set_training_mode(False)
+    online, target = model.actor, model.actor_target
+    x = torch.randn(16, 3)
+    before = target(x)
+    for parameter in online.parameters():
+        parameter.data.mul_(-0.5)
+    online.lipschitz_network.project()
+    polyak_update(online.parameters(), target.parameters(), 1.0)
+    assert (target(x) - before).abs().max() > 1e-3
+    torch.testing.assert_close(target(x), online(x))

@@ -12,9 +12,11 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3, HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from lipsrl.regularizers import CAPS, Regularizer, _attach, regularize
+from lipsrl.regularizers._pairs import ReplayNeighbours
 
 SCALE = np.array([1.0, 1.0, 1.0], np.float32)
 
@@ -182,6 +184,35 @@ def test_replay_buffer_that_saves_memory_masks_the_ends():
     regularize(model, Probe()).learn(120)
     check(1)
     assert any(not following.mask.all() for _, following, _ in SEEN)
+
+
+@pytest.mark.parametrize("saving", [False, True])
+def test_every_row_of_a_replay_buffer_filled_by_hand(saving):
+    venv, slots = envs(1), 9
+    buffer = ReplayBuffer(
+        slots,
+        venv.observation_space,
+        venv.action_space,
+        "cpu",
+        optimize_memory_usage=saving,
+        handle_timeout_termination=not saving,
+    )
+    now, action = venv.reset(), np.zeros((1, 1), np.float32)
+    for _ in range(slots + 4):  # the first four are written over
+        following, reward, done, infos = venv.step(action)
+        last = infos[0]["terminal_observation"][None] if done[0] else following
+        buffer.add(now, last, action, reward, done, infos)
+        now = following
+    taken = np.array([slot for slot in range(slots) if not (saving and slot == buffer.pos)])
+    pairs = ReplayNeighbours(buffer, taken, np.zeros_like(taken), None)
+    here = torch.as_tensor(buffer.observations[taken, 0])
+    SEEN.append((here, pairs.next(), pairs.previous()))
+    check(1)
+    has_previous = pairs.previous().mask.numpy().astype(bool)
+    oldest = taken == (buffer.pos + saving) % slots
+    assert (here[:, 2] == 0).any()
+    assert np.array_equal(has_previous, (here[:, 2].numpy() > 0) & ~oldest)
+    assert pairs.next().mask.numpy().all() != saving  # an end among them, and what followed it is gone
 
 
 def test_an_environment_reset_between_two_trainings_is_an_end():
