@@ -35,6 +35,8 @@ from lipsrl.reporting.destinations import check_folder, check_page
 
 #: Of random actions, whose mean return is the floor.
 _FLOOR_EPISODES = 20
+#: Of the attacks, where nothing is said.
+_RADII = (0.05, 0.1)
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Report(Episodes):
     """One or more disturbances, each NAME[:PARAMETER...]. The strengths multiply them."""
     attack: list[str] = field(default_factory=list)
     """Also measure the worst of these attacks: mad, critic, bias, robust-sarsa. Takes minutes."""
-    epsilon: list[float] = field(default_factory=lambda: [0.05, 0.1])
+    epsilon: list[float] = field(default_factory=lambda: list(_RADII))
     """Sizes of the attacks, l-inf in units of the policy's input."""
     reference: str | None = None
     """Agent with which all others are compared. Default: the first agent without a bound K."""
@@ -101,6 +103,11 @@ class Report(Episodes):
             lookup("formats", name, FORMATS)
         if self.attack:
             self.attacking().check_attacks()
+        elif tuple(self.epsilon) != _RADII:
+            raise ValueError(
+                "epsilon is the size of the attacks, and no attack was chosen. Also pass --attack, for instance "
+                "--attack mad."
+            )
 
     def check_sensors(self, source: Source) -> None:
         """Names for another number of sensors than the model sees are refused."""

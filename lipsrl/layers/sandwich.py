@@ -130,8 +130,10 @@ class Sandwich(LipschitzLayer):
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """``√2·bound·Ψ⁻¹B`` and ``√2·AᵀΨ``: the bound is spent before the activation."""
         stack = self.stack if dtype is None else self.stack.to(dtype)
-        inner = (SQRT2 * self.bound / self.held) * stack[self.out_features :].mT
-        outer = (SQRT2 / self.held) * stack[: self.out_features]
+        # one split: its gradient is put together in one pass, that of two slices in zeros that are added
+        upper, lower = stack.split([self.out_features, self.in_features])
+        inner = (SQRT2 * self.bound / self.held) * lower.mT
+        outer = (SQRT2 / self.held) * upper
         if self.log_psi is None:
             return Factors(inner, outer)
         log_psi = self.log_psi if dtype is None else self.log_psi.to(dtype)

@@ -30,6 +30,11 @@ def test_a_misspelt_policy_is_answered_with_the_nearest():
             algorithm("MyPolicy", "Pendulum-v1")
 
 
+def test_a_report_without_attacks_has_no_use_for_their_size(zipped, capsys):
+    assert cli.main(["report", str(zipped), "--env", "Pendulum-v1", "--epsilon", "0.2"]) == 2
+    assert "Also pass --attack" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize("name", ["folder/", "page.pdf"])
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
     zipped, name, tmp_path, capsys, monkeypatch
