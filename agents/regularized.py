@@ -62,7 +62,8 @@ PPO_METHODS: dict[str, tuple[Regularizer, Regularizer]] = {
 #: ASAP's comparison (2601.18479, appendix, table B.8) learns Pendulum from rewards as they are. Here VecNormalize
 #: divides them by about 150, and with them the -Q that the losses stand beside: the same balance needs weights of that
 #: share. Two of PAVE's losses are squares of it, as the critic's own is, and keep their weights; its curvature is not.
-#: CATS's weight is not in the paper: CAPS's.
+#: CATS's weight is not in the paper: CAPS's. PAVE's are those of its authors' code (AIRLABkhu/PAVE) for SAC on
+#: Pendulum; elsewhere, where its search starts.
 _REWARD_SCALE = 150
 
 SAC_METHODS: dict[str, tuple[Regularizer, Regularizer]] = {
@@ -74,7 +75,7 @@ SAC_METHODS: dict[str, tuple[Regularizer, Regularizer]] = {
         L2C2(lower=1.0 / _REWARD_SCALE, upper=100.0 / _REWARD_SCALE),
     ),
     "asap": (ASAP(2.0, 0.3, 0.07), ASAP(2.0, 5.0 / _REWARD_SCALE, 0.5 / _REWARD_SCALE)),
-    "pave": (PAVE(), PAVE(curvature=0.01 / _REWARD_SCALE, margin=1.0 / _REWARD_SCALE)),
+    "pave": (PAVE(), PAVE(field=0.005, curvature=0.5 / _REWARD_SCALE, margin=1.0 / _REWARD_SCALE)),
 }
 
 

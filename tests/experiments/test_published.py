@@ -64,7 +64,7 @@ def test_weights_of_sac_on_pendulum_are_those_of_the_comparison():
     assert weights("sac-caps") == CAPS(1 / scale, 5 / scale)
     assert weights("sac-l2c2") == L2C2(lower=1 / scale, upper=100 / scale)
     assert weights("sac-asap") == ASAP(2.0, 5 / scale, 0.5 / scale)
-    assert weights("sac-pave") == PAVE(curvature=0.01 / scale, margin=1 / scale)
+    assert weights("sac-pave") == PAVE(field=0.005, curvature=0.5 / scale, margin=1 / scale)
     assert weights("sac-caps", "hopper") == CAPS(0.1, 0.5)
     assert Args(family="sac").agents()[:2] == ["sac", "sac-caps"]
     assert Args(family="sac").agents().index(TWINS["sac-pave"]) < Args(family="sac").agents().index(
