@@ -2,12 +2,12 @@
 
     python -m experiments.published --output runs/published
 
-The weights are those of `agents.regularized` (CAPS, L2C2, ASAP: ASAP's appendix; Grad-CAPS: the same), chosen by nobody
-here. Episodes without noise, deterministic actions, as in the publications; `Sm` is their measure (2/T·Σ|Y_k|k/T of the
-actions that the environment receives, `lipsrl.metrics.spectral_smoothness`, whose default is the same up to a factor).
-Beside it the chatter, mean |Δa| in white noise of the task's chatter strength, which no publication has. Paired with
-the plain agent seed by seed. What is there already is not made again; the rows are one small file in --results, with
-which the study goes on where the run folders were lost.
+The weights are those of `agents.regularized` (CAPS, L2C2, Grad-CAPS, ASAP: ASAP's appendix; PAVE: its authors' code),
+chosen by nobody here. Episodes without noise, deterministic actions, as in the publications; `Sm` is their measure
+(2/T·Σ|Y_k|k/T of the actions that the environment receives, `lipsrl.metrics.spectral_smoothness`, whose default is the
+same up to a factor). Beside it the chatter, mean |Δa| in white noise of the task's chatter strength, which no
+publication has. Paired with the plain agent seed by seed. What is there already is not made again; the rows are one
+small file in --results, with which the study goes on where the run folders were lost.
 """
 
 from __future__ import annotations
