@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -38,7 +39,8 @@ def environments(
 
     Raises:
         TypeError: neither an id, nor a factory, nor an environment.
-        ValueError: an id that is not registered; its spaces are not those of ``model``.
+        ValueError: an id that is not registered; its spaces are not those of ``model``. (Observations in a Box
+            inside the model's are: who learns behind an ObservationDisturbance is made for a wider one.)
     """
     if not (isinstance(env, (str, gym.Env)) or callable(env)):
         hint = " A VecEnv is not needed." if hasattr(env, "num_envs") else ""
@@ -52,7 +54,7 @@ def environments(
         check_distinct(made)
         for name in () if model is None else ("observation_space", "action_space"):
             found, expected = getattr(made[0], name), getattr(model, name)
-            if found != expected:
+            if found != expected and not (name == "observation_space" and _inside(found, expected)):
                 raise ValueError(f"{name} of env is {found}, but the model was made for {expected}.")
         limit = check_limit(max_episode_steps)
         yield [limited(own, limit) for own in made]
@@ -60,6 +62,16 @@ def environments(
         for own in made:
             if own is not env:
                 own.close()
+
+
+def _inside(found: spaces.Space[Any], expected: spaces.Space[Any]) -> bool:
+    if (
+        not (isinstance(found, spaces.Box) and isinstance(expected, spaces.Box))
+        or found.shape != expected.shape
+    ):
+        return False
+    within = bool(np.all(expected.low <= found.low) and np.all(found.high <= expected.high))
+    return within and found.dtype == expected.dtype
 
 
 def _made(name: str) -> Env:
