@@ -15,8 +15,8 @@ def noise_levels(sensor_scale: Sequence[float]) -> tuple[float, float, float, fl
     """The noise levels of a task: 0, s, 2s, 5s and 10s, the same σ on every sensor, in raw units.
 
     s is one per cent of the geometric mean of the sensors' scales, rounded to 1, 2 or 5 times a power of ten (on a
-    logarithmic scale). Fluctuation is quoted at s. Pendulum, InvertedDoublePendulum and Hopper keep the levels that
-    their published tables were measured with.
+    logarithmic scale). Fluctuation is quoted at s. Pendulum (with its velocity sensor and without it),
+    InvertedDoublePendulum and Hopper keep the levels that their published tables were measured with.
 
     Example:
         >>> from envs.task import noise_levels

@@ -15,6 +15,7 @@ import pandas as pd
 
 from envs import Task
 from experiments._memory_agents import STUDIES
+from experiments._stored import files_of
 from lipsrl._files import write_text
 from lipsrl.attacks import ConstantBiasAttack, MADAttack, MinimumOverAttacks, RandomAttack, worst_attacks
 from lipsrl.disturbances import AutoregressiveNoise, Bias, GaussianNoise
@@ -145,15 +146,22 @@ def measure(
 
 
 def kept(file: Path, episodes: Episodes, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """What ``file`` holds of the same episodes; else what ``make`` measures, which is left there."""
-    of = {"episodes": episodes.number, "seed": episodes.seed}
+    """What ``file`` in a run folder holds of the same episodes and model; else what ``make`` measures, left there."""
+    of, files = {"episodes": episodes.number, "seed": episodes.seed}, files_of(file.parent)
     if file.is_file():
         found = json.loads(file.read_text())
-        if found["of"] == of:
+        # files of before 0.3 do not say of which model: of one that is no younger
+        if found["of"] == of and found.get("files", files if _is_younger(file) else None) == files:
             return pd.DataFrame(found["means"])
     means = make()
-    write_text(file, json.dumps({"of": of, "means": json.loads(means.to_json(orient="records"))}))
+    kept = {"of": of, "files": files, "means": json.loads(means.to_json(orient="records"))}
+    write_text(file, json.dumps(kept))
     return means
+
+
+def _is_younger(file: Path) -> bool:
+    model = RunFolder(file.parent).model_file
+    return not model.is_file() or file.stat().st_mtime >= model.stat().st_mtime
 
 
 def of_run(folder: RunFolder, task: Task, episodes: Episodes) -> pd.DataFrame:

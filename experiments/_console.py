@@ -33,10 +33,28 @@ def command_line(module: str) -> str:
 
 
 def open_runs(paths: list[Path]) -> list[RunFolder]:
-    """The run folders at ``paths``; ``ValueError`` if there are none."""
+    """The run folders at ``paths``; a training that was cut off is pointed out.
+
+    Raises:
+        ValueError: there are none, or one that `lipsrl pack` made, whose task is not known.
+    """
     if not paths:
         raise ValueError("run is missing: give at least one run folder, as `experiments.train` leaves them.")
-    return [RunFolder.open(path) for path in paths]
+    folders = [RunFolder.open(path) for path in paths]
+    for folder in folders:
+        config = folder.read_config()
+        missing = [name for name in ("task", "agent", "seed") if name not in config]
+        if missing:
+            raise ValueError(
+                f"{folder.path} says nothing of its {missing[0]} in config.json: `experiments.train` did not make it. "
+                "Use `lipsrl evaluate` or `lipsrl report`, which take any agent."
+            )
+        if config.get("status", "finished") != "finished":
+            done, wanted = config.get("trained_timesteps"), config.get("timesteps")
+            print(
+                f"note: {folder.path} was not trained to its end ({done} of {wanted} steps).", file=sys.stderr
+            )
+    return folders
 
 
 @contextmanager

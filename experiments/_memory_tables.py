@@ -156,5 +156,6 @@ def _beside_teachers(measured: Mapping[str, Sequence[Measured]]) -> str:
             [(own.mean("white", 0.0) - floor) / (theirs.mean("white", 0.0) - floor) for own, theirs in pairs]
         ]
         cells += [[column(own) / column(theirs) for own, theirs in pairs] for column in columns.values()]
-        rows.append([agent, *(spread(values) for values in cells)])
+        # an agent below the floor has no area
+        rows.append([agent, *(spread(values) if np.isfinite(values).all() else "–" for values in cells)])
     return markdown(rows)

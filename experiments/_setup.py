@@ -104,6 +104,7 @@ def describe(
         "recipe": recipe.name,
         "task": task.name,
         "env_id": task.env_id,
+        **({"env_kwargs": dict(task.env_kwargs)} if task.env_kwargs else {}),
         "seed": model.seed,
         "timesteps": timesteps,
         "algorithm": type(model).__name__,

@@ -25,7 +25,7 @@ def agent_files(folder: RunFolder) -> dict[str, Path | None]:
 def log_runs(
     folders: Sequence[RunFolder],
     evaluation: Evaluation,
-    certificates: Sequence[Certificate],
+    certificates: Sequence[Certificate | None],
     task: Task,
     *,
     seed: int,

@@ -8,6 +8,7 @@ white noise, AR(1) noise and bias. Results of `lipsrl attack --output RUN/attack
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from envs import Task, get_task
+from envs import Task
 from experiments._console import command_line, fail, open_runs, parse
+from experiments._pooling import one_task, refuse_mixtures, refuse_twins
+from experiments._stored import of_model
 from experiments._tracking import log_runs
-from experiments.evaluate import certify_run, evaluate_run
+from experiments.evaluate import certificate_of, evaluate_run, records
 from lipsrl._validation import lookup
-from lipsrl.evaluation import Evaluation
+from lipsrl.evaluation import Evaluation, model_fingerprint
 from lipsrl.reporting import (
     STANDARD_DISTURBANCES,
     Records,
@@ -66,27 +69,6 @@ class Args:
     """W&B project. Default: the environment variable WANDB_PROJECT, or lipsrl."""
 
 
-def one_task(configs: list[dict[str, Any]]) -> Task:
-    """The task that all runs share; ``ValueError`` if they do not."""
-    names = sorted({config["task"] for config in configs})
-    if len(names) != 1:
-        raise ValueError(f"The runs are of different tasks ({', '.join(names)}); compare runs of one task.")
-    return get_task(names[0])
-
-
-def refuse_twins(folders: list[RunFolder], configs: list[dict[str, Any]]) -> None:
-    """``ValueError`` if two runs have the same agent and training seed."""
-    seen: dict[tuple[str, int], RunFolder] = {}
-    for folder, config in zip(folders, configs, strict=True):
-        key = (config["agent"], config["seed"])
-        if key in seen:
-            raise ValueError(
-                f"{seen[key].path} and {folder.path} are both agent {key[0]!r} with training seed {key[1]}; "
-                "give one of them."
-            )
-        seen[key] = folder
-
-
 def paired_table(evaluation: Evaluation, baseline: str, other: str) -> Table:
     """Return of ``other`` minus ``baseline`` and ratio of their chatter, per disturbance and strength."""
     table = Table(title=f"{other} against {baseline}, paired, 95 % CI", title_justify="left")
@@ -116,9 +98,17 @@ def records_of(
 
 
 def attacks_of(folders: list[RunFolder]) -> Evaluation | None:
-    """What was measured under attack, of the runs that have it."""
-    files = [folder.path / "attacks.parquet" for folder in folders]
-    found = [Evaluation.load(file) for file in files if file.is_file()]
+    """What was measured under attack, of the runs that have it; of a model of before it is left out."""
+    found = []
+    for folder in folders:
+        file = folder.path / "attacks.parquet"
+        if not file.is_file():
+            continue
+        attacked = Evaluation.load(file)
+        if of_model(attacked, model_fingerprint(*folder.load())):
+            found.append(attacked)
+        else:
+            print(f"note: {file} is of another model than the run has now, and is left out.", file=sys.stderr)
     return Evaluation.concat(found) if found else None
 
 
@@ -147,24 +137,22 @@ def compare(args: Args) -> Evaluation:
     configs = [folder.read_config() for folder in folders]
     task = one_task(configs)
     refuse_twins(folders, configs)
+    refuse_mixtures(folders, configs)
     if args.reference is not None:  # known before anything is measured
         lookup("reference", args.reference, {config["agent"]: config for config in configs})
     evaluations = [
         evaluate_run(folder, episodes=args.episodes, seed=args.seed)
         for folder in tqdm(folders, desc="evaluate", unit="run", disable=None)
     ]
-    proofs = [certify_run(folder) for folder in tqdm(folders, desc="certify", unit="run", disable=None)]
-    certificates = [
-        {"agent": config["agent"], "seed": config["seed"], **proof.to_dict()}
-        for config, proof in zip(configs, proofs, strict=True)
-    ]
+    proofs = [certificate_of(folder) for folder in tqdm(folders, desc="certify", unit="run", disable=None)]
+    certificates = records(configs, proofs)
     evaluation = Evaluation.concat(evaluations)
     if args.output is not None:
         evaluation.save(args.output)
     console = Console(width=None if Console().is_terminal else 140)
-    console.print(comparison_table(evaluation, certificates, floor=task.floor))
     agents = list(dict.fromkeys(config["agent"] for config in configs))
     reference = reference_of(agents, certificates, args.reference)
+    console.print(comparison_table(evaluation, certificates, reference=reference, floor=task.floor))
     for other in agents:
         if other != reference:
             console.print(paired_table(evaluation, reference, other))

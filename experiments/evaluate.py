@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
 from rich.console import Console
 
+from agents import AGENTS
 from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
 from experiments._parallel import module_command
+from experiments._stored import holds
 from experiments._tracking import log_runs
 from experiments.launchers import Job, Options, launch
 from experiments.launchers.launch import FailedError, check
@@ -56,17 +59,11 @@ class Args:
 
 def current(evaluation: Evaluation, task: Task, episodes: int, seed: int) -> Evaluation | None:
     """What would be measured now, if a stored evaluation holds it: the first episodes of more are the same ones."""
-    data = evaluation.metadata
-    known = (
-        data.get("n_episodes", 0) >= episodes
-        and data.get("seed") == seed
-        and data.get("strengths") == list(task.strengths)
-        and data.get("disturbances") == {d.name: d.to_dict() for d in standard_disturbances()}
-    )
-    if not known:
+    standard = {disturbance.name: disturbance for disturbance in standard_disturbances()}
+    if not holds(evaluation.metadata, task, standard, task.strengths, episodes, seed):
         return None
-    frame = evaluation.frame
-    return Evaluation(frame[frame["episode"] < episodes], {**data, "n_episodes": episodes})
+    frame, data = evaluation.frame, {**evaluation.metadata, "n_episodes": episodes, "floor": task.floor}
+    return Evaluation(frame[frame["episode"] < episodes], data)
 
 
 def standard_disturbances() -> list[Disturbance]:
@@ -120,9 +117,26 @@ def certify_run(folder: RunFolder, *, force: bool = False) -> Certificate:
     return certificate
 
 
+def certificate_of(folder: RunFolder, *, force: bool = False) -> Certificate | None:
+    """:func:`certify_run`; None where the recipe's policy has no Lipschitz constant (LipsNet)."""
+    recipe = AGENTS.get(folder.read_config().get("recipe", ""))
+    return None if recipe is not None and not recipe.certifiable else certify_run(folder, force=force)
+
+
+def records(configs: Sequence[dict[str, Any]], proofs: Sequence[Certificate | None]) -> list[dict[str, Any]]:
+    """Certificates as the tables take them, of the runs that have one."""
+    return [
+        {"agent": config["agent"], "seed": config["seed"], **proof.to_dict()}
+        for config, proof in zip(configs, proofs, strict=True)
+        if proof is not None
+    ]
+
+
 def is_measured(folder: RunFolder, episodes: int, seed: int) -> bool:
     """Whether what would be measured is stored, and the model was not trained again since."""
-    files = (folder.evaluation_file, folder.certificate_file)
+    recipe = AGENTS.get(folder.read_config().get("recipe", ""))
+    proven = [folder.certificate_file] if recipe is None or recipe.certifiable else []
+    files = (folder.evaluation_file, *proven)
     if not all(
         file.is_file() and file.stat().st_mtime >= folder.model_file.stat().st_mtime for file in files
     ):
@@ -170,14 +184,10 @@ def main() -> None:
             for folder in folders
         ]
         configs = [folder.read_config() for folder in folders]
-        proofs = [certify_run(folder, force=args.force) for folder in folders]
-        certificates = [
-            {"agent": config["agent"], "seed": config["seed"], **proof.to_dict()}
-            for config, proof in zip(configs, proofs, strict=True)
-        ]
+        proofs = [certificate_of(folder, force=args.force) for folder in folders]
         if args.only:
             return
-        task = get_task(configs[0]["task"])
+        task, certificates = get_task(configs[0]["task"]), records(configs, proofs)
         evaluation = Evaluation.concat(evaluations)
         Console().print(comparison_table(evaluation, certificates, floor=task.floor))
         log_runs(folders, evaluation, proofs, task, seed=args.seed, track=args.track, project=args.project)

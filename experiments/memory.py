@@ -12,6 +12,7 @@ seed 100, which are in no table.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,11 @@ from experiments._memory_agents import (
 )
 from experiments._memory_tables import tables
 from experiments._parallel import module_command, run_all
+from experiments._stored import holds, of_model
 from lipsrl._validation import lookup, positive_int
 from lipsrl.attacks import ConstantBiasAttack, MADAttack, MinimumOverAttacks, RandomAttack, RobustSarsaAttack
 from lipsrl.disturbances import AutoregressiveNoise, Bias, Compose, Delay, Dropout, GaussianNoise
+from lipsrl.evaluation import Evaluation, model_fingerprint
 from lipsrl.tracking import RunFolder
 from lipsrl.tracking.config import versions
 
@@ -161,8 +164,15 @@ def measure(args: Args, seed: int, agent: str) -> None:
     )  # what can be attacked and certified
     for name, (disturbances, strengths) in families(task, study).items():
         file = folder.path / f"{name}.parquet"
-        if file.is_file() or (name == "attacks" and not feedforward):
+        if name == "attacks" and not feedforward:
             continue
+        if file.is_file():
+            stored = Evaluation.load(file)
+            named = disturbances if isinstance(disturbances, Mapping) else {disturbances.name: disturbances}
+            same = holds(stored.metadata, task, named, strengths, study.episodes, 0)
+            if same and of_model(stored, model_fingerprint(model, statistics)):
+                continue
+            print(f"{file}: of other settings or another model; measured again", flush=True)
         evaluation = lipsrl.evaluate(
             {(agent, seed): model}, task.make, disturbances=disturbances, strengths=strengths,
             n_episodes=study.episodes, seed=0, vec_normalize=statistics, floor=task.floor,
@@ -188,6 +198,10 @@ def study(args: Args) -> None:
     for agent in args.agents:
         lookup("agents", agent, AGENTS)
     positive_int("jobs", args.jobs)
+    if len(set(args.seeds)) < len(args.seeds):
+        raise ValueError(
+            f"seeds must differ, received {args.seeds}: a training that counts twice is no second one."
+        )
     if args.jobs == 1 or len(args.seeds) == 1:
         for seed in args.seeds:
             one_seed(args, seed)

@@ -19,9 +19,10 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from envs import Task, get_task
+from envs import Task
 from experiments._console import fail, open_runs, parse
-from experiments.evaluate import certify_run, evaluate_run, white_noise
+from experiments._pooling import one_task, refuse_mixtures, refuse_twins
+from experiments.evaluate import certificate_of, evaluate_run, white_noise
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
 from lipsrl.tracking import RunFolder
@@ -47,20 +48,20 @@ class Run:
 
     config: dict[str, Any]
     evaluation: Evaluation
-    certificate: Certificate
+    certificate: Certificate | None
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Agent, K and budget."""
-        options = self.config["hyperparameters"]["policy_kwargs"]
-        bound = self.config["lipschitz_bound"]
-        return self.config["agent"], "–" if bound is None else f"{bound:g}", options.get("budget", "output")
+
+def key_of(config: dict[str, Any]) -> tuple[str, str, str]:
+    """Agent, K and budget."""
+    options = config["hyperparameters"]["policy_kwargs"]
+    bound = config["lipschitz_bound"]
+    return config["agent"], "–" if bound is None else f"{bound:g}", options.get("budget", "output")
 
 
 def read(folder: RunFolder, args: Args) -> Run:
     """Measure a run where it has not been measured."""
     evaluation = white_noise(evaluate_run(folder, episodes=args.episodes, seed=args.seed))
-    return Run(folder.read_config(), evaluation, certify_run(folder))
+    return Run(folder.read_config(), evaluation, certificate_of(folder))
 
 
 def number(row: Any, column: str, digits: int) -> str:
@@ -74,7 +75,7 @@ def line(key: tuple[str, str, str], runs: list[Run], task: Task, threshold: floa
     summary = Evaluation.concat([run.evaluation for run in runs]).summary().set_index("strength")
     clean = [run.evaluation.summary(["return"]).set_index("strength")["return"][0.0] for run in runs]
     failed = sum(value < threshold for value in clean)
-    tightness = [run.certificate.network.tightness for run in runs]
+    tightness = [run.certificate.network.tightness for run in runs if run.certificate is not None]
     seconds = [run.config["train_seconds"] for run in runs]
     shown = [s for s in task.strengths if s > 0]
     cells = [
@@ -83,7 +84,9 @@ def line(key: tuple[str, str, str], runs: list[Run], task: Task, threshold: floa
         number(summary.loc[0.0], "return", 0) + (f", {failed} failed" if failed else ""),
         number(summary.loc[task.chatter_strength], "action_fluctuation", 2),
         *(number(summary.loc[s], "return", 0) for s in shown if s != task.chatter_strength),
-        f"{statistics.median(tightness):.0%} ({min(tightness):.0%}–{max(tightness):.0%})",
+        f"{statistics.median(tightness):.0%} ({min(tightness):.0%}–{max(tightness):.0%})"
+        if tightness
+        else "–",
         f"{statistics.median(seconds):.0f} s",
     ]
     return "| " + " | ".join(cells) + " |"
@@ -93,16 +96,21 @@ def table(args: Args) -> str:
     """The Markdown table.
 
     Raises:
-        ValueError: no runs, or runs of different tasks.
+        ValueError: no runs, runs of different tasks, or runs of one line that differ in more than their seed.
     """
     groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
-    for folder in tqdm(open_runs(args.run), desc="evaluate", unit="run", disable=None):
+    folders = open_runs(args.run)
+    task = one_task([folder.read_config() for folder in folders])
+    of_one: dict[tuple[str, str, str], list[RunFolder]] = defaultdict(list)
+    for folder in folders:
+        of_one[key_of(folder.read_config())].append(folder)
+    for alike in of_one.values():
+        configs = [folder.read_config() for folder in alike]
+        refuse_twins(alike, configs)
+        refuse_mixtures(alike, configs)
+    for folder in tqdm(folders, desc="evaluate", unit="run", disable=None):
         run = read(folder, args)
-        groups[run.key].append(run)
-    tasks = {run.config["task"] for runs in groups.values() for run in runs}
-    if len(tasks) != 1:
-        raise ValueError(f"The runs are of different tasks ({', '.join(sorted(tasks))}); give runs of one.")
-    task = get_task(tasks.pop())
+        groups[key_of(run.config)].append(run)
     noisy = [f"return σ={s:g}" for s in task.strengths if s not in (0.0, task.chatter_strength)]
     titles = [
         "agent", "K", "budget", "seeds", "return clean", f"mean \\|Δa\\| σ={task.chatter_strength:g}", *noisy,

@@ -41,6 +41,7 @@ from envs.linear_quadratic_theory import (
 from experiments._console import command_line, fail, open_runs, parse
 from lipsrl._files import write_text
 from lipsrl._validation import positive_finite, positive_int
+from lipsrl.actors.frames import attached_frames
 from lipsrl.actors.pipeline import Pipeline
 from lipsrl.disturbances import GaussianNoise
 
@@ -190,7 +191,7 @@ def of_agents(args: Args) -> list[dict[str, Any]]:
             raise ValueError(f"{folder.path} is of task={config['task']!r}; give runs of {TASK.name}.")
         model, statistics = folder.load()
         name, seed = config["agent"], config["seed"]
-        gain = gain_at_rest(model, statistics)
+        gain = gain_at_rest(model, statistics) if attached_frames(model) == 1 else None  # a window is no gain
         certified = lipsrl.certify(model, vec_normalize=statistics).upper_bound
         for noise in args.noise:
             cost = played(name, model, noise, args, statistics)

@@ -71,7 +71,14 @@ def open_source(
     if agent.found and not (agent.file.parent / "config.json").is_file():
         warnings.warn(f"the statistics beside the zip are used: {agent.described}", stacklevel=2)
     return Source(
-        agent.name, agent.model, agent.vec_normalize, agent.seed, agent.env_id, agent.frame_stack, agent
+        agent.name,
+        agent.model,
+        agent.vec_normalize,
+        agent.seed,
+        agent.env_id,
+        agent.frame_stack,
+        agent,
+        agent.env_kwargs,
     )
 
 
@@ -118,10 +125,23 @@ def statistics_file(path: Path) -> Path:
 
 
 def unique_keys(sources: list[Source]) -> list[tuple[str, int | None]]:
-    """(agent, seed) of each source; names are numbered where two would collide."""
+    """(agent, seed) of each source.
+
+    Names are numbered where two would collide. Runs of one name are the seeds of one agent while no seed comes twice;
+    else those of each parent folder are: two studies of the same seeds are two agents, whole.
+    """
     keys: list[tuple[str, int | None]] = []
+    seeds = [(source.name, source.seed) for source in sources]
+    doubled = {name for name, seed in seeds if seeds.count((name, seed)) > 1}
+    studies: dict[str, list[Path | None]] = {}
     for source in sources:
-        name, number = source.name, 2
+        base = source.name
+        if base in doubled:
+            place = None if source.agent is None else source.agent.file.parent.parent
+            known = studies.setdefault(base, [])
+            known += [] if place in known else [place]
+            base = base if place == known[0] else f"{base}-{known.index(place) + 1}"
+        name, number = base, 2
         # a model without a seed is no training seed of another
         while (name, source.seed) in keys or any(k[0] == name and None in (source.seed, k[1]) for k in keys):
             name, number = f"{source.name}-{number}", number + 1
@@ -190,6 +210,13 @@ def in_environment(
         ValueError: no environment is known, or several; or arguments that it does not take.
     """
     kwargs = keyword_arguments(env_kwargs or [])
+    if env is None and not kwargs:
+        kwargs = sources[0].env_kwargs if sources else {}
+        if any(source.env_kwargs != kwargs for source in sources):
+            both = sorted({str(source.env_kwargs) for source in sources})
+            raise ValueError(
+                f"The runs are from environments made with different arguments: {', '.join(both)}."
+            )
     ids = {env or source.env_id for source in sources}
     if None in ids:
         raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")

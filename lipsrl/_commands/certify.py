@@ -100,6 +100,11 @@ class Certify:
         states = None if self.states is None else _read_states(self.states)
         source = self._opened()
         self.frame_stack = frames_said(self.frame_stack, source.frame_stack)
+        if states is not None and self.radius is None and isinstance(source.model.action_space, spaces.Box):
+            raise ValueError(
+                "states with epsilon are for discrete actions, whose margins are certified there. For the continuous "
+                "actions of this agent also pass --radius R, or leave --states out."
+            )
         parts = actor_parts(source.model)  # read once for all that is said of it
         certificate = certify(
             source.model,
@@ -147,6 +152,12 @@ class Certify:
         if self.states is not None and self.radius is None and self.epsilon is None:
             raise ValueError(
                 "states needs another option: also pass --radius R (local bounds) or --epsilon E (margins)."
+            )
+        of_episodes = {"episodes": self.episodes, "horizon": self.horizon, "seed": self.seed or None}
+        idle = next((name for name, value in of_episodes.items() if value is not None), None)
+        if idle is not None and self.epsilon is None:
+            raise ValueError(
+                f"{idle} is of the clean episodes that --epsilon is certified on. Also pass --epsilon E and --env ID."
             )
         if self.equilibrium_action and not self.equilibrium:
             raise ValueError("equilibrium_action needs equilibrium: pass --equilibrium STATE.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Found:
         zip: of the model.
         statistics: file of its VecNormalize, or ``None``.
         normalised: whether a configuration says that there was one; ``None`` where nothing says it.
-        name, env_id, seed, frame_stack: as a configuration has them.
+        name, env_id, env_kwargs, seed, frame_stack: as a configuration has them.
         layout: in words.
     """
 
@@ -36,6 +36,7 @@ class Found:
     env_id: str | None = None
     seed: int | None = None
     frame_stack: int | None = None
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 def find(path: Path, *, statistics: bool = True) -> Found:
@@ -107,6 +108,18 @@ def _run(folder: RunFolder) -> Found:
         env_id=config.get("env_id"),
         seed=config.get("seed"),
         frame_stack=_frames(folder, config.get("frame_stack")),
+        env_kwargs=_switches(folder, config.get("env_kwargs")),
+    )
+
+
+def _switches(folder: RunFolder, given: Any) -> dict[str, Any]:
+    # numbers and switches only: a text may be the path of a file that the environment would open
+    if given is None:
+        return {}
+    if isinstance(given, dict) and all(isinstance(value, (bool, int, float)) for value in given.values()):
+        return given
+    raise ValueError(
+        f"{str(folder.config_file)!r} says env_kwargs={given!r}, expected names with numbers, true or false."
     )
 
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Agent:
         statistics: file of ``vec_normalize``.
         found: the statistics were looked for and found beside the zip.
         stated: the user, or a configuration, says that there is no VecNormalize.
+        env_kwargs: of ``gymnasium.make``, where a run folder says them and no other environment was given.
     """
 
     model: BaseAlgorithm
@@ -56,6 +57,7 @@ class Agent:
     statistics: Path | None = None
     found: bool = False
     stated: bool = False
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def training_returns(self) -> np.ndarray:
@@ -138,6 +140,7 @@ def load_agent(
         file,
         auto and file is not None,
         stated,
+        found.env_kwargs if env is None else {},
     )
 
 

@@ -131,7 +131,7 @@ class Sandwich(LipschitzLayer):
         """``√2·bound·Ψ⁻¹B`` and ``√2·AᵀΨ``: the bound is spent before the activation."""
         stack = self.stack if dtype is None else self.stack.to(dtype)
         # one split: its gradient is put together in one pass, that of two slices in zeros that are added
-        upper, lower = stack.split([self.out_features, self.in_features])
+        upper, lower = torch.split(stack, [self.out_features, self.in_features])
         inner = (SQRT2 * self.bound / self.held) * lower.mT
         outer = (SQRT2 / self.held) * upper
         if self.log_psi is None:

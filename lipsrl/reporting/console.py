@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lipsrl._validation import lookup
 from lipsrl.evaluation import Evaluation
 from lipsrl.reporting.answer import answer
 from lipsrl.reporting.certificate_table import certificate_rows
 from lipsrl.reporting.charts.scales import shortened
 from lipsrl.reporting.consistency import contradictions
 from lipsrl.reporting.context import agents_of, definition_of, disturbances_of
-from lipsrl.reporting.findings import Findings
+from lipsrl.reporting.findings import Findings, with_first
 from lipsrl.reporting.headline import headline_rows
 from lipsrl.reporting.overview import disturbance_tables, overview
 from lipsrl.reporting.rows import Row
@@ -63,19 +64,26 @@ def compact_table(findings: Findings) -> Table:
 
 
 def comparison_table(
-    evaluation: Evaluation, certificates: Sequence[Mapping[str, Any]] = (), *, floor: float | None = None
+    evaluation: Evaluation,
+    certificates: Sequence[Mapping[str, Any]] = (),
+    *,
+    reference: str | None = None,
+    floor: float | None = None,
 ) -> Table:
     """Return and fluctuation under noise, certificate and sensitivity, one column per agent.
 
     Args:
         evaluation: the table and its metadata.
         certificates: as `lipsrl.reporting.write_report`.
+        reference: agent to which the others are related; None: the first of the table.
         floor: as there.
 
     Returns:
         A table to print with `rich.console.Console`; the caption says what is averaged over what.
     """
     checked = Evaluation(evaluation.frame, evaluation.metadata)
+    if reference is not None:
+        checked = with_first(checked, lookup("reference", reference, {a: a for a in agents_of(checked)}))
     floor = checked.metadata.get("floor") if floor is None else floor
     agents = agents_of(checked)
     summary = checked.summary(["return"])

@@ -115,12 +115,12 @@ def findings_of(
         raise ValueError("evaluation must hold at least one episode, received an empty table.")
     by_agent(certificates)
     first = reference_of(agents_of(checked), certificates, reference)
-    checked = _first(checked, first)
+    checked = with_first(checked, first)
     noisy, worst = _apart(checked)
     if attacks is not None:
         worst = Evaluation(attacks.frame, attacks.metadata)
         if first in agents_of(worst):
-            worst = _first(worst, first)
+            worst = with_first(worst, first)
     return Findings(
         noisy,
         list(certificates),
@@ -159,7 +159,8 @@ def _unconstrained(certificate: Certificate) -> bool:
     return not promise < float("inf")
 
 
-def _first(evaluation: Evaluation, agent: str) -> Evaluation:
+def with_first(evaluation: Evaluation, agent: str) -> Evaluation:
+    """The same rows, those of ``agent`` first: ratios are to the first."""
     frame = evaluation.frame
     chosen = frame["agent"] == agent
     return Evaluation(pd.concat([frame[chosen], frame[~chosen]], ignore_index=True), evaluation.metadata)

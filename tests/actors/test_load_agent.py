@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +24,7 @@ from stable_baselines3.her import HerReplayBuffer
 
 import lipsrl
 from lipsrl import load_agent
+from lipsrl._commands._source import in_environment, open_source
 from lipsrl.actors import RefusedError
 from lipsrl.actors._refused import refused_in
 from lipsrl.actors._unpickle import loads
@@ -484,6 +486,22 @@ def test_the_statistics_of_a_student_are_nobody_elses(trained, tmp_path):
     assert load_agent(tmp_path / "student.zip").vec_normalize is not None
 
 
+def test_the_environment_s_own_switches_are_those_of_the_configuration(trained, tmp_path):
+    shutil.copy(trained[0] / "agent_400_steps.zip", tmp_path / "model.zip")
+    config = {"env_id": "Pendulum-v1", "env_kwargs": {"g": 3.0}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_agent(tmp_path).env_kwargs == {"g": 3.0}
+    (source,) = in_environment([open_source(tmp_path)], None)
+    assert source.env().unwrapped.g == 3.0
+    (source,) = in_environment([open_source(tmp_path)], "Pendulum-v1")  # named anew: as it is registered
+    assert source.env == "Pendulum-v1"
+    (source,) = in_environment([open_source(tmp_path)], None, ["g:4.0"])
+    assert source.env().unwrapped.g == 4.0
+    plain = replace(open_source(tmp_path), env_kwargs={})
+    with pytest.raises(ValueError, match="different arguments"):
+        in_environment([open_source(tmp_path), plain], None)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -491,6 +509,8 @@ def test_the_statistics_of_a_student_are_nobody_elses(trained, tmp_path):
         ("{", "config.json' cannot be read as JSON"),
         ('{"frame_stack": "3"}', "says frame_stack='3', expected a whole number"),
         ('{"frame_stack": 0}', "says frame_stack=0"),
+        ('{"env_kwargs": {"xml_file": "x.xml"}}', "expected names with numbers"),
+        ('{"env_kwargs": [1]}', "expected names with numbers"),
     ],
 )
 def test_a_damaged_config_is_said(trained, tmp_path, text, words):

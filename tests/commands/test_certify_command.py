@@ -133,6 +133,11 @@ class TestStates:
             assert message in refused(capsys, zipped, "--states", tmp_path / file, "--radius", 0.1)
         assert "radius needs states" in refused(capsys, zipped, "--radius", 0.1)
         assert "states needs another option" in refused(capsys, zipped, "--states", tmp_path / "wide.npy")
+        np.save(tmp_path / "rows.npy", np.zeros((2, 3)))
+        given = ("--states", tmp_path / "rows.npy", "--epsilon", 0.1)
+        assert "states with epsilon are for discrete actions" in refused(capsys, zipped, *given)
+        for option in ("--episodes", "--horizon", "--seed"):
+            assert "is of the clean episodes" in refused(capsys, zipped, option, 3)
 
 
 class TestEpsilon:

@@ -1,10 +1,13 @@
 """``lipsrl evaluate`` on any zip."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from stable_baselines3 import PPO
 
-from lipsrl._commands._source import Source, unique_keys
+from lipsrl._commands._source import Source, open_sources, unique_keys
 from lipsrl._commands.evaluate import Evaluate
 from lipsrl.cli import main
 from lipsrl.evaluation import Evaluation, evaluate
@@ -112,6 +115,20 @@ def test_a_model_without_a_seed_is_no_training_seed_of_another(seeds):
         ("ppo", 0),
         ("ppo", 1),
     ]
+
+
+def test_runs_of_two_studies_of_the_same_seeds_are_two_agents(zip_file, tmp_path):
+    for study, seeds in {"a": (0, 1), "b": (1, 2)}.items():
+        for seed in seeds:
+            folder = tmp_path / study / f"ppo-{seed}"
+            folder.mkdir(parents=True)
+            shutil.copy(zip_file, folder / "model.zip")
+            (folder / "config.json").write_text(
+                json.dumps({"agent": "ppo", "seed": seed, "env_id": "Pendulum-v1"})
+            )
+    sources = open_sources([tmp_path / "a", tmp_path / "b"])
+    assert unique_keys(sources) == [("ppo", 0), ("ppo", 1), ("ppo-2", 1), ("ppo-2", 2)]
+    assert [name for name, _ in unique_keys(sources[:2] + sources[3:])] == ["ppo"] * 3
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured(zip_file, tmp_path, capsys):

@@ -8,6 +8,7 @@ import math
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
@@ -20,7 +21,7 @@ from experiments import clip, memory
 from experiments._collect import collect
 from experiments._filters import ConstantVelocity, Smoothed
 from experiments._memory_agents import trained_recipe
-from experiments._memory_tables import Measured
+from experiments._memory_tables import CHATTER, Measured, _beside_teachers
 from experiments._scores import CLEAN, WORST, Scores
 from experiments.memory import Args, Study
 
@@ -116,6 +117,23 @@ def test_a_study_is_made_measured_and_not_made_again(args, capsys, monkeypatch):
     monkeypatch.setattr(lipsrl, "evaluate", lambda *_, **__: pytest.fail("measured again"))
     memory.study(args)
     assert capsys.readouterr().out.splitlines()[-1] == said.splitlines()[-1]
+
+
+def test_an_agent_below_the_floor_has_no_area_and_the_others_keep_theirs():
+    def measured(clean):
+        rows = [
+            {"disturbance": name, "strength": strength, "return": clean, CHATTER: 1.0}
+            for name in ("white", "ar1", "bias")
+            for strength in get_task("pendulum").strengths
+        ]
+        return Measured(get_task("pendulum"), {"noise": pd.DataFrame(rows)}, math.nan)
+
+    table = _beside_teachers(
+        {"teacher": [measured(-150.0)], "good": [measured(-200.0)], "lost": [measured(-1500.0)]}
+    )
+    good, lost = (next(line for line in table.splitlines() if name in line) for name in ("good", "lost"))
+    assert "0.9" in good
+    assert lost.count("–") >= 3
 
 
 def test_each_seed_is_a_command_of_its_own(tmp_path, monkeypatch):

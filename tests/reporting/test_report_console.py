@@ -53,3 +53,12 @@ def test_many_agents_and_disturbances(make_evaluation):
 
 def test_names_are_not_taken_for_markup(make_evaluation):
     assert "[red]x" in printed(comparison_table(make_evaluation(agents=("[red]x", "b"))))
+
+
+def test_ratios_are_to_the_reference(make_evaluation):
+    evaluation = make_evaluation()
+    table = comparison_table(evaluation, reference="ppo-sandwich")
+    assert [str(column.header) for column in table.columns] == ["", "ppo-sandwich", "ppo"]
+    assert printed(table) != printed(comparison_table(evaluation))
+    with pytest.raises(ValueError, match="reference='ppo-sandwhich' is not known"):
+        comparison_table(evaluation, reference="ppo-sandwhich")
