@@ -43,6 +43,10 @@ class Saved:
             raise ValueError(
                 f"{cls.title} has no {error.args[0]!r}: it is not what {cls.__name__}.to_dict() returned."
             ) from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{cls.title} holds something else than {cls.__name__}.to_dict() returned: {error}"
+            ) from error
 
     @classmethod
     def _from_checked(cls, data: Mapping[str, Any]) -> Self:

@@ -153,6 +153,9 @@ class TestFiles:
             ("[]", "it holds a list"),
             ("{}", "schema_version=None, expected 2"),
             ('{"schema_version": 2}', "has no 'upper_bound'"),
+            (json.dumps(CERTIFICATE.to_dict() | {"factors": None}), "holds something else"),
+            (json.dumps(CERTIFICATE.to_dict() | {"network": [1]}), "holds something else"),
+            (json.dumps(CERTIFICATE.to_dict() | {"factors": [{"colour": 1}]}), "holds something else"),
         ],
     )
     def test_errors(self, tmp_path, text, message):

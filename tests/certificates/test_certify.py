@@ -227,6 +227,10 @@ def test_errors():
         lipsrl.certify(model.policy)
     with pytest.raises(FileNotFoundError, match="is not a file"):
         lipsrl.certify(model, vec_normalize="nowhere.pkl")
+    with pytest.raises(ValueError, match=r"received shape \(0, 3\)"):
+        lipsrl.certify(model, states=np.zeros((0, 3)), radius=0.1)
+    with pytest.raises(ValueError, match="n_starts must be an integer > 0"):
+        lipsrl.certify(model, n_starts=-5)
     other = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
     other.obs_rms.mean = np.zeros(7)
     with pytest.raises(ValueError, match="belongs to another task"):

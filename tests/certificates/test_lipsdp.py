@@ -13,6 +13,7 @@ from torch import nn
 
 from lipsrl.certificates import product_bound, steepest_pair
 from lipsrl.certificates.bounds._chain import Chain, chain_of, slope_range
+from lipsrl.certificates.bounds._folding import tightest_bound
 from lipsrl.certificates.bounds._lipsdp import GAP, eclipse_fast_bound, lipsdp_bound, minimise, normalised
 from lipsrl.certificates.bounds._problem import Problem
 from lipsrl.certificates.bounds._verification import verified
@@ -227,6 +228,16 @@ def test_extreme_weights(scale):
     assert bound.lipschitz <= product_bound(net) * (1 + 1e-3)
     slope = climbed(net, 3) if scale > 1 else 0.0  # differences of 1e-24 drown in the biases' rounding
     assert slope <= bound.lipschitz
+
+
+@pytest.mark.parametrize("scale", [1e-165, 1e165])
+def test_one_layer_whose_squares_float64_does_not_hold(scale):
+    """Its bound is the product's, not zero."""
+    network = nn.Sequential(nn.Linear(3, 2)).double()
+    with torch.no_grad():
+        network[0].weight.copy_(scale * torch.eye(2, 3, dtype=torch.float64))
+    assert lipsdp_bound(chain_of(network)) is None
+    assert tightest_bound(network) >= scale
 
 
 def test_dead_units_and_zero_weights():

@@ -363,6 +363,7 @@ def test_maskable_ppo_chooses_every_bit_of_two():
     assert len(np.unique(actions, axis=0)) > 1
     found = margin_certificate(model, rows)
     assert np.array_equal(found.actions, actions)
+    assert any("no action is masked" in text for text in found.assumptions)
     for i, radius in enumerate(found.radii):
         others = (actions != actions[i]).any(axis=1)
         assert np.linalg.norm(rows[others] - rows[i], axis=1).min() >= radius
@@ -372,3 +373,39 @@ def test_maskable_ppo_chooses_every_bit_of_two():
     live = on_states(pipeline, model.observation_space, list(rows), [False] * len(rows), bound)
     assert live["action_changes"] == pytest.approx(np.mean((np.diff(actions, axis=0) != 0).any(axis=1)))
     assert live["certified_radius"] < 1.0
+
+
+@pytest.mark.parametrize("space", [
+    spaces.Discrete(4), spaces.MultiDiscrete([4]), spaces.MultiDiscrete([3, 4]),
+    spaces.Dict({"a": spaces.Box(-1, 1, (2,))}),
+], ids=str)  # fmt: skip
+def test_codes_are_never_off_by_a_little(space):
+    class Codes(gym.Env):
+        observation_space, action_space = space, spaces.Discrete(3)
+
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    model = DQN(policy, Codes(), policy_kwargs={"net_arch": [4]}, buffer_size=10, seed=0, device="cpu")
+    shape = (2,) if space.shape is None else (2, *space.shape)
+    with pytest.raises(ValueError, match="observations that can be off by a little"):
+        margin_certificate(model, np.zeros(shape))
+
+
+def test_codes_have_no_local_bounds():
+    class Codes(gym.Env):
+        observation_space, action_space = spaces.Discrete(5), spaces.Box(-1, 1, (1,))
+
+    model = PPO("MlpPolicy", Codes(), policy_kwargs={"net_arch": [4]}, n_steps=8, batch_size=8, device="cpu")
+    with pytest.raises(ValueError, match="are codes"):
+        lipsrl.certify(model, states=np.arange(5), radius=0.1, n_starts=64)
+    assert lipsrl.certify(model, n_starts=64).upper_bound > 0
+
+
+def test_images_come_with_their_channels_first_or_last():
+    class Camera(gym.Env):
+        observation_space, action_space = spaces.Box(0, 255, (6, 5, 1), np.uint8), spaces.Discrete(3)
+
+    model = DQN("MlpPolicy", Camera(), policy_kwargs={"net_arch": [8]}, buffer_size=10, seed=0, device="cpu")
+    rows = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 1), np.uint8)
+    last, first = (margin_certificate(model, given) for given in (rows, rows.transpose(0, 3, 1, 2)))
+    assert np.array_equal(last.radii, first.radii)
+    assert np.array_equal(last.actions[:, 0], model.predict(rows, deterministic=True)[0])

@@ -62,6 +62,9 @@ def lipsdp_bound(chain: Chain, *, gap: float = GAP) -> EllipsoidBound | None:
     """
     if len(chain.weights) == 1:
         (weight,) = chain.weights
+        largest = float(weight.abs().max())
+        if largest and not 1e-140 < largest < 1e140:  # squares that float64 does not hold
+            return None
         gram = weight.mT @ weight
         gram.diagonal().add_(4 * EPS64 * (len(weight) + 2) * float(weight.square().sum()))
         return EllipsoidBound(gram)

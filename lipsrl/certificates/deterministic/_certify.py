@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from lipsrl._threads import one_thread
-from lipsrl._validation import unknown_name
+from lipsrl._validation import positive_int, unknown_name
 from lipsrl.actors import ActorParts
 from lipsrl.actors.fingerprint import weights_sha256
 from lipsrl.actors.normalization import NormalizeLike, observation_chain
@@ -86,6 +87,12 @@ def certify(
         raise TypeError(f"model must be a Stable-Baselines3 model, received {type(model).__name__}.")
     pipeline = Pipeline.of(model, observation_chain(model, vec_normalize, frame_stack), _parts)
     reading = Reading.of(pipeline, norm, sensor_scale)
+    positive_int("n_starts", n_starts)
+    if isinstance(model.observation_space, (spaces.Discrete, spaces.MultiDiscrete)) and states is not None:
+        raise ValueError(
+            f"states are for observations that can be off by a little; those of {model.observation_space} are codes. "
+            "Leave states and radius out."
+        )
     around = balls(states, radius, pipeline)
     small = sum(parameter.numel() for parameter in pipeline.network.parameters()) <= SMALL
     with one_thread(small):

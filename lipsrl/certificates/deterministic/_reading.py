@@ -82,7 +82,7 @@ def balls(states: Any, radius: Any, pipeline: Pipeline) -> tuple[torch.Tensor, f
     size = len(pipeline.gain)
     if centres.ndim == 1:
         centres = centres.reshape(1, -1)
-    centres = centres.reshape(len(centres), -1)
+    centres = centres.reshape(len(centres), int(np.prod(centres.shape[1:])))
     if centres.shape[1] != size or not len(centres) or not np.isfinite(centres).all():
         raise ValueError(
             f"states must be finite raw observations of shape (n, {size}), received shape {np.shape(states)}."

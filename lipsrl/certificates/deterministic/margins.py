@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
 from torch import Tensor
 
 from lipsrl._digits import rounded_down
@@ -26,6 +28,7 @@ from lipsrl.certificates._entry import entry_chain, entry_in_words
 from lipsrl.certificates._saved import Saved, finite_or_none
 from lipsrl.certificates.bounds._folding import NORMS, BoundFunction, output_bound, tightest_bound
 from lipsrl.layers._linalg import EPS64
+from lipsrl.policies._unwrapped import policy_of
 
 Array = NDArray[np.float64]
 
@@ -139,7 +142,8 @@ def margin_certificate(
 
     Args:
         model: an SB3 model.
-        observations: (n, *observation shape) raw observations, as the environment gives them.
+        observations: (n, *observation shape) raw observations, as the environment gives them; images with their
+            channels first or last.
         norm: ``"l2"`` or ``"linf"``, of the disturbance in raw units.
         vec_normalize, frame_stack: as in :func:`lipsrl.certify`; stacked observations are given stacked.
         network_bound: a sound bound of the l2 Lipschitz constant of a plain float64 network; it is called with the
@@ -148,8 +152,9 @@ def margin_certificate(
 
     Raises:
         TypeError: no SB3 model.
-        ValueError: actions that are not discrete, observations that do not fit or are not finite, a part of the
-            actor that cannot be bounded.
+        ValueError: actions that are not discrete, observations that are no vectors or images (a code, such as those of
+            Discrete, is never off by a little), do not fit or are not finite, a part of the actor that cannot be
+            bounded.
     """
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
@@ -184,7 +189,7 @@ def margin_certificate(
         pair_bounds=np.array(bounds, dtype=np.float64),
         algorithm=type(model).__name__,
         weights_sha256=weights_sha256(pipeline.parts.network),
-        assumptions=_assumptions(pipeline),
+        assumptions=_assumptions(pipeline, model),
     )
 
 
@@ -214,7 +219,12 @@ def _branches(space: spaces.Space[Any], outputs: int) -> tuple[list[range], Tens
 
 def _raw_rows(observations: ArrayLike, space: spaces.Space[Any]) -> Tensor:
     """(n, obs) float64."""
-    array = np.asarray(observations, dtype=np.float64)
+    if not isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        raise ValueError(
+            f"A margin certificate is for observations that can be off by a little, vectors and images; {space} holds "
+            "codes, or several observations in one."
+        )
+    array = channels_first(np.asarray(observations, dtype=np.float64), space)
     if array.ndim == 0 or array.shape[1:] != space.shape or len(array) == 0:
         raise ValueError(
             f"observations must have shape (n, {', '.join(map(str, space.shape or ()))}) with n > 0, received "
@@ -223,6 +233,14 @@ def _raw_rows(observations: ArrayLike, space: spaces.Space[Any]) -> Tensor:
     if not np.isfinite(array).all():
         raise ValueError("observations hold NaN or infinite values. Leave those rows out.")
     return torch.as_tensor(array.reshape(len(array), -1))
+
+
+def channels_first(images: Array, space: spaces.Space[Any]) -> Array:
+    """Images (n, height, width, channels) as SB3 puts them before a policy of ``space``; anything else as it is."""
+    if not is_image_space(space) or space.shape is None or images.shape[1:] == space.shape:
+        return images
+    turned = images.shape[1:] == (*space.shape[1:], space.shape[0])
+    return images.transpose(0, 3, 1, 2) if turned else images
 
 
 def _scores(pipeline: Pipeline, raw: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,9 +252,12 @@ def _scores(pipeline: Pipeline, raw: Tensor, choices: Tensor) -> tuple[Tensor, T
     return outputs @ choices.mT, error @ choices.mT
 
 
-def _assumptions(pipeline: Pipeline) -> tuple[str, ...]:
+def _assumptions(pipeline: Pipeline, model: BaseAlgorithm) -> tuple[str, ...]:
+    masked = "action_masks" in inspect.signature(policy_of(model)._predict).parameters
+    masks = ("no action is masked: under a mask the greedy action, and how far it is ahead, is another",)
     return (
         "greedy actions (predict(..., deterministic=True), for DQN without exploration)",
+        *(masks if masked else ()),
         "real arithmetic over the weights that act (float32 rounding of the forward pass is not counted)",
         f"the disturbance is added to the observation as it enters {entry_in_words(pipeline)}",
     )
