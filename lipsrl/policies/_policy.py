@@ -248,7 +248,8 @@ class LipschitzPolicy(ProjectsLoneLayers):
         """Change K, of the network that acts and of its targets; where it shrinks they are projected at once.
 
         What ``save`` writes knows the new K; SB3's ``model.save`` takes it from ``model.policy_kwargs``, which
-        :class:`~lipsrl.policies.LipschitzSchedule` keeps up to date.
+        :class:`~lipsrl.policies.LipschitzSchedule` keeps up to date. If you call this yourself, set it there, too: with
+        another K the same weights are another function.
 
         Raises:
             ValueError: out of range, or the policy is not constrained.
