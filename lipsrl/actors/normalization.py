@@ -6,23 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    VecCheckNan,
-    VecEnvWrapper,
-    VecFrameStack,
-    VecMonitor,
-    VecNormalize,
-    VecTransposeImage,
-    VecVideoRecorder,
-)
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 
 from lipsrl._validation import positive_int
+from lipsrl.actors._inside import inner_normalisation
+from lipsrl.actors._wrappers import VEC_PASSING_ON
 from lipsrl.actors.frames import attached_frames
 from lipsrl.actors.statistics import load_statistics
 
@@ -30,9 +21,6 @@ NormalizeLike: TypeAlias = VecNormalize | str | Path | None
 
 #: ``vec_normalize=`` of who knows that there is none.
 NONE = "none"
-
-#: Wrappers that hand a vector observation on as it is, or several (VecNormalize: one that normalises rewards only).
-_PASSING_ON = (VecMonitor, VecCheckNan, VecVideoRecorder, VecTransposeImage, VecNormalize, VecFrameStack)
 
 
 def load_vec_normalize(given: NormalizeLike) -> VecNormalize | None:
@@ -58,14 +46,21 @@ def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
 
     Raises:
         ValueError: the model's environment normalises twice, or changes observations after normalising them; or it
-            normalises at all, and ``given`` is ``"none"``; or a student of a normalised teacher has none.
+            normalises at all, and ``given`` is ``"none"`` or of rewards only; or a student of a normalised teacher has
+            none.
     """
     if isinstance(given, str) and given == NONE:
         if isinstance(model, BaseAlgorithm) and _attached(model) is not None:
             raise ValueError("vec_normalize='none', but the model's own environment has a VecNormalize.")
         return None
     if given is not None or not isinstance(model, BaseAlgorithm):
-        return load_vec_normalize(given)
+        loaded = load_vec_normalize(given)
+        if isinstance(model, BaseAlgorithm) and loaded and not loaded.norm_obs and _normalises(model):
+            raise ValueError(
+                "vec_normalize does not normalise observations (norm_obs=False), but the model's own environment does. "
+                "Leave vec_normalize out, or pass the statistics of observations that the model acts behind."
+            )
+        return loaded
     found = _attached(model)
     if found is None and getattr(model, "needs_vec_normalize", False):
         raise ValueError(
@@ -78,6 +73,15 @@ def normalization_of(model: Any, given: NormalizeLike) -> VecNormalize | None:
 def settled(found: VecNormalize | None) -> VecNormalize | str:
     """What :func:`normalization_of` has found, to be handed on: that there is none is known, not left open."""
     return NONE if found is None else found
+
+
+def _normalises(model: BaseAlgorithm) -> bool:
+    layer = model.get_env()
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, VecNormalize) and layer.norm_obs:
+            return True
+        layer = layer.venv
+    return False
 
 
 def _attached(model: BaseAlgorithm) -> VecNormalize | None:
@@ -94,7 +98,7 @@ def _attached(model: BaseAlgorithm) -> VecNormalize | None:
                     "the policy behind it alone."
                 )
             found = layer
-        elif not isinstance(layer, _PASSING_ON):
+        elif not isinstance(layer, VEC_PASSING_ON):
             above.append(type(layer).__name__)
         layer = layer.venv
     return model.get_vec_normalize_env() if found is None else found
@@ -107,7 +111,7 @@ class ObservationChain:
     Attributes:
         vec_normalize: or ``None``.
         frames: observations stacked in what the policy receives; 1 without a stack.
-        inner: (mean, gain) of gymnasium's NormalizeObservation inside the environment, or ``None``.
+        inner: (mean, gain) of all gymnasium's NormalizeObservation inside the environment, or ``None``.
         notes: what could not be followed, in words.
         stated: it was said that there is no VecNormalize.
     """
@@ -173,41 +177,9 @@ def observation_chain(
                 f"frame_stack={frame_stack}, but the model was made for, or stands behind, {frames} stacked frames."
             )
         frames = frame_stack
-    inner, notes = _inner_normalisation(model) if inside else (None, ())
+    inner, notes = inner_normalisation(model) if inside else (None, ())
     stated = isinstance(given, str) and given == NONE
     return ObservationChain(normalization_of(model, given), frames, inner, notes, stated)
-
-
-def _inner_normalisation(
-    model: BaseAlgorithm,
-) -> tuple[tuple[np.ndarray, np.ndarray] | None, tuple[str, ...]]:
-    """(mean, gain) of NormalizeObservation around the environment, if it is the same in all and nothing hides it."""
-    env = model.get_env()
-    if env is None or not any(env.env_is_wrapped(NormalizeObservation)):
-        return None, ()
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    why = "cannot be read from the environment"
-    base = env.unwrapped
-    for inner in base.envs if isinstance(base, DummyVecEnv) else ():
-        layer: Any = inner
-        while isinstance(layer, gym.Wrapper) and not isinstance(layer, NormalizeObservation):
-            if isinstance(layer, gym.ObservationWrapper):
-                why = f"lies inside {type(layer).__name__}, which changes observations too"
-                layer = None
-                break
-            layer = layer.env
-        if isinstance(layer, NormalizeObservation):
-            gain = 1.0 / np.sqrt(np.asarray(layer.obs_rms.var, dtype=np.float64) + layer.epsilon)
-            found.append((np.asarray(layer.obs_rms.mean, dtype=np.float64).reshape(-1), gain.reshape(-1)))
-    if found and len(found) == env.num_envs:
-        mean, gain = found[0]
-        if all(np.array_equal(mean, m) and np.array_equal(gain, g) for m, g in found[1:]):
-            return (mean, gain), ()
-        why = f"has other statistics in each of the {env.num_envs} environments"
-    return None, (
-        f"gymnasium's NormalizeObservation {why}: 'raw' means what comes out of it, and its gain is not counted. Use "
-        "VecNormalize instead to have raw sensor units certified.",
-    )
 
 
 def normalizes_frames(vec_normalize: VecNormalize | None, shape: tuple[int, ...] | None) -> bool:
@@ -236,8 +208,10 @@ def observation_gains(vec_normalize: VecNormalize | None, dim: int) -> tuple[np.
 
 def _mean_and_gain(statistics: RunningMeanStd, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
     mean = np.asarray(statistics.mean, dtype=np.float64).reshape(-1)
-    gain = 1.0 / np.sqrt(np.asarray(statistics.var, dtype=np.float64).reshape(-1) + epsilon)
-    if not (np.isfinite(mean).all() and np.isfinite(gain).all()):
+    variance = np.asarray(statistics.var, dtype=np.float64).reshape(-1)
+    gain = 1.0 / np.sqrt(variance + epsilon)
+    # an infinite variance has a finite gain, 0
+    if not all(np.isfinite(part).all() for part in (mean, variance, gain)):
         raise ValueError(
             "vec_normalize holds NaN or infinite statistics. Check the environment's observations."
         )
