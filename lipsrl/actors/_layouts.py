@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
+from lipsrl.actors._yaml import mapping_of
 from lipsrl.actors.run_folder import RunFolder
 
 #: Names of ``CheckpointCallback``.
@@ -138,7 +137,7 @@ def _zoo_configuration(folder: Path) -> Path | None:
 
 
 def _zoo(file: Path, settings: Path, statistics: bool) -> Found:
-    config, arguments = _yaml(settings / "config.yml"), _yaml(settings / "args.yml")
+    config, arguments = mapping_of(settings / "config.yml"), mapping_of(settings / "args.yml")
     normalised = _normalises(config)
     found: Path | None = None
     if statistics:
@@ -171,39 +170,6 @@ def _normalises(config: dict[str, Any]) -> bool:
     return not said.startswith(("False", "None"))
 
 
-class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML without code: the zoo's ``!!python/object/apply:collections.OrderedDict`` is read as the mapping it is."""
-
-
-def _plain(loader: Any, suffix: str, node: Any) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return str(loader.construct_scalar(node)) or suffix
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    values = loader.construct_sequence(node, deep=True)
-    if suffix.endswith("OrderedDict"):
-        return {str(key): value for key, value in (values[0] if values else [])}
-    return values
-
-
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    """A mapping; an empty one where the file is missing.
-
-    Raises:
-        ValueError: the file is no such mapping.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        found = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as YAML: {error}") from error
-    return found if isinstance(found, dict) else {}
-
-
 def _named_after(file: Path) -> list[Path]:
     """Statistics that only this zip can mean."""
     names = [
@@ -229,14 +195,7 @@ def _beside(file: Path) -> Path | None:
     if exact is not None:
         return exact
     folder = file.parent
-    others = [
-        one
-        for one in _visible(folder, "*.zip")
-        if one != file
-        and one.stem != _BEST
-        and not _CHECKPOINT.fullmatch(one.stem)
-        and not _named_after(one)  # a student of lipsrl distill has its own
-    ]
+    others = [one for one in _visible(folder, "*.zip") if one != file and _claims(one, file)]
     general = [
         folder / name for name in ("vecnormalize.pkl", "vec_normalize.pkl") if (folder / name).is_file()
     ]
@@ -248,6 +207,20 @@ def _beside(file: Path) -> Path | None:
     if unclear:
         raise _unclear(file, unclear)
     return None
+
+
+def _claims(other: Path, file: Path) -> bool:
+    """Whether the statistics of no name beside ``file`` may be meant for ``other``.
+
+    A training leaves its last statistics, which are those of the final model, not of its checkpoints and best model;
+    and of a checkpoint only where that is all that it has left.
+    """
+    checkpoint = _CHECKPOINT.fullmatch(file.stem) is not None
+    if _CHECKPOINT.fullmatch(other.stem):
+        return checkpoint
+    if _named_after(other):  # a student of lipsrl distill has its own
+        return False
+    return checkpoint or other.stem != _BEST
 
 
 def _visible(folder: Path, pattern: str) -> list[Path]:

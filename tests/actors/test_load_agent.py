@@ -197,6 +197,26 @@ class TestStatistics:
         # so those of no name are the other one's: `lipsrl distill` may be asked twice in one folder
         assert load_agent(tmp_path / "b.zip").statistics.name == "vecnormalize.pkl"
 
+    def test_of_several_checkpoints(self, trained, tmp_path):
+        """The last statistics of a training are not those of its checkpoints."""
+        folder, _, env = trained
+        first, second = tmp_path / "rl_model_1000_steps.zip", tmp_path / "rl_model_2000_steps.zip"
+        shutil.copy(folder / "agent_200_steps.zip", first)
+        env.save(str(tmp_path / "vecnormalize.pkl"))
+        assert load_agent(first).statistics.name == "vecnormalize.pkl"  # all that the training has left
+        for other in (second, tmp_path / "best_model.zip", tmp_path / "final.zip"):
+            shutil.copy(folder / "agent_400_steps.zip", other)
+            with pytest.raises(ValueError, match=r"1000_steps\.zip' is not clear: vecnormalize\.pkl"):
+                load_agent(first)
+        with pytest.raises(ValueError, match=r"2000_steps\.zip' is not clear"):
+            load_agent(second)
+        for name in ("best_model", "final"):
+            assert load_agent(tmp_path / name).statistics.name == "vecnormalize.pkl"
+        shutil.copy(
+            folder / "agent_vecnormalize_400_steps.pkl", tmp_path / "rl_model_vecnormalize_2000_steps.pkl"
+        )
+        assert load_agent(second).statistics.name == "rl_model_vecnormalize_2000_steps.pkl"
+
     def test_of_another_task(self, trained, tmp_path):
         folder, _, _ = trained
         shutil.copy(folder / "agent_400_steps.zip", tmp_path / "a.zip")
