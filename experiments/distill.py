@@ -8,95 +8,44 @@ measures chatter. Training and selection of a student never use the evaluation's
 made again. ``--fine-tune`` continues the training of the students under their bound. ``--scratch`` adds agents to the
 table that were trained under such a bound from the start.
 
-An interrupted student is not kept. An existing student with another K, layer or noise is an error. With
-``--launcher ray`` or ``slurm`` the students are made on other machines (docs/experiments.md).
+An interrupted student is not kept. An existing student that was made with other settings (K, layer, noise, rounds,
+steps, widths) or by another teacher is an error. With ``--launcher ray`` or ``slurm`` the students are made on other
+machines (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
 import lipsrl
 from envs import get_task
 from experiments._console import command_line, fail, open_runs, parse
+from experiments._distill_settings import Args, bound_of, is_complete, lesson, student_folder, tuned_folder
 from experiments._distill_tables import Measured, side_by_side
 from experiments._locks import exclusive
 from experiments._parallel import module_command
 from experiments.evaluate import certify_run
-from experiments.launchers import Job, Options, launch
+from experiments.launchers import Job, launch
 from experiments.launchers.launch import FailedError, check
 from lipsrl._validation import positive_finite
 from lipsrl.disturbances import GaussianNoise
+from lipsrl.evaluation import model_fingerprint
 from lipsrl.tracking import RunFolder
 from lipsrl.tracking.config import versions
 
 #: Step size of fine-tuning, which falls linearly to 0.
 FINE_TUNING_RATE = 1e-4
-
-
-@dataclass
-class Args:
-    """Distil trained runs and compare teacher, student, fine-tuned student and agents trained from scratch."""
-
-    run: tyro.conf.Positional[list[Path]]
-    """The teachers' run folders, as `experiments.train` leaves them."""
-    share: float = 0.5
-    """K as a share of the teacher's steepest slope found."""
-    lipschitz_bound: float | None = None
-    """Upper limit of K for all students. A student gets the smaller one of this value and its share."""
-    noise_level: float | None = None
-    """Standard deviation of the noise while students learn, raw units. Default: the noise level at which the task
-    measures chatter."""
-    layer: str = "sandwich"
-    """Layer type of the students (key of lipsrl.layers.LAYERS)."""
-    net_arch: list[int] = field(default_factory=list)
-    """Widths of the students' hidden layers. Default: those of the teachers."""
-    rounds: int = 12
-    """Number of DAgger rounds."""
-    steps: int = 7200
-    """Gradient steps."""
-    fine_tune: int = 0
-    """Environment steps of fine-tuning under the bound. 0: no fine-tuning."""
-    scratch: list[Path] = field(default_factory=list)
-    """Run folders of agents that were trained under a bound from the start."""
-    output: Path = Path("runs/students")
-    """Folder for the students' run folders."""
-    episodes: int = 100
-    """Episodes per run and noise level. All runs play the same episodes."""
-    seed: int = 0
-    """Random seed of the evaluation's episodes and noise."""
-    launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
-    """Where the students are trained."""
-    only: bool = False
-    """Make the students, but do not print the table."""
-
-
-def student_folder(args: Args, teacher: RunFolder) -> RunFolder:
-    """Where a teacher's student is, or will be."""
-    return RunFolder(args.output / teacher.path.name)
-
-
-def tuned_folder(args: Args, teacher: RunFolder) -> RunFolder:
-    """Where the fine-tuned student is, or will be."""
-    return RunFolder(args.output / f"{teacher.path.name}-tuned")
-
-
-def bound_of(args: Args, slope: float) -> float:
-    """K for a teacher of this steepest slope, rounded down to two decimals."""
-    share = math.floor(100 * args.share * slope) / 100
-    return share if args.lipschitz_bound is None else min(share, args.lipschitz_bound)
+#: What the config of a student says of its teacher.
+OF_THE_TEACHER = ("teacher", "teacher_fingerprint", "teacher_slope")
 
 
 def make_student(args: Args, folder: RunFolder) -> None:
@@ -121,7 +70,9 @@ def make_student(args: Args, folder: RunFolder) -> None:
         student,
         config,
         f"{config['agent']}-distilled",
+        **lesson(args),
         teacher=str(folder.path),
+        teacher_fingerprint=model_fingerprint(model, statistics_),
         teacher_slope=slope,
         noise_level=noise,
         seconds=round(time.perf_counter() - begun, 1),
@@ -143,9 +94,9 @@ def make_tuned(args: Args, folder: RunFolder) -> None:
     begun = time.perf_counter()
     student.learn(args.fine_tune)
     seconds = round(time.perf_counter() - begun, 1)
+    made = {key: config[key] for key in (*lesson(args), *OF_THE_TEACHER, "noise_level") if key in config}
     save(
-        tuned_folder(args, folder), student, config, f"{config['agent']}-tuned", teacher=config["teacher"],
-        teacher_slope=config["teacher_slope"], noise_level=config["noise_level"], seconds=seconds,
+        tuned_folder(args, folder), student, config, f"{config['agent']}-tuned", **made, seconds=seconds,
         fine_tuned_timesteps=args.fine_tune,
     )  # fmt: skip
 
@@ -201,42 +152,11 @@ def make_missing(args: Args, folder: RunFolder) -> None:
             make_tuned(args, folder)
 
 
-def is_complete(args: Args, folder: RunFolder) -> bool:
-    """Whether nothing is to be made for this teacher.
-
-    Raises:
-        ValueError: what is there was made with other settings.
-    """
-    student, tuned = student_folder(args, folder), tuned_folder(args, folder)
-    if student.config_file.is_file():
-        check_settings(args, student)
-    if args.fine_tune and tuned.config_file.is_file():
-        check_settings(args, tuned)
-    return student.config_file.is_file() and (not args.fine_tune or tuned.config_file.is_file())
-
-
-def check_settings(args: Args, folder: RunFolder) -> None:
-    """Refuse a student that is there but is not the one that is asked for."""
-    config = folder.read_config()
-    noise = get_task(config["task"]).chatter_strength if args.noise_level is None else args.noise_level
-    asked = {
-        "lipschitz_bound": bound_of(args, config["teacher_slope"]),
-        "layer": args.layer,
-        "noise_level": noise,
-    }
-    if "fine_tuned_timesteps" in config:
-        asked["fine_tuned_timesteps"] = args.fine_tune
-    for name, value in asked.items():
-        if config[name] != value:
-            raise ValueError(
-                f"{str(folder.path)!r} was made with {name}={config[name]!r}, and {value!r} is asked for. Give "
-                "another --output, or remove it."
-            )
-
-
 def _job(args: Args, folder: RunFolder, given: list[str]) -> Job:
     """The command that makes what one teacher lacks, here or anywhere."""
-    elsewhere = ("--launcher", "local", "--workers", "1", "--only")  # the last of a flag's values counts
+    elsewhere = ["--launcher", "local", "--workers", "1", "--only"]  # the last of a flag's values counts
+    elsewhere += ["--address", "None"] if args.launch.address is not None else []
+    elsewhere += ["--slurm", ""] if args.launch.slurm else []
     command = module_command("experiments.distill", folder.path, *given, *elsewhere)
     student = student_folder(args, folder).path
     return Job(student.name, tuple(command), student, "distill", 0, lambda: is_complete(args, folder))

@@ -5,13 +5,17 @@ import warnings
 from pathlib import Path
 
 import pytest
+import tyro
 
 import lipsrl
+from experiments import _distill_settings
 from experiments import distill as experiment
 from experiments.distill import Args
+from experiments.launchers import Options
 from lipsrl.distillation import InterruptedWarning
 from lipsrl.tracking import RunFolder
 
+MADE = {"rounds": 12, "steps": 7200, "net_arch": []}
 STUDENT = {
     "task": "pendulum",
     "layer": "sandwich",
@@ -26,6 +30,11 @@ def a_run(path, **config):
     (path / "config.json").write_text(json.dumps(config))
     (path / "model.zip").write_bytes(b"")
     return path
+
+
+class Certified:
+    lower_bound = 12.0
+    network = property(lambda self: self)
 
 
 @pytest.fixture
@@ -54,6 +63,67 @@ def test_a_student_of_other_settings_is_not_taken_for_the_one_asked_for(
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 20}, "was made with steps=7200, and 20 is asked for"),
+        ({"rounds": 1}, "was made with rounds=12, and 1 is asked for"),
+        ({"net_arch": [8]}, "was made with net_arch=[], and [8] is asked for"),
+        ({}, "was made with teacher_fingerprint='theirs', and 'ours' is asked for"),
+    ],
+)
+def test_a_student_of_other_lessons_or_another_teacher_is_not_taken(
+    teacher, tmp_path, arguments, message, monkeypatch
+):
+    monkeypatch.setattr(RunFolder, "load", lambda self: (None, None))
+    monkeypatch.setattr(_distill_settings, "model_fingerprint", lambda model, statistics: "ours")
+    output = tmp_path / "students"
+    student = a_run(
+        output / "ppo-0", **STUDENT, **MADE, teacher_fingerprint="ours" if arguments else "theirs"
+    )
+    a_run(output / "ppo-0-tuned", **STUDENT, **MADE, teacher_fingerprint="ours", fine_tuned_timesteps=50)
+    with pytest.raises(ValueError) as error:
+        experiment.distil(Args([teacher], output=output, **arguments))
+    assert f"{str(student)!r} {message}" in str(error.value)
+
+
+def test_a_student_says_how_it_was_made(teacher, tmp_path, monkeypatch):
+    said = {}
+    monkeypatch.setattr(RunFolder, "load", lambda self: (None, None))
+    monkeypatch.setattr(experiment, "certify_run", lambda folder: Certified())
+    monkeypatch.setattr(experiment, "model_fingerprint", lambda model, statistics: "ours")
+    monkeypatch.setattr(lipsrl, "distill", lambda *_, **options: said.update(K=options["lipschitz_bound"]))
+    monkeypatch.setattr(experiment, "save", lambda *_, **more: said.update(more))
+    args = Args([teacher], output=tmp_path, steps=20, rounds=1, net_arch=[8])
+    experiment.make_student(args, RunFolder(teacher))
+    made = {"steps": 20, "rounds": 1, "net_arch": [8], "teacher_fingerprint": "ours", "K": 6.0}
+    assert {key: said[key] for key in made} == made
+
+
+@pytest.mark.parametrize(
+    ("slope", "bound"), [(12.345, 6.17), (0.345, 0.17), (0.0107, 0.0053), (1e-4, 5e-5), (2.46e-5, 1.2e-5)]
+)
+def test_a_small_k_keeps_its_digits(slope, bound):
+    assert _distill_settings.bound_of(Args([]), slope) == pytest.approx(bound, rel=1e-12)
+    with pytest.raises(ValueError, match="steepest slope, which must be > 0, received 0"):
+        _distill_settings.bound_of(Args([]), 0.0)
+
+
+def test_a_student_of_an_earlier_version_has_the_two_decimals_of_then(teacher, tmp_path):
+    a_run(tmp_path / "ppo-0", **{**STUDENT, "teacher_slope": 0.0398, "lipschitz_bound": 0.01})
+    assert experiment.is_complete(Args([teacher], output=tmp_path), RunFolder(teacher))
+
+
+def test_the_launchers_options_are_not_those_of_its_commands(teacher, tmp_path):
+    """Which run where they are put."""
+    given = ["--launcher", "ray", "--address", "a:1"]
+    launch = Options("ray", 2, "a:1")
+    command = experiment._job(
+        Args([teacher], output=tmp_path, launch=launch), RunFolder(teacher), given
+    ).command
+    assert tyro.cli(Args, args=list(command[3:])).launch == Options(workers=1)
+
+
 def test_teachers_of_one_name_would_share_a_student(teacher, tmp_path):
     other = a_run(tmp_path / "more" / "ppo-0", task="pendulum", agent="ppo", seed=0)
     with pytest.raises(ValueError, match="are not all different"):
@@ -76,10 +146,6 @@ def test_each_command_gets_one_run_however_its_path_is_written(teacher, tmp_path
 
 
 def test_an_interrupted_student_is_not_compared(teacher, tmp_path, monkeypatch):
-    class Certified:
-        lower_bound = 12.0
-        network = property(lambda self: self)
-
     def cut_short(*args, **kwargs):
         warnings.warn("cut short", InterruptedWarning, stacklevel=2)
 
