@@ -13,7 +13,7 @@ import pickle
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,55 @@ from lipsrl.tracking import RunFolder
 
 #: What says that the training is the same one, of what `experiments.train` writes into config.json.
 IDENTITY = (
-    "agent", "recipe", "task", "env_id", "seed", "timesteps", "algorithm", "policy", "layer", "lipschitz_bound",
-    "history", "disturbance", "vec_normalize", "hyperparameters",
+    "agent", "recipe", "task", "env_id", "env_kwargs", "seed", "timesteps", "algorithm", "policy", "layer",
+    "lipschitz_bound", "history", "disturbance", "vec_normalize", "hyperparameters",
 )  # fmt: skip
+
+
+def differing(found: dict[str, Any], settings: dict[str, Any]) -> tuple[str, str]:
+    """What a training has, and what is asked for instead, in words; empty where they are the same training.
+
+    What an older lipsrl did not write down contradicts nothing.
+    """
+    asked = json.loads(json.dumps(settings))
+    keys = [key for key in IDENTITY if key in found]
+    pairs: dict[str, tuple[Any, Any]] = {}
+    if "lipschitz_search" in found:  # its K is what it found; it began with that of the hyperparameters
+        keys.remove("lipschitz_bound")
+        if "lipschitz_search" not in asked:
+            pairs["lipschitz_bound"] = ("auto", asked.get("lipschitz_bound"))
+    for key in keys:
+        pairs |= {name: both for name, both in _leaves(key, found[key], asked.get(key)) if name not in pairs}
+    there, here = (", ".join(f"{k}={_short(both[side])}" for k, both in pairs.items()) for side in (0, 1))
+    return there, here
+
+
+def _leaves(name: str, there: Any, asked: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Names and values that differ, of nested settings the innermost."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for key in sorted(there.keys() | asked.keys()):
+            yield from _leaves(key, there.get(key), asked.get(key))
+    elif there != asked:
+        yield name, (there, asked)
+
+
+def check_finished(folder: RunFolder, settings: dict[str, Any]) -> None:
+    """Refuse to take a finished training for another one."""
+    there, here = differing(folder.read_config(), settings)
+    if there:
+        raise ValueError(
+            f"{folder.path} holds a finished training with {there}; {here} is asked for. What is finished does not go "
+            "on: its schedules have ended. Ask for the same to keep it, replace --resume by --overwrite to begin anew, "
+            "or give another --output."
+        )
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a training ended there, and everything of it is written."""
+    if not (folder.config_file.is_file() and folder.model_file.is_file()):
+        return False
+    cut_off = Unfinished(folder.path).settings() is not None
+    return not cut_off and folder.read_config().get("status") == "finished"
 
 
 class Unfinished:
@@ -56,11 +102,8 @@ class Unfinished:
 
     def check(self, settings: dict[str, Any]) -> None:
         """Refuse to go on with another training than the one that is asked for."""
-        found, asked = self.settings() or {}, json.loads(json.dumps(settings))
-        keys = [key for key in IDENTITY if found.get(key) != asked.get(key)]
-        if keys:
-            there = ", ".join(f"{key}={_short(found.get(key))}" for key in keys)
-            here = ", ".join(f"{key}={_short(asked.get(key))}" for key in keys)
+        there, here = differing(self.settings() or {}, settings)
+        if there:
             raise ValueError(
                 f"{self.path.parent} holds an unfinished training with {there}; {here} is asked for. Ask for the same "
                 "to go on, pass --overwrite to begin anew, or --output for another place."
@@ -143,6 +186,8 @@ class CheckpointCallback(BaseCallback):
         self._seconds: float = 0.0 if before is None else before["seconds"]
         #: Step counts at which a training was cut off and went on.
         self.resumed: list[int] = [] if before is None else [*before["resumed"], before["steps"]]
+        #: Environment steps at the newest checkpoint; None where there is none.
+        self.kept: int | None = None if before is None else before["steps"]
         self._last = 0
         self._begun = time.perf_counter()
 
@@ -169,7 +214,16 @@ class CheckpointCallback(BaseCallback):
             self._last = self.model.num_timesteps
             self.save()
 
-    def save(self) -> None:
+    def save_interrupted(self) -> None:
+        """Write the first checkpoint of a training that is interrupted before it has one.
+
+        It is written wherever the interruption came, so the rollout under way is lost to it. Where there is one between
+        two rollouts, the training goes on from there: it learns what it would have learned.
+        """
+        if self._every and self.kept is None and self.model.num_timesteps:
+            self.save("The same command begins anew.")
+
+    def save(self, otherwise: str = "") -> None:
         """Write a checkpoint now; where the disk refuses, say so, and keep the one before."""
         state = {
             **capture(self.model),
@@ -181,10 +235,12 @@ class CheckpointCallback(BaseCallback):
         }
         try:
             self._place.save(state)
+            self.kept = self.model.num_timesteps
         except OSError as error:
+            goes_on = f"Training goes on with the one before; the next try is in {self._every} steps."
             print(
-                f"No checkpoint at {self.model.num_timesteps} steps: {error.strerror} ({self._place.path}). Training "
-                f"goes on with the one before; the next try is in {self._every} steps.",
+                f"No checkpoint at {self.model.num_timesteps} steps: {error.strerror} ({self._place.path}). "
+                f"{otherwise or goes_on}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -15,17 +15,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents import Recipe, get_agent
 from envs import Task, get_task
-from experiments._checkpoint import CheckpointCallback, Unfinished, set_aside
+from experiments._checkpoint import CheckpointCallback, Unfinished, check_finished, is_finished, set_aside
 from experiments._console import fail, parse
 from experiments._curves import Curves
 from experiments._list import tables
@@ -44,7 +45,7 @@ from experiments._state import restore
 from experiments._tracking import agent_files
 from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
-from lipsrl.certificates import certify, feasibility_warnings, policy_units
+from lipsrl.certificates import FeasibilityFloor, certify, feasibility_warnings, policy_units
 from lipsrl.policies import LipschitzSchedule
 from lipsrl.tracking import Mode, RunFolder, WandbWriter
 from lipsrl.tracking.jobs import log_trained
@@ -121,14 +122,6 @@ def default_output(args: Args) -> Path:
     return Path("runs/sweeps") / sweep / f"{name}-{run}" if sweep and run else Path("runs") / name
 
 
-def is_finished(folder: RunFolder) -> bool:
-    """Whether a training ended there, and everything of it is written."""
-    if not (folder.config_file.is_file() and folder.model_file.is_file()):
-        return False
-    cut_off = Unfinished(folder.path).settings() is not None
-    return not cut_off and folder.read_config().get("status") == "finished"
-
-
 def _is_free(folder: RunFolder, args: Args) -> bool:
     """Whether something is to be trained there; ``FileExistsError`` where something else is in the way."""
     if args.overwrite and args.resume:
@@ -148,7 +141,7 @@ def train(args: Args) -> RunFolder:
     """Run the training that ``args`` describe, or what is left of it.
 
     Raises:
-        ValueError: an agent, task or option that does not exist or is out of range; another unfinished training.
+        ValueError: an agent, task or option that does not exist or is out of range; another training is there.
         FileExistsError: the run folder is there already.
         BusyError: another process is training there.
     """
@@ -166,9 +159,27 @@ def train(args: Args) -> RunFolder:
     torch.set_num_threads(positive_int("threads", args.threads))
     with exclusive(folder.path):
         if not _is_free(folder, args):  # another process may have finished it meanwhile
+            check_finished(folder, _built(args, recipe, task, make_training_env(recipe, task), timesteps)[1])
             print(f"{folder.path}: finished, kept")
             return folder
         return _train(args, recipe, task, timesteps, every, folder)
+
+
+def _built(
+    args: Args,
+    recipe: Recipe,
+    task: Task,
+    venv: VecEnv,
+    timesteps: int,
+    floor: FeasibilityFloor | None = None,
+) -> tuple[BaseAlgorithm, dict[str, Any]]:
+    """The untrained model, and what config.json says of its training."""
+    options = policy_options(recipe, task, args.lipschitz_bound, args.budget, args.regularizer_scale)
+    model = recipe.build(venv, task, seed=args.seed, **options)
+    if recipe.frames > 1:
+        model.frame_stack = recipe.frames  # type: ignore[attr-defined] # what load_agent reads
+    config = describe(model, recipe, task, floor, timesteps, args.label, options)
+    return model, config | ({"lipschitz_search": None} if args.lipschitz_bound == "auto" else {})
 
 
 def _train(
@@ -177,11 +188,7 @@ def _train(
     # a floor is of policies that see one observation
     floor = floor_of(task) if recipe.frames == 1 else None
     venv = make_training_env(recipe, task)
-    options = policy_options(recipe, task, args.lipschitz_bound, args.budget, args.regularizer_scale)
-    model = recipe.build(venv, task, seed=args.seed, **options)
-    if recipe.frames > 1:
-        model.frame_stack = recipe.frames  # type: ignore[attr-defined] # what load_agent reads
-    config = describe(model, recipe, task, floor, timesteps, args.label, options)
+    model, config = _built(args, recipe, task, venv, timesteps, floor)
 
     unfinished = Unfinished(folder.path)
     begun = None if args.overwrite else unfinished.settings()
@@ -231,6 +238,8 @@ def _train(
         seconds = clock.seconds
         with uninterrupted():
             folder.save_model(model)
+            if not finished:
+                clock.save_interrupted()
     except BaseException:
         if curves is not None:
             curves.logger.close()
@@ -261,9 +270,11 @@ def _train(
         unfinished.end()
     rate = model.num_timesteps / max(seconds, 1e-9)
     if not finished:
+        goes_on = "there is no checkpoint to go on from: the same command begins anew, and replaces it"
+        if clock.kept is not None:
+            goes_on = f"the same command goes on after {clock.kept} steps"
         print(
-            f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept, and the same "
-            "command goes on from the last checkpoint."
+            f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept, and {goes_on}."
         )
     said = "no certificate: the policy has no Lipschitz constant"
     if certificate is not None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import zipfile
 
 import numpy as np
@@ -28,13 +29,26 @@ class Killed(BaseException):
     """Nothing catches it."""
 
 
+def quick(patch):
+    """Small recipes, without what costs a second each time."""
+    patch.setattr(train, "get_agent", miniature.small)
+    patch.setattr(train, "certify", lambda model: None)
+    patch.setattr(train, "floor_of", lambda task: None)
+    patch.setattr(train, "live_smoothness", lambda *_: SmoothnessCallback(every=32))
+
+
 @pytest.fixture(autouse=True)
 def small_recipes(monkeypatch):
-    monkeypatch.setattr(train, "get_agent", miniature.small)
-    # what costs a second each time
-    monkeypatch.setattr(train, "certify", lambda model: None)
-    monkeypatch.setattr(train, "floor_of", lambda task: None)
-    monkeypatch.setattr(train, "live_smoothness", lambda *_: SmoothnessCallback(every=32))
+    quick(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The run folder of a training of 32 steps; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick(patch)
+        output = tmp_path_factory.mktemp("finished") / "run"
+        return train.train(miniature.args(output, "ppo-sandwich", timesteps=32))
 
 
 def rows(folder):
@@ -225,6 +239,72 @@ def test_resume_is_content_with_what_is_finished(tmp_path, capsys):
         train.train(miniature.args(tmp_path / "run", timesteps=32))
     with pytest.raises(ValueError, match="Choose one"):
         train.train(miniature.args(tmp_path / "run", overwrite=True, **options))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"seed": 7}, "a finished training with seed=0; seed=7 is asked for"),
+        ({"timesteps": 64}, "with timesteps=32; timesteps=64 is asked for. What is finished does not go on"),
+        ({"lipschitz_bound": 3.0}, "with lipschitz_bound=5.0; lipschitz_bound=3.0 is asked for"),
+        ({"lipschitz_bound": "auto"}, "with lipschitz_bound=5.0, budget="),
+        ({"name": "ppo"}, 'with agent="ppo-sandwich", recipe="ppo-sandwich"'),
+    ],
+)
+def test_what_is_finished_is_not_taken_for_another_training(finished, other, message):
+    before = finished.config_file.read_bytes()
+    with pytest.raises(ValueError) as error:
+        train.train(
+            miniature.args(
+                finished.path, **{"name": "ppo-sandwich", "timesteps": 32, "resume": True, **other}
+            )
+        )
+    assert message in str(error.value)
+    assert finished.config_file.read_bytes() == before
+
+
+def test_what_is_finished_by_an_older_version_is_kept(finished, tmp_path, capsys):
+    folder = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+    less = {
+        key: value
+        for key, value in folder.read_config().items()
+        if key not in ("recipe", "history", "disturbance")
+    }
+    folder.write_config(less)
+    train.train(miniature.args(folder.path, "ppo-sandwich", timesteps=32, resume=True))
+    assert "finished, kept" in capsys.readouterr().out
+
+
+def test_a_search_for_k_is_the_same_training_whatever_it_found():
+    start = {"hyperparameters": {"policy_kwargs": {"lipschitz_bound": 25.0}}}
+    asked = {"lipschitz_bound": 25.0, "lipschitz_search": None, **start}
+    found = {"lipschitz_bound": 3.7, "lipschitz_search": {"bound": 3.7}, **start}
+    assert _checkpoint.differing(found, asked) == ("", "")
+    fixed = {"lipschitz_bound": 25.0, **start}
+    assert _checkpoint.differing(found, fixed) == ('lipschitz_bound="auto"', "lipschitz_bound=25.0")
+
+
+@pytest.mark.parametrize("every", [1000, 0])
+def test_interrupted_before_its_first_checkpoint(every, tmp_path, monkeypatch, capsys):
+    """In the middle of a rollout."""
+    options = {"timesteps": 96, "checkpoint_every": every}
+    with monkeypatch.context() as patch:
+
+        def stop(self):
+            if self.num_timesteps == 40:
+                raise KeyboardInterrupt
+            return True
+
+        patch.setattr(CheckpointCallback, "_on_step", stop)
+        folder = train.train(miniature.args(tmp_path / "run", **options))
+    assert folder.read_config()["trained_timesteps"] == 40
+    says = "the same command goes on after 40 steps" if every else "there is no checkpoint to go on from"
+    assert (
+        f"Interrupted after 40 of 96 steps; the model so far is kept, and {says}" in capsys.readouterr().out
+    )
+    folder = train.train(miniature.args(tmp_path / "run", **options))
+    assert folder.read_config()["resumed_at"] == ([40] if every else [])
+    assert folder.read_config()["trained_timesteps"] >= 96
 
 
 def test_another_training_is_not_gone_on_with(tmp_path, monkeypatch):
