@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,24 +79,28 @@ def search(
     """Trial after trial, each with its seeds side by side; returns the run folders of the best K.
 
     Optuna's journal is ``OUTPUT/.sweep/search.journal``. A search that was killed goes on with the trial it was in: its
-    runs have ids like all others, so what is trained is kept.
+    runs have ids like all others, so what is trained is kept. Which K comes next follows from the first seed and the
+    trials that are finished, so a search that goes on, or gets more trials, tries those of one that ran through.
 
     Args:
         configs: of one agent and task, one per seed.
         train: leaves their run folders behind.
 
     Raises:
-        ValueError: no range of K, several agents or tasks, no Lipschitz agent, Optuna absent.
+        ValueError: no range of K, several agents or tasks, no Lipschitz agent, Optuna absent, a search of other
+            settings in the journal.
     """
     low, high = _refuse(options, configs)
     optuna = import_optuna()
     journal = SweepFolder(output).path / "search.journal"
-    study = _study(optuna, journal, f"{configs[0].label}/{configs[0].task}", configs[0].seed)
+    study = _study(optuna, journal, f"{configs[0].label}/{configs[0].task}")
+    _same_search(study, journal, _settings(options, configs))
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # of a search that was killed
         study.tell(trial.number, state=states.FAIL)
         study.enqueue_trial(trial.params)
-    while len(study.get_trials(states=(states.COMPLETE,))) < options.trials:
+    while (done := len(study.get_trials(states=(states.COMPLETE,)))) < options.trials:
+        study.sampler = _sampler(optuna, configs[0].seed, done)
         trial = study.ask()
         bound = _rounded(trial.suggest_float("lipschitz_bound", low, high, log=True))
         value = score(
@@ -105,7 +109,7 @@ def search(
         study.tell(trial, value)
         print(f"K={bound:g}: AUC {value:.3f} (best so far {study.best_value:.3f})", flush=True)
     best = _rounded(study.best_params["lipschitz_bound"])
-    print(f"Best of {options.trials}: K={best:g}, AUC {study.best_value:.3f}, mean of {len(configs)} seeds.")
+    print(f"Best of {done}: K={best:g}, AUC {study.best_value:.3f}, mean of {len(configs)} seeds.")
     return [output / replace(config, lipschitz_bound=best).name for config in configs]
 
 
@@ -114,7 +118,42 @@ def _rounded(bound: float) -> float:
     return float(f"{bound:.3g}")
 
 
-def _study(optuna: Any, file: Path, name: str, seed: int) -> Any:
+def _sampler(optuna: Any, seed: int, done: int) -> Any:
+    """Of one trial. One sampler for all would begin its random numbers again, and with them its K, at every restart."""
+    return optuna.samplers.TPESampler(seed=int(np.random.SeedSequence((seed, done)).generate_state(1)[0]))
+
+
+def _settings(options: Search, configs: list[RunConfig]) -> dict[str, Any]:
+    """What the AUC of a K depends on; more trials are the same search."""
+    one = asdict(configs[0])
+    kept = {key: one[key] for key in ("timesteps", "layer", "budget", "history", "regularizer_scale")}
+    assert options.search_k is not None
+    return {
+        "search_k": [float(bound) for bound in options.search_k],
+        "seeds": [config.seed for config in configs],
+        "search_episodes": options.search_episodes,
+        **kept,
+    }
+
+
+def _same_search(study: Any, journal: Path, asked: dict[str, Any]) -> None:
+    """Write the settings into the study; ``ValueError`` where it has other ones."""
+    found = study.user_attrs.get("settings")
+    if found is None:  # a new one, or one of an earlier version, whose trials know the range alone
+        ranges = [trial.distributions.get("lipschitz_bound") for trial in study.get_trials(deepcopy=False)]
+        known = [{"search_k": [one.low, one.high]} for one in ranges if one is not None]
+        found = known[0] if known else {}
+    different = [key for key in asked if key in found and found[key] != asked[key]]
+    if different:
+        there, here = (", ".join(f"{key}={one[key]}" for key in different) for one in (found, asked))
+        raise ValueError(
+            f"{journal} has a search for K of {study.study_name} with {there}, not {here}: its best K would answer "
+            "another question. Give another --output, or the settings of that search (only --trials may grow)."
+        )
+    study.set_user_attr("settings", asked)
+
+
+def _study(optuna: Any, file: Path, name: str) -> Any:
     file.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = optuna.storages.journal
@@ -124,7 +163,6 @@ def _study(optuna: Any, file: Path, name: str, seed: int) -> Any:
         return optuna.create_study(
             study_name=name,
             storage=optuna.storages.JournalStorage(backend),
-            sampler=optuna.samplers.TPESampler(seed=seed),
             direction="maximize",
             load_if_exists=True,
         )
