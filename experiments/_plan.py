@@ -121,7 +121,11 @@ def plan(
                 agent, task, seed, length, None if bound is None else float(bound), chosen, window,
                 None if free else budget,
             )  # fmt: skip
-            found[config.name] = config
+            if found.setdefault(config.name, config) != config:
+                raise ValueError(
+                    f"{found[config.name]} and {config} have one id, {config.name}: an id holds six digits of K. Leave "
+                    "one of them out."
+                )
     return list(found.values())
 
 
@@ -212,20 +216,42 @@ def _listed(values: dict[str, Any]) -> str:
 
 
 def _check_run(folder: Path, config: RunConfig) -> None:
-    """Refuse a finished training that is not this one: of a folder without sweep.json, or trained by hand."""
+    """Refuse a finished training that is not this one: of a folder without sweep.json, or trained by hand.
+
+    What the config leaves to the recipe must be the recipe's own; what an older run does not say contradicts nothing.
+    """
     found = _config(folder)
     if found.get("status") != "finished":
         return
-    kwargs = found.get("hyperparameters", {}).get("policy_kwargs", {})
-    there = {**found, "lipschitz_bound": kwargs.get("lipschitz_bound"), "budget": kwargs.get("budget")}
+    recipe = get_agent(config.agent).with_layer(config.layer).with_history(config.history)
+    scale = 1.0 if config.regularizer_scale is None else config.regularizer_scale
+    options = {"lipschitz_bound": config.lipschitz_bound, "budget": config.budget}
+    own = recipe.policy_kwargs(get_task(config.task), regularizer_scale=scale, **options)
     asked = {
-        field.name: getattr(config, field.name)
-        for field in fields(config)
-        if field.name not in ("agent", "regularizer_scale") and getattr(config, field.name) is not None
+        "recipe": config.agent, "task": config.task, "seed": config.seed, "timesteps": config.timesteps,
+        "layer": recipe.layer, "history": recipe.frames, **{key: own.get(key) for key in options},
+        "regularizers": json.loads(json.dumps(own.get("regularizers", []))),
+    }  # fmt: skip
+    there = found | _of_policy(found)
+    chosen = {field.name for field in fields(config) if getattr(config, field.name) is not None}
+    different = {
+        key: there.get(key)
+        for key in asked
+        if (key in there or key in chosen) and there.get(key) != asked[key]
     }
-    different = {key: there.get(key) for key in asked if there.get(key) != asked[key]}
     if different:
         wanted = _listed({key: asked[key] for key in different})
         raise ValueError(
             f"{folder} is finished with {_listed(different)}, not {wanted}. Give another --output, or remove it."
         )
+
+
+def _of_policy(found: dict[str, Any]) -> dict[str, Any]:
+    """What a run folder says of the options of its policy."""
+    if "policy_kwargs" not in found.get("hyperparameters", {}):
+        return {}
+    kwargs = found["hyperparameters"]["policy_kwargs"]
+    there = {key: kwargs[key] for key in ("lipschitz_bound", "budget") if key in kwargs}
+    if "lipschitz_search" in found:
+        there["lipschitz_bound"] = "auto"
+    return there | {"regularizers": kwargs.get("regularizers", [])}

@@ -27,11 +27,12 @@ from experiments.evaluate import certify_run, evaluate_run, white_noise
 from experiments.launchers import Options
 from experiments.sweep import Args as SweepArgs
 from experiments.sweep import exit_status, sweep
+from experiments.train import is_finished
 from lipsrl._validation import positive_finite
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
 from lipsrl.reporting.numbers import interval, number
-from lipsrl.tracking import Mode
+from lipsrl.tracking import Mode, RunFolder
 
 
 @dataclass
@@ -126,8 +127,8 @@ def table(trained: Trained, certificates: dict[str, list[Certificate]], strength
     return markdown(rows)
 
 
-def frontier(args: Args) -> Trained:
-    """Train what is missing, evaluate and print.
+def frontier(args: Args) -> Trained | None:
+    """Train what is missing, evaluate and print; ``None`` where Slurm has trainings still to do.
 
     Raises:
         ValueError: a name that does not exist, a plain agent with a bound, one without, or a number out of range.
@@ -146,7 +147,10 @@ def frontier(args: Args) -> Trained:
         timesteps=args.timesteps, lipschitz_bound=bounds, budget=args.budget, output=args.output, track=args.track,
         launch=args.launch,
     )  # fmt: skip
-    folders = open_runs(sweep(asked))
+    paths = sweep(asked)
+    if args.launch.launcher == "slurm" and not all(is_finished(RunFolder(path)) for path in paths):
+        return None  # submitted: the same command later evaluates
+    folders = open_runs(paths)
     evaluations, known, certificates = [], {}, {}
     for folder in folders:
         config = folder.read_config()

@@ -106,6 +106,11 @@ def sweep(args: Args) -> list[Path]:
     check(args.launch)
     command = command_line("experiments.sweep")
     searched = args.search.search_k is not None
+    if not searched and args.search != Search():
+        raise ValueError(
+            f"trials={args.search.trials} and search_episodes={args.search.search_episodes} are of a search, and there "
+            "is none. Pass --search-k LEAST LARGEST, or leave them out."
+        )
     if searched and args.launch.launcher == "slurm":
         raise ValueError("a search waits for each K; launcher='slurm' submits and leaves. Use local or ray.")
     if not searched:

@@ -23,11 +23,18 @@ def check(options: Options) -> None:
     """Refuse what cannot be launched, before anything is written.
 
     Raises:
-        ValueError: an unknown launcher, no worker, Ray or Slurm absent.
+        ValueError: an unknown launcher, no worker, an option of another launcher, Ray or Slurm absent.
     """
     positive_int("workers", options.workers)
     needs = {"local": lambda: None, "ray": import_ray, "slurm": find_sbatch}
-    lookup("launcher", options.launcher, needs)()
+    need = lookup("launcher", options.launcher, needs)
+    for name, launcher, value in (("address", "ray", options.address), ("slurm", "slurm", options.slurm)):
+        if value and options.launcher != launcher:
+            raise ValueError(
+                f"{name}={value!r} is of launcher={launcher!r}, received launcher={options.launcher!r}. Pass "
+                f"--launcher {launcher}, or leave --{name} out."
+            )
+    need()
 
 
 def environment() -> dict[str, str]:

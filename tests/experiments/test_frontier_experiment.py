@@ -8,6 +8,7 @@ import pytest
 
 from experiments import frontier, train
 from experiments.frontier import Args, Trained
+from experiments.launchers import Options
 from lipsrl.evaluation import Evaluation, evaluate
 from tests.experiments import miniature
 
@@ -85,6 +86,11 @@ def test_trains_evaluates_and_prints(tmp_path, monkeypatch, capsys):
     assert "Smallest K whose return is not distinguishable from that of ppo without noise: " in said
     stored = Evaluation.load(tmp_path / "frontier.parquet")
     assert set(stored.frame["agent"]) == {"ppo", *found.bounds}
+
+
+def test_what_is_in_slurms_queue_is_not_evaluated_yet(tmp_path, monkeypatch):
+    monkeypatch.setattr(frontier, "sweep", lambda args: [tmp_path / "ppo-pendulum-0"])
+    assert frontier.frontier(Args(output=tmp_path, launch=Options("slurm"))) is None
 
 
 @pytest.mark.parametrize(

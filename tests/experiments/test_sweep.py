@@ -62,6 +62,10 @@ def test_all_combinations_by_seed_with_ids_that_say_what_was_chosen():
         ({"seeds": 0}, "seeds must be an integer > 0"),
         ({"timesteps": 0}, "timesteps must be an integer > 0"),
         ({"launch": Options(workers=0)}, "workers must be an integer > 0"),
+        ({"lipschitz_bound": [5.0, 5.0000001]}, "have one id, ppo-sandwich-K5-pendulum-0"),
+        ({"launch": Options(address="a:1")}, "address='a:1' is of launcher='ray', received launcher='local'"),
+        ({"launch": Options(slurm="--time=1")}, "slurm='--time=1' is of launcher='slurm'"),
+        ({"search": Search(trials=3)}, "trials=3 and search_episodes=50 are of a search, and there is none"),
     ],
 )
 def test_what_does_not_exist_leaves_nothing_behind(options, message, tmp_path, monkeypatch):
@@ -222,6 +226,45 @@ def test_runs_that_were_trained_by_hand_are_taken_or_refused(tmp_path, launched)
     args.extend = True
     with pytest.raises(ValueError, match="is finished with budget=output, not budget=even"):
         sweep.sweep(args)
+
+
+@pytest.mark.parametrize(
+    ("agent", "found", "message"),
+    [
+        (
+            "ppo-sandwich",
+            {"lipschitz_bound": 9.0},
+            "is finished with lipschitz_bound=9.0, not lipschitz_bound=5.0",
+        ),
+        ("ppo-sandwich", {"budget": "growing"}, "budget=growing, not budget=output"),
+        ("ppo-caps", {"regularizers": [{"kind": "caps"}]}, "is finished with regularizers="),
+        ("ppo-sandwich", {"lipschitz_bound": 5.0, "budget": "output"}, None),
+        ("ppo-sandwich", {}, None),  # an older one, which says less
+    ],
+)
+def test_what_is_left_to_the_recipe_must_be_the_recipes_own(agent, found, message, tmp_path):
+    folder, config = SweepFolder(tmp_path), RunConfig(agent, "pendulum", 0, 4096)
+    finish(tmp_path / config.name, timesteps=4096, hyperparameters={"policy_kwargs": found})
+    if message is None:
+        folder.check([config])
+        return
+    with pytest.raises(ValueError, match=message):
+        folder.check([config])
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"layer": "orthogonal"}, "layer=orthogonal, not layer=sandwich"),
+        ({"history": 4}, "history=4, not history=1"),
+        ({"recipe": "ppo"}, "recipe=ppo, not recipe=ppo-sandwich"),
+    ],
+)
+def test_what_the_run_is_must_be_what_the_recipe_says(found, message, tmp_path):
+    config = RunConfig("ppo-sandwich", "pendulum", 0, 4096)
+    finish(tmp_path / config.name, timesteps=4096, **found)
+    with pytest.raises(ValueError, match=message):
+        SweepFolder(tmp_path).check([config])
 
 
 def test_what_was_cut_off_is_not_finished(tmp_path):
