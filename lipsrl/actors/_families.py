@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,9 @@ from torch import nn
 
 from lipsrl.layers._plain import plain_linear
 
+#: Between observation and action of a network of SB3.
+_STEPS = ("_predict", "forward", "extract_features")
+
 
 @dataclass(frozen=True)
 class Actor:
@@ -29,7 +31,6 @@ class Actor:
         body: features → output, where the network is not constrained.
         tail: what follows the body or the constrained network.
         squash: tanh follows.
-        own: (object, SB3's class, methods) between observation and action.
         n_outputs: how many of the constrained network's outputs are the actor's; ``None`` for all.
     """
 
@@ -37,17 +38,23 @@ class Actor:
     normalize_images: bool
     body: list[nn.Module]
     squash: bool
-    own: Sequence[tuple[Any, type, tuple[str, ...]]]
     tail: list[nn.Module] = field(default_factory=list)
     n_outputs: int | None = None
 
-    def foreign_method(self) -> str | None:
-        """``Class.method`` of the first step that is not SB3's own, or ``None``."""
-        for owner, base, names in self.own:
-            for name in names:
-                if name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name):
-                    return f"{type(owner).__name__}.{name}"
-        return None
+
+class _ForeignError(Exception):
+    """A step between observation and action is not SB3's own."""
+
+
+def _require_own(owner: Any, base: type, *names: str) -> None:
+    """Before a part of ``owner`` is read, which a class of one's own need not have.
+
+    Raises:
+        _ForeignError: one of the methods is not that of SB3's class ``base``.
+    """
+    for name in names:
+        if name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name):
+            raise _ForeignError(f"{type(owner).__name__}.{name} is not SB3's own and may compute anything")
 
 
 def _contrib(family: str, name: str) -> Any:
@@ -63,6 +70,15 @@ def _is(policy: Any, family: str, name: str) -> bool:
 
 def family_of(policy: Any) -> Actor | str:
     """The actor of ``policy``, or the reason why there is none that is plain."""
+    try:
+        return _family(policy)
+    except _ForeignError as error:
+        return str(error)
+    except AttributeError as error:  # of a network that was put in the place of SB3's
+        return f"its parts are not those of SB3's own class ({error})"
+
+
+def _family(policy: Any) -> Actor | str:
     if hasattr(policy, "lstm_actor"):
         return "it is recurrent (LSTM): its action depends on all observations before"
     if isinstance(policy, ActorCriticPolicy):
@@ -77,53 +93,52 @@ def family_of(policy: Any) -> Actor | str:
             return _squashed(policy, _contrib(f"{family}.policies", "Actor"))
     if isinstance(policy, TD3Policy):
         actor = policy.actor
-        modules = list(actor.mu)
-        squash = isinstance(modules[-1], nn.Tanh)
-        own: Any = [(actor, TD3Actor, ("_predict", "forward", "extract_features"))]
-        body = modules[:-1] if squash else modules
-        return Actor(actor.features_extractor, actor.normalize_images, body, squash, own)
+        _require_own(actor, TD3Actor, *_STEPS)
+        return _ending_in_tanh(actor, list(actor.mu))
     if isinstance(policy, DQNPolicy):
         net: Any = policy.q_net
-        own = [(net, QNetwork, ("_predict", "forward", "extract_features"))]
-        return Actor(net.features_extractor, net.normalize_images, [net.q_net], False, own)
+        _require_own(net, QNetwork, *_STEPS)
+        return Actor(net.features_extractor, net.normalize_images, [net.q_net], False)
     if _is(policy, "qrdqn.policies", "QRDQNPolicy"):
         return _quantiles(policy)
     if _is(policy, "ars.policies", "ARSPolicy"):
-        modules = list(policy.action_net)
-        squash = isinstance(modules[-1], nn.Tanh)
-        own = [(policy, _contrib("ars.policies", "ARSPolicy"), ("_predict", "forward", "extract_features"))]
-        body = modules[:-1] if squash else modules
-        return Actor(policy.features_extractor, policy.normalize_images, body, squash, own)
+        _require_own(policy, _contrib("ars.policies", "ARSPolicy"), *_STEPS)
+        return _ending_in_tanh(policy, list(policy.action_net))
     return "its policy class is not known here"
+
+
+def _ending_in_tanh(owner: Any, modules: list[nn.Module]) -> Actor:
+    squash = isinstance(modules[-1], nn.Tanh)
+    body = modules[:-1] if squash else modules
+    return Actor(owner.features_extractor, owner.normalize_images, body, squash)
 
 
 def _actor_critic(policy: Any, base: type) -> Actor:
     names = ("_predict", "get_distribution", "extract_features", "_get_action_dist_from_latent")
+    _require_own(policy, base, *names)
     extractor = policy.mlp_extractor
-    own = [(policy, base, names), (extractor, MlpExtractor, ("forward_actor",))]
+    _require_own(extractor, MlpExtractor, "forward_actor")
     squash = bool(policy.squash_output)
     body = [extractor.policy_net, policy.action_net]
-    return Actor(policy.pi_features_extractor, policy.normalize_images, body, squash, own)
+    return Actor(policy.pi_features_extractor, policy.normalize_images, body, squash)
 
 
 def _squashed(policy: Any, base: type) -> Actor:
     actor = policy.actor
-    names = ("_predict", "forward", "extract_features", "get_action_dist_params")
+    _require_own(actor, base, *_STEPS, "get_action_dist_params")
     # gSDE: a Hardtanh behind the mean
     inner: Any
     inner, tail = (actor.mu[0], list(actor.mu)[1:]) if isinstance(actor.mu, nn.Sequential) else (actor.mu, [])
     body = [actor.latent_pi, inner]
-    own: Any = [(actor, base, names)]
     n_outputs = int(inner.out_features)
-    return Actor(actor.features_extractor, actor.normalize_images, body, True, own, tail, n_outputs)
+    return Actor(actor.features_extractor, actor.normalize_images, body, True, tail, n_outputs)
 
 
 def _quantiles(policy: Any) -> Actor:
     net = policy.quantile_net
-    base = _contrib("qrdqn.policies", "QuantileNetwork")
-    own = [(net, base, ("_predict", "forward", "extract_features"))]
+    _require_own(net, _contrib("qrdqn.policies", "QuantileNetwork"), *_STEPS)
     n_actions, n = int(policy.action_space.n), net.n_quantiles
     reference = next(net.parameters())
     mean = torch.eye(n_actions, dtype=reference.dtype, device=reference.device).repeat(1, n) / n
     body = [net.quantile_net]
-    return Actor(net.features_extractor, net.normalize_images, body, False, own, [plain_linear(mean, None)])
+    return Actor(net.features_extractor, net.normalize_images, body, False, [plain_linear(mean, None)])

@@ -72,8 +72,8 @@ def _chooses_another(policy: Any, chosen: np.ndarray, logits: np.ndarray, error:
     if not isinstance(policy.action_space, spaces.Discrete):
         return False  # MultiDiscrete, MultiBinary: only the methods are checked
     rows = np.arange(len(logits))
-    index = chosen.reshape(-1) - int(policy.action_space.start)
+    index = chosen.reshape(-1)  # SB3 returns the index of the output: it does not add ``action_space.start``
     if not ((index >= 0) & (index < logits.shape[1])).all():
-        return False
+        return True
     missing = logits.max(axis=1) - logits[rows, index]
     return bool((missing > 1e-4 * np.abs(logits).max() + 8 * error.max(axis=1)).any())

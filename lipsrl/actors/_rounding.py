@@ -19,7 +19,8 @@ def rounding_error(
     """Output (n, out) at ``x`` (n, in) and a bound of each entry's absolute rounding error, first order.
 
     Forward error analysis (Higham 2002, section 3.1): ``|fl(Wh + b) - (Wh + b)| ≤ γ(|W||h| + |b|)``. Biases of 1e10
-    that cancel leave an error of 1e-6 in float64, whatever the size of the output.
+    that cancel leave an error of 1e-6 in float64, whatever the size of the output. Products that underflow lose an
+    absolute amount (section 2.1).
 
     Args:
         error: (n, in) error that ``x`` has already.
@@ -30,8 +31,8 @@ def rounding_error(
             weight = module.weight.detach().to(x.dtype)
             bias = getattr(module, "bias", None)
             bias = torch.zeros_like(weight[:, 0]) if bias is None else bias.detach().to(x.dtype)
-            gamma = (weight.shape[1] + 2) * eps
-            error = error @ weight.abs().mT + gamma * (x.abs() @ weight.abs().mT + bias.abs())
+            gamma, lost = ((weight.shape[1] + 2) * unit for unit in (eps, _smallest(eps)))
+            error = error @ weight.abs().mT + gamma * (x.abs() @ weight.abs().mT + bias.abs()) + lost
             x = nn.functional.linear(x, weight, bias)
         elif isinstance(module, nn.Conv2d):
             x, error = _convolution_error(module, x, error, eps)
@@ -71,6 +72,12 @@ def _convolution_error(conv: nn.Conv2d, x: Tensor, error: Tensor, eps: float) ->
             signal, kernel, offset, conv.stride, conv.padding, conv.dilation, conv.groups
         )
 
-    gamma = (weight[0].numel() + 2) * eps
-    grown = convolve(error, weight.abs(), None) + gamma * convolve(x.abs(), weight.abs(), bias.abs())
+    gamma, lost = ((weight[0].numel() + 2) * unit for unit in (eps, _smallest(eps)))
+    grown = convolve(error, weight.abs(), None) + gamma * convolve(x.abs(), weight.abs(), bias.abs()) + lost
     return convolve(x, weight, bias), grown
+
+
+def _smallest(eps: float) -> float:
+    """What a product may lose where it underflows: the smallest normal number of the arithmetic."""
+    dtype = torch.float32 if eps >= torch.finfo(torch.float32).eps else torch.float64
+    return torch.finfo(dtype).tiny

@@ -186,9 +186,6 @@ def actor_parts(model: BaseAlgorithm) -> ActorParts:
     if isinstance(actor, str):
         raise _refuse(policy, actor)
     found, front = _front(policy, actor)
-    foreign = actor.foreign_method()
-    if foreign is not None:
-        raise _refuse(policy, f"{foreign} is not SB3's own and may compute anything")
     body, promise = actor.body, None
     if constrained is not None:
         body = list(constrained.merge())
