@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 import math
+import types
 from typing import Any
 
 import gymnasium as gym
@@ -122,10 +125,14 @@ def _name(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
 
 
-def _plain(value: Any, *, strict: bool = False) -> Any:
+def _plain(value: Any, *, strict: bool = False, above: tuple[int, ...] = ()) -> Any:
     """``value`` as JSON that says the same wherever it is made.
 
-    What has no such form (a schedule) is left as the name of its class, or a ``TypeError`` if ``strict``.
+    Args:
+        value: anything.
+        strict: raise a ``TypeError`` for what has no such form of its own (a schedule). Otherwise it is described by
+            its class and what it holds.
+        above: ids of the objects that hold it.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)  # JSON has no infinities
@@ -137,13 +144,50 @@ def _plain(value: Any, *, strict: bool = False) -> Any:
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return [str(value.dtype), list(value.shape), content]
     if isinstance(value, dict):
-        return {str(key): _plain(part, strict=strict) for key, part in value.items()}
+        return {str(key): _plain(part, strict=strict, above=above) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part, strict=strict) for part in value]
+        return [_plain(part, strict=strict, above=above) for part in value]
     if isinstance(value, type):
         return _name(value)
     if isinstance(value, spaces.Space):
         return repr(value)
     if strict:
         raise TypeError(f"{value!r} has no form that could be compared.")
-    return _name(type(value))
+    return _name(type(value)) if id(value) in above else _described(value, (*above, id(value)))
+
+
+def _described(value: Any, above: tuple[int, ...]) -> Any:
+    """An object by its class and what it holds: ``partial(LeakyReLU, 0.1)`` acts otherwise than with 0.9."""
+
+    def plain(part: Any) -> Any:
+        return _plain(part, above=above)
+
+    name = _name(type(value))
+    if isinstance(value, functools.partial):
+        return [name, plain(value.func), plain(value.args), plain(value.keywords)]
+    if isinstance(value, types.MethodType):
+        return [name, plain(value.__func__), plain(value.__self__)]
+    if isinstance(value, types.FunctionType):
+        outer = inspect.getclosurevars(value).nonlocals
+        return [
+            _name(value),
+            _code(value.__code__),
+            *map(plain, (value.__defaults__, value.__kwdefaults__, outer)),
+        ]
+    if isinstance(value, types.BuiltinFunctionType):
+        return _name(value)
+    if isinstance(value, nn.Module):
+        return [name, repr(value), weights_sha256(value)]
+    if isinstance(value, torch.Tensor):
+        return [name, plain(value.detach().cpu().numpy())]
+    if isinstance(value, (torch.dtype, torch.device, bytes)):
+        return [name, str(value)]
+    if isinstance(value, (set, frozenset)):
+        return [name, *sorted(json.dumps(plain(part), sort_keys=True) for part in value)]
+    return [name, plain(vars(value))] if getattr(value, "__dict__", None) else name
+
+
+def _code(code: types.CodeType) -> Any:
+    """What a function computes, without where it was written."""
+    constants = [_code(one) if isinstance(one, types.CodeType) else _plain(one) for one in code.co_consts]
+    return [hashlib.sha256(code.co_code).hexdigest(), list(code.co_names), constants]
