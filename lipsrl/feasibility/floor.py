@@ -18,7 +18,7 @@ from lipsrl.feasibility._arguments import (
     spread,
 )
 from lipsrl.feasibility.gain_floor import gain_floor
-from lipsrl.feasibility.gain_search import lqr_gain, smallest_gain, spectral_radius
+from lipsrl.feasibility.gain_search import lqr_gain, smallest_gain, stabilises
 from lipsrl.feasibility.linearise import Linearisation, linearise
 from lipsrl.feasibility.modes import Complex, hautus, movable_part
 from lipsrl.feasibility.plant import Array, GetState, SetState, borrowed, plant_of
@@ -31,10 +31,10 @@ class FeasibilityFloor:
     Attributes:
         floor: a theorem about ``linearisation``: under every gain ``G`` = ∂action/∂observation with ‖G‖₂ < floor
             an eigenvalue of ``a + b G c`` stays outside the unit disc. 0 if the equilibrium is stable by itself,
-            infinite if provably no static gain stabilises.
+            infinite if exact zeros in ``linearisation`` prove that no static gain stabilises.
         method: how ``floor`` is proven: ``"stable"``, ``"neutral"``, ``"polynomial"`` or ``"eigenvalue path"``.
-        found: ‖G‖₂ of the smallest stabilising gain that was found, an upper estimate of the infimum; infinite if
-            none was.
+        found: ‖G‖₂ of the smallest gain found that stabilises every system within ``accuracy`` of
+            ``linearisation``, an upper estimate of the infimum; infinite if there was none.
         found_gain: (action, observation) that gain, or ``None``.
         lqr: ‖G‖₂ of the linear-quadratic regulator; infinite if it does not stabilise through the observation.
         lqr_gain: (action, observation) ``-K c⁺``, the smallest gain that acts as ``-K`` on the state, or ``None``.
@@ -76,10 +76,10 @@ class FeasibilityFloor:
         regulator = None
         if self.lqr_gain is not None:  # the smallest gain that acts on the state as this one does
             state_gain = self.lqr_gain @ (self.observation_gain[:, None] * system.c)
-            regulator = _stabilising(state_gain @ inverse, system.a, system.b, seen)
+            regulator = _stabilising(state_gain @ inverse, system, gain)
         floor, method = gain_floor(system.a, system.b, seen, system.eigenvalue_accuracy)
         known = [g * self.observation_gain / gain for g in (self.found_gain, self.lqr_gain) if g is not None]
-        smallest = self.found_gain if method == "stable" else _smallest(system.a, system.b, seen, known)
+        smallest = self.found_gain if method == "stable" else _smallest(system, gain, known)
         return replace(
             self,
             floor=floor,
@@ -210,13 +210,14 @@ def feasibility_floor(
 
     blur = system.eigenvalue_accuracy
     a, b, c, left_out = movable_part(system.a, system.b, system.c, blur)
+    movable = Linearisation(a, b, c, system.accuracy)
     seen = gain[:, None] * c
     floor, method = gain_floor(a, b, seen, blur)
     regulator = _regulator(a, b, c, cost, positive_finite("action_cost", action_cost))
     inverse = np.linalg.pinv(seen, rcond=blur)
-    lqr = _stabilising(-regulator[0] @ inverse, a, b, seen)
+    lqr = _stabilising(-regulator[0] @ inverse, movable, gain)
     starts = [-k @ inverse for k in regulator]
-    smallest = np.zeros_like(starts[0]) if method == "stable" else _smallest(a, b, seen, starts)
+    smallest = np.zeros_like(starts[0]) if method == "stable" else _smallest(movable, gain, starts)
     eigenvalues = np.linalg.eigvals(a).astype(np.complex128)
     unstable = eigenvalues[np.abs(eigenvalues) > 1 + blur]
     return FeasibilityFloor(
@@ -230,7 +231,7 @@ def feasibility_floor(
         unstable=unstable,
         controllability=tuple(hautus(a, b, value)[0] for value in unstable),
         left_out=left_out,
-        linearisation=Linearisation(a, b, c, system.accuracy),
+        linearisation=movable,
         observation_gain=gain,
     )
 
@@ -249,13 +250,19 @@ def _regulator(a: Array, b: Array, c: Array, cost: Array, action_cost: float) ->
         ) from error
 
 
-def _smallest(a: Array, b: Array, c: Array, starts: list[Array]) -> Array | None:
-    found = [_stabilising(smallest_gain(a, b, c, start), a, b, c) for start in starts]
-    return min(found, key=_norm)
+def _smallest(system: Linearisation, units: Array, starts: list[Array]) -> Array | None:
+    seen = units[:, None] * system.c
+
+    def counts(gain: Array) -> bool:
+        return _stabilising(gain, system, units) is not None
+
+    return min((smallest_gain(system.a, system.b, seen, start, counts) for start in starts), key=_norm)
 
 
-def _stabilising(gain: Array | None, a: Array, b: Array, c: Array) -> Array | None:
-    return gain if gain is not None and spectral_radius(a + b @ gain @ c) < 1 else None
+def _stabilising(gain: Array, system: Linearisation, units: Array) -> Array | None:
+    """``gain`` if it stabilises whatever the environment is within the accuracy of the finite differences."""
+    stable = stabilises(system.a, system.b, system.c, gain * units, system.accuracy)
+    return gain if stable else None
 
 
 def _norm(gain: Array | None) -> float:

@@ -37,7 +37,7 @@ def movable_part(a: Array, b: Array, c: Array, tolerance: float) -> tuple[Array,
             if min(unseen, unreached) > tolerance:
                 continue
             if abs(value) > 1 + tolerance:
-                raise ValueError(_immovable(value, unseen <= tolerance))
+                raise ValueError(_immovable(value, unseen <= tolerance, tolerance))
             direction = vector if unseen <= tolerance else left
             spanned = np.stack([direction.real, direction.imag], axis=1)[
                 :, : 1 + (abs(value.imag) > tolerance)
@@ -64,8 +64,11 @@ def hautus(a: Array, b: Array, value: complex) -> tuple[float, Complex]:
     return float(s[-1]), u[:, -1].conj().astype(np.complex128)
 
 
-def _immovable(value: complex, unseen: bool) -> str:
+def _immovable(value: complex, unseen: bool, tolerance: float) -> str:
     mode = f"the unstable mode with eigenvalue {value:.6g} (|λ| = {abs(value):.6g}) "
+    within = f"as far as {tolerance:.1g}, the accuracy of the finite differences, can tell: "
     if unseen:
-        return mode + "does not show in the observation, so no policy of it can stabilise this equilibrium."
-    return mode + "is not reached by the action, so no policy at all can stabilise this equilibrium."
+        return (
+            f"{mode}does not show in the observation, {within}no policy of it can stabilise this equilibrium."
+        )
+    return f"{mode}is not reached by the action, {within}no policy at all can stabilise this equilibrium."
