@@ -75,6 +75,8 @@ def smallest_gain(
                 middle = (smallest + edge) / 2
                 smallest, edge = (middle, edge) if holds(middle) else (smallest, middle)
             break
+        elif weight < 1:
+            break  # what comes is nearer to the edge
         if np.linalg.norm(gain) < 1e-6 * np.linalg.norm(start):
             break  # on the way to zero
     return None if smallest is None else np.asarray(smallest @ basis.T)

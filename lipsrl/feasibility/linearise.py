@@ -13,6 +13,9 @@ from lipsrl.feasibility.plant import Array, MujocoPlant, Plant
 #: powers of two, which float32 would round alike.
 LEVELS = 0.6 ** np.arange(14)[:, None]
 
+#: Steps after which an earlier action or state must not show, and the slope below which it does not.
+MEMORY, FORGOTTEN = 8, 1e-6
+
 
 @dataclass(frozen=True)
 class Linearisation:
@@ -79,7 +82,37 @@ def linearise(plant: Plant, state: Array, action: Array, step: float, tolerance:
             "the same state and action led to different results: the environment has noise, or a memory that "
             "the state does not hold. Switch the noise off, or pass get_state= and set_state= for the whole state."
         )
-    return Linearisation(a, b, c, max(error, error_c))
+    error = max(error, error_c, _memory(plant, state, action, reached, seen, step))
+    return Linearisation(a, b, c, error)
+
+
+def _memory(plant: Plant, state: Array, action: Array, reached: Array, seen: Array, step: float) -> float:
+    """By how much what went before still shows in a state that has been set, per unit of it; 0 without a memory.
+
+    A policy that sees the last action is not static in the state, and ``a + b G c`` is not its closed loop.
+
+    Raises:
+        ValueError: it shows by more than rounding.
+    """
+    rng = np.random.default_rng(0)  # a direction in which nothing cancels by chance
+    away = step * rng.uniform(0.3, 1.0, len(plant.difference(reached, state)))
+    other = action + step * rng.uniform(0.3, 1.0, len(action))
+    largest = 0.0
+    for what, before, acted in (("actions", state, other), ("states", plant.moved(state, away), action)):
+        plant.next_state(before, acted)
+        for _ in range(MEMORY):
+            shown, moved = plant.observation(state), plant.next_state(state, action)
+            for of, found, expected in (("observation", shown, seen), ("next state", moved, reached)):
+                slope = float(np.abs(found - expected).max(initial=0.0)) / step
+                if not slope <= FORGOTTEN * (1 + np.abs(expected).max(initial=0.0)):
+                    raise ValueError(
+                        f"the {of} of one and the same state depends on earlier {what} (by {slope:.2g} per unit): the "
+                        "environment has a memory that the state does not hold, and the floor is for a policy without "
+                        "any. Pass get_state= and set_state= for the whole state, or leave what is remembered out of "
+                        "the observation."
+                    )
+                largest = max(largest, slope)
+    return largest
 
 
 def _mujoco_transition(
