@@ -37,6 +37,7 @@ from lipsrl.certificates import (
     visited_observations,
 )
 from lipsrl.certificates.deterministic._rendering import labelled
+from lipsrl.feasibility.policy import memory_in_words
 
 #: Clean episodes, if --episodes does not say: every return is one sample, but an episode has many states.
 RETURN_EPISODES, MARGIN_EPISODES = 200, 10
@@ -259,6 +260,9 @@ class Certify:
             floor = feasibility_floor(env, self.equilibrium, action)
         finally:
             env.close()
+        memory = memory_in_words(certificate, source.model, self.frame_stack)
+        if memory:
+            return _Feasibility(floor, (), f"does not apply to this policy, which has a memory: {memory}")
         units = policy_units(source.model, source.vec_normalize, parts=parts)
         return _Feasibility(floor, feasibility_warnings(floor, certificate, units))
 
@@ -269,12 +273,14 @@ class _Feasibility:
 
     floor: FeasibilityFloor
     warnings: tuple[str, ...]
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {**self.floor.to_dict(), "warnings": list(self.warnings)}
+        return {**self.floor.to_dict(), "warnings": list(self.warnings), "note": self.note}
 
     def __str__(self) -> str:
-        return "\n".join([str(self.floor), *(f"  WARNING      {text}" for text in self.warnings)])
+        note = [f"  note         {self.note}"] if self.note else []
+        return "\n".join([str(self.floor), *note, *(f"  WARNING      {text}" for text in self.warnings)])
 
 
 def _read_states(path: Path) -> NDArray[np.float64]:

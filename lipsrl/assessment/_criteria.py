@@ -14,6 +14,7 @@ from lipsrl._digits import rounded_up
 from lipsrl.actors.normalization import NormalizeLike
 from lipsrl.assessment.card import Criterion
 from lipsrl.certificates import Certificate, FeasibilityFloor, certify, feasibility_warnings, policy_units
+from lipsrl.feasibility.policy import memory_in_words
 from lipsrl.reporting.numbers import interval, number, percent
 from lipsrl.statistics import bootstrap_ci, paired_difference
 
@@ -113,21 +114,23 @@ def feasible(
     vec_normalize: NormalizeLike,
     frame_stack: int | None,
 ) -> list[Criterion]:
-    """Whether a controller of that bound can hold the plant at all."""
+    """Whether a controller of that bound can hold the plant at all; for information if it has a memory."""
     if floor is None:
         return []
+    name, asked = "holds the equilibrium", f"a slope ≥ {number(floor.floor)}"
+    memory = memory_in_words(per_tolerance, model, frame_stack)
+    if memory:
+        text = f"does not apply: the policy has a memory ({memory})"
+        return [Criterion(name, asked, text, None, "stated", limit=floor.floor)]
     if per_tolerance is None:
         text = f"no certificate: {refused}"
-        return [Criterion("holds the equilibrium", f"a slope ≥ {number(floor.floor)}", text, False, "proven")]
+        return [Criterion(name, asked, text, False, "proven")]
     certificate = certify(model, vec_normalize=vec_normalize, frame_stack=frame_stack)
     warnings = feasibility_warnings(floor, certificate, policy_units(model, vec_normalize))
     text = "; ".join(warnings) or f"bound {rounded_up(certificate.upper_bound, 3)} per raw unit"
     return [
-        Criterion(
-            "holds the equilibrium", f"a slope ≥ {number(floor.floor)}", text, not warnings, "proven",
-            value=certificate.upper_bound, limit=floor.floor,
-        )
-    ]  # fmt: skip
+        Criterion(name, asked, text, not warnings, "proven", value=certificate.upper_bound, limit=floor.floor)
+    ]
 
 
 def clean(returns: Array, nothing: float, limit: float | None) -> Criterion:

@@ -62,6 +62,12 @@ def check_action(env: gym.Env[Any, Any], action: ArrayLike) -> Array:
 
 def observation_gains(given: ArrayLike, size: int) -> Array:
     """(size,) positive gains."""
+    if np.size(given) > size:
+        raise ValueError(
+            f"observation_gain must be one number or one for each of {size} sensors, received {np.size(given)}. If "
+            "they are of a policy that sees several observations, leave the floor out: it is about policies without a "
+            "memory."
+        )
     gain = spread("observation_gain", given, size)
     if not (gain > 0).all():
         raise ValueError(f"observation_gain must be > 0, received {gain.tolist()}.")

@@ -46,6 +46,7 @@ class FeasibilityFloor:
             position along a floor; ``linearisation`` is without them.
         linearisation: ``δx⁺ = a δx + b δu``, ``δo = c δx`` in raw units.
         observation_gain: (observation,) units of the observation that the gains above are stated in, per raw unit.
+        normalised: whether "raw" is what comes out of a NormalizeObservation with frozen statistics.
     """
 
     floor: float
@@ -60,6 +61,7 @@ class FeasibilityFloor:
     left_out: Complex
     linearisation: Linearisation
     observation_gain: Array
+    normalised: bool = False
 
     def floor_for(self, observation_gain: ArrayLike) -> float:
         """``floor`` for other units of the observation (see :func:`feasibility_floor`); milliseconds for one action."""
@@ -233,6 +235,7 @@ def feasibility_floor(
         left_out=left_out,
         linearisation=movable,
         observation_gain=gain,
+        normalised=plant.normalised,
     )
 
 

@@ -54,6 +54,11 @@ class Plant:
         self._get, self._set, self._observe = get_state, set_state, observe
         self._wrappers = list(_transforming(env))
 
+    @property
+    def normalised(self) -> bool:
+        """Whether a NormalizeObservation is among the wrappers."""
+        return any(isinstance(wrapper, wrappers.NormalizeObservation) for wrapper in self._wrappers)
+
     def get(self) -> Array:
         """(state,) as it is now."""
         return np.array(self._get(self.base), dtype=np.float64).reshape(-1)
