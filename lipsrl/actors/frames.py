@@ -60,6 +60,15 @@ def frames_of(model: Any, frame_stack: Any = None) -> int:
     return frames
 
 
+def check_frames(frames: int, size: int) -> None:
+    """Raises a ``ValueError`` unless ``frames`` of one length make ``size`` values."""
+    if size % frames:
+        raise ValueError(
+            f"frame_stack={frames} frames of one length do not make the {size} values that the model receives. Pass "
+            "the number of frames that it was trained with."
+        )
+
+
 class FrameStack:
     """The last frames of ``n`` streams, the newest last, zeros before the first of an episode.
 

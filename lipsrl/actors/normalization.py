@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
@@ -14,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from lipsrl._validation import positive_int
 from lipsrl.actors._inside import inner_normalisation
 from lipsrl.actors._wrappers import VEC_PASSING_ON
-from lipsrl.actors.frames import attached_frames
+from lipsrl.actors.frames import attached_frames, check_frames
 from lipsrl.actors.statistics import load_statistics
 
 NormalizeLike: TypeAlias = VecNormalize | str | Path | None
@@ -167,7 +168,7 @@ def observation_chain(
 
     Raises:
         ValueError: the environment normalises twice, changes observations in a way that is not known, or contradicts
-            ``frame_stack``.
+            ``frame_stack``, or its observation is no such stack.
     """
     frames = attached_frames(model)
     if frame_stack is not None:
@@ -177,6 +178,14 @@ def observation_chain(
                 f"frame_stack={frame_stack}, but the model was made for, or stands behind, {frames} stacked frames."
             )
         frames = frame_stack
+        space = model.observation_space
+        if isinstance(space, spaces.Box):
+            check_frames(frames, int(np.prod(space.shape)))
+        elif frames > 1:
+            raise ValueError(
+                f"frame_stack={frames}, but only a Box can be a stack, and the model's observation is {space}. Leave "
+                "frame_stack out."
+            )
     inner, notes = inner_normalisation(model) if inside else (None, ())
     stated = isinstance(given, str) and given == NONE
     return ObservationChain(normalization_of(model, given), frames, inner, notes, stated)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lipsrl._validation import lookup
-from lipsrl.actors.frames import FrameStack
+from lipsrl.actors.frames import FrameStack, check_frames
 from lipsrl.actors.normalization import ObservationChain
 
 FloatArray = NDArray[np.floating[Any]]
@@ -82,11 +82,7 @@ class View:
         """
         units = check_units(units)
         frames = chain.frames
-        if size % frames:
-            raise ValueError(
-                f"frame_stack={frames} frames of one length do not make the {size} values that the model receives. "
-                "Pass the number of frames that it was trained with."
-            )
+        check_frames(frames, size)
         mean, gain, clip = chain.gains(size)
         # copied: the statistics of a VecNormalize that trains on may change in place
         (older_mean, mean), (older_gain, gain) = (

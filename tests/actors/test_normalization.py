@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMoni
 
 from lipsrl.actors.normalization import observation_chain, observation_gains
 from lipsrl.wrappers import ActionSmoothing, VecActionDisturbance
+from tests.policies.zoo import build
 
 
 class Plant(gym.Env):
@@ -158,3 +159,14 @@ def test_statistics_of_rewards_only_do_not_replace_the_models_own():
     assert observation_chain(model, other).vec_normalize is other
     for env in (Plant(), VecNormalize(DummyVecEnv([Plant]), norm_obs=False)):
         assert not observation_chain(ppo(env), rewards).normalised
+
+
+def test_a_frame_stack_that_the_observation_cannot_be_is_refused():
+    model = ppo(Plant())
+    assert observation_chain(model, frame_stack=3).frames == 3
+    with pytest.raises(ValueError, match="frame_stack=2 frames of one length do not make the 3 values"):
+        observation_chain(model, frame_stack=2)
+    several = build("A2C", observation="dict", policy="MultiInputPolicy", lipschitz_bound=None)
+    assert observation_chain(several, frame_stack=1).frames == 1
+    with pytest.raises(ValueError, match="frame_stack=2, but only a Box can be a stack"):
+        observation_chain(several, frame_stack=2)
