@@ -51,6 +51,10 @@ _PASSING_ON: tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...] = (
 )
 
 
+#: What rl-baselines3-zoo puts in the place of gymnasium's TimeLimit as soon as it is imported; not imported here.
+_ZOO_TIME_LIMIT = "rl_zoo3.gym_patches.PatchedTimeLimit"
+
+
 def passes_on(layer: gym.Wrapper[Any, Any, Any, Any]) -> bool:
     """Whether what ``layer`` returns as observation is what it received; False also where that is not known.
 
@@ -58,6 +62,12 @@ def passes_on(layer: gym.Wrapper[Any, Any, Any, Any]) -> bool:
     """
     if getattr(layer, "observe_action", False):
         return False
+    own = type(layer)
+    if (
+        f"{own.__module__}.{own.__qualname__}" == _ZOO_TIME_LIMIT
+        and not {"step", "reset"} & vars(layer).keys()
+    ):
+        return True
     return any(acts_as(layer, known) for known in _PASSING_ON)
 
 

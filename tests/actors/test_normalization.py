@@ -85,6 +85,15 @@ def seen_by(env, raw):
     return raw
 
 
+class ZooTimeLimit(wrappers.TimeLimit):
+    """As rl_zoo3 patches gymnasium in every process that imports it."""
+
+    __module__, __qualname__ = "rl_zoo3.gym_patches", "PatchedTimeLimit"
+
+    def step(self, action):
+        return super().step(action)
+
+
 @pytest.mark.parametrize(
     "between",
     [
@@ -92,6 +101,7 @@ def seen_by(env, raw):
         lambda env: wrappers.RecordEpisodeStatistics(wrappers.TimeLimit(Monitor(env), 5)),
         lambda env: wrappers.RescaleAction(wrappers.PassiveEnvChecker(wrappers.OrderEnforcing(env)), -2, 2),
         lambda env: wrappers.NormalizeReward(wrappers.Autoreset(ActionSmoothing(env))),
+        lambda env: ZooTimeLimit(env, 5),
     ],
 )
 def test_all_layers_of_normalize_observation_are_counted(between):
