@@ -43,6 +43,15 @@ def test_costs_of_linear_controllers_are_theirs_and_memory_is_cheaper():
     assert with_memory < 0.8 * cost
 
 
+def test_another_gain_behind_the_filter_is_not_the_best_and_with_no_noise_needs_no_filter():
+    args, noise, gain = Args([], episodes=60), 0.1, 0.6 * optimal_gain(PLANT)[0][0]
+    worse, _ = played("soft", KalmanRegulator(noise, gain), noise, args)
+    best, _ = played("kalman", KalmanRegulator(noise), noise, args)
+    assert best < worse
+    unseen, _ = played("soft", KalmanRegulator(1e-6, gain), 1e-6, args)
+    assert unseen == pytest.approx(played("soft", Linear(gain), 1e-6, args)[0], rel=1e-4)
+
+
 @pytest.fixture
 def linear(tmp_path):
     """A stock policy without hidden layers, of the Riccati gain, as a run folder."""
@@ -76,6 +85,21 @@ def test_gain_certificate_and_cost_of_a_linear_policy_are_its_weights(linear, tm
     assert "| ppo | 7 | 0.05 |" in capsys.readouterr().out
     written = pd.read_csv(tmp_path / "theory.csv", comment="#")
     assert list(written["agent"]) == list(found["agent"])
+
+
+@pytest.mark.parametrize("bound", [None, 9.0])
+def test_every_agent_of_one_observation_has_a_student_and_its_teachers_gain_behind_the_filter(
+    linear, monkeypatch, bound
+):
+    teacher, _ = linear.load()
+    monkeypatch.setattr(lipsrl, "distill", lambda *_, **__: teacher)
+    config = linear.read_config()
+    linear.write_config(config | {"hyperparameters": {"policy_kwargs": {"lipschitz_bound": bound}}})
+    rows = theory.study(Args([linear.path], noise=[0.05], episodes=10)).set_index("agent")
+    student = rows.loc["window of ppo"]
+    assert student["cost"] == pytest.approx(rows.loc["ppo", "cost"])
+    # the teacher has the Riccati gain
+    assert student["theory"] == pytest.approx(rows.loc["Kalman filter and regulator", "cost"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
