@@ -26,15 +26,23 @@ from lipsrl.wrappers import VecObservationDisturbance
 LOOSE = 5.0
 
 
-def make_training_env(recipe: Recipe, task: Task) -> VecEnv:
-    """Environments side by side, monitored, disturbed as the recipe and normalised as the task says."""
+#: Of each evaluation in a search for K.
+SEARCH_EPISODES = 20
+
+
+def make_training_env(recipe: Recipe, task: Task, n_envs: int | None = None) -> VecEnv:
+    """Environments side by side, monitored, disturbed as the recipe and normalised as the task says.
+
+    Args:
+        n_envs: None: as many as the recipe trains in.
+    """
     settings = recipe.for_task(task.name)
 
     def make() -> gym.Env[Any, Any]:
         limit = settings.max_episode_steps
         return Monitor(task.make() if limit is None else TimeLimit(task.make(), limit))
 
-    venv: VecEnv = DummyVecEnv([make] * settings.n_envs)
+    venv: VecEnv = DummyVecEnv([make] * (n_envs or settings.n_envs))
     if task.name in recipe.disturbance:
         venv = VecObservationDisturbance(venv, parse_disturbance(recipe.disturbance[task.name]))
     if task.normalize_observation or task.normalize_reward:
@@ -78,10 +86,16 @@ def policy_options(
     return {"lipschitz_bound": bound, "budget": budget, "regularizer_scale": scale}
 
 
-def search_for_bound(model: BaseAlgorithm, floor: FeasibilityFloor | None) -> AutoLipschitz:
+def search_for_bound(
+    model: BaseAlgorithm, recipe: Recipe, task: Task, floor: FeasibilityFloor | None
+) -> AutoLipschitz:
     """The search of ``--lipschitz-bound auto``, above the task's floor where that is known in the policy's units."""
     known = floor is not None and model.get_vec_normalize_env() is None  # its statistics are not known yet
-    return AutoLipschitz(floor=float(floor.floor_for(policy_units(model))) if floor and known else 0.0)
+    return AutoLipschitz(
+        floor=float(floor.floor_for(policy_units(model))) if floor and known else 0.0,
+        eval_env=make_training_env(recipe, task, SEARCH_EPISODES),
+        n_eval_episodes=SEARCH_EPISODES,
+    )
 
 
 def describe(

@@ -223,7 +223,7 @@ def _train(
         curves = Curves(folder.path, wandb_writer, before)
         model.set_logger(curves.logger)
         watching: list[BaseCallback] = [live_smoothness(recipe, task, floor)] if recipe.certifiable else []
-        search = search_for_bound(model, floor) if args.lipschitz_bound == "auto" else None
+        search = search_for_bound(model, recipe, task, floor) if args.lipschitz_bound == "auto" else None
         if search is not None:
             watching.append(search)
         elif task.name in recipe.final_bound:

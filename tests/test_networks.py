@@ -54,6 +54,39 @@ def test_moving_the_bound_mends_what_was_written_into_a_network_in_evaluation_mo
     assert net.lipschitz_bound() <= 1.5
 
 
+@pytest.mark.parametrize(
+    ("layer", "budget"),
+    [(f, b) for f in FAMILIES for b in ("growing", "even") if (f, b) != ("linf", "growing")],
+)
+def test_a_bound_that_moves_a_little_moves_what_was_learned_a_little(layer, budget):
+    """A schedule and a search for K move it a hundred times: what was learned has to survive each."""
+    torch.manual_seed(0)
+    net = LipschitzMLP(3, 2, [16, 16], bound=8.0, layer=layer, budget=budget, **norm_of(layer))
+    optimizer = project_after_step(torch.optim.Adam(net.parameters(), lr=1e-2), net)
+    teacher = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Linear(64, 2))
+    for _ in range(150):
+        x = torch.randn(64, 3)
+        loss = (net(x) - 4 * teacher(x)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    net.eval()
+    if layer == "sandwich":  # angles on both sides of 45°, where the same slope has two stacks
+        sines = [
+            torch.linalg.svdvals(held.stack.detach()[held.out_features :]) / held.held for held in net.layers
+        ]
+        assert max(float(sine.max()) for sine in sines) > 0.75
+    x = torch.randn(500, 3)
+    with torch.no_grad():
+        before = net(x)
+        for factor in (1.02, 1 / 1.02, 0.98):
+            net.set_bound(net.bound * factor)
+            after = net(x)
+            assert float((after - before).norm()) <= 0.03 * float(before.norm())
+            assert net.lipschitz_bound() <= net.bound
+            before = after
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     layer=st.sampled_from(FAMILIES),

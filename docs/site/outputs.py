@@ -2,6 +2,7 @@
 
     python docs/site/outputs.py               # all pages; half an hour on a busy machine
     python docs/site/outputs.py deploy train  # these
+    python docs/site/outputs.py --installed deploy extend sensor train  # with the installed lipsrl: that of a wheel
 
 Each page runs in an empty temporary folder. Where a page has a marker after a code block,
 
@@ -40,19 +41,27 @@ def main() -> None:
     """Run the pages that were named, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", default=sorted(page.stem for page in PAGES.glob("*.md")))
-    for name in parser.parse_args().pages:
+    parser.add_argument(
+        "--installed",
+        action="store_true",
+        help="lipsrl of this Python, not of the checkout; so no experiments/",
+    )
+    args = parser.parse_args()
+    for name in args.pages:
         page = PAGES / f"{name}.md"
-        outputs = run(page)
+        outputs = run(page, args.installed)
         page.write_text(insert(page.read_text(encoding="utf-8"), outputs), encoding="utf-8")
         print(f"{page.relative_to(ROOT)}: {len(outputs)} blocks", flush=True)
 
 
-def run(page: Path) -> list[str]:
+def run(page: Path, installed: bool = False) -> list[str]:
     """What each block of a page prints, in order."""
     text = page.read_text(encoding="utf-8")
     for long, short in BUDGETS.get(page.stem, {}).items():
         text = text.replace(long, short)
-    os.environ.update(ENVIRONMENT, PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore")
+    os.environ.update(ENVIRONMENT, PYTHONWARNINGS="ignore")
+    if not installed:
+        os.environ["PYTHONPATH"] = str(ROOT)
     module = types.ModuleType(f"tutorial_{page.stem}")
     sys.modules[module.__name__] = module  # dataclasses look theirs up
     outputs = []

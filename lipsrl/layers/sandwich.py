@@ -113,19 +113,11 @@ class Sandwich(LipschitzLayer):
         if (bound, unit) != (self.bound, self.unit):
             check_finite(self.stack, "stack")
             stack = self.stack.double() / self.held
-            if bound != self.bound:
-                stack = self._resized(stack, self.bound / bound)
+            # what the activation receives stays, and so does what it hands on, up to the projection: there 2AᵀB is the
+            # same matrix for θ and 90° - θ, but with another A and B the layer would be another function
+            stack[self.out_features :] *= self.bound / bound
             self.stack.copy_(RADIUS * bound / unit * stack)
         super().hold(bound, unit)
-
-    def _resized(self, stack: Tensor, factor: float) -> Tensor:
-        """``stack`` (norm 1, float64), but with slopes 2AᵀB that are ``factor`` times as large, up to 1."""
-        a, b = stack[: self.out_features].mT, stack[self.out_features :].mT
-        u, sines, v = torch.linalg.svd(b, full_matrices=False)
-        grown = stack_of((u * sine_of_half(torch.sin(2 * torch.asin(sines.clamp(max=1.0))) * factor)) @ v)
-        turn, _, turned = torch.linalg.svd(a.mT)  # A = (I - BBᵀ)^½ O
-        grown[: self.out_features] = (turn @ turned) @ grown[: self.out_features]
-        return grown
 
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """``√2·bound·Ψ⁻¹B`` and ``√2·AᵀΨ``: the bound is spent before the activation."""

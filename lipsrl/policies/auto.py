@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
 
-from lipsrl._validation import non_negative
+from lipsrl._validation import non_negative, positive_int
 from lipsrl.networks._scales import LARGEST
 from lipsrl.policies._moving_bound import MovingBound
+from lipsrl.policies._same_episodes import SameEpisodes
 
 #: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
 #: an agent that has lost its return must first learn it again.
 DOWN, UP = 10.0, 30.0
+
+#: Share of the training in which K goes up no further than to where the return was kept in that time. An agent whose
+#: return does not come back by then gets more K, at the lesser rate: it may be that K is not what it lacks.
+BACK = 0.1
+
+#: Share of the training between two evaluations in ``eval_env``.
+EVERY = 0.01
+
+#: Share of what was learned that an agent loses when it falls: it is put back then, and K goes down half as fast after.
+FALL = 0.05
 
 #: Share of the training before the search, where nothing is given.
 EXPLORE = 0.5
@@ -71,32 +85,45 @@ class AutoLipschitz(MovingBound):
 
     The training has three parts:
 
-    1. *Learn.* Up to the share ``explore`` K does not move. At its end, the mean return R of the last 20 episodes
-       (SB3's ``ep_info_buffer``, sampled actions) sets the target ``T = R - tolerance·(R - R₀)``. R₀ is the return of
-       the first episodes. So the agent should have learned the task by then. With ``target_return=`` this part ends
-       when that return is reached for the first time, or after a share of 0.4.
+    1. *Learn.* Up to the share ``explore`` K does not move. At its end, the return R sets the target
+       ``T = R - tolerance·(R - R₀)``. R₀ is the return at first. So the agent should have learned the task by then.
+       With ``target_return=`` this part ends when that return is reached for the first time, or after a share of 0.4.
     2. *Search.* K first becomes the proven bound of the present weights, if that is less (layers that have grown
        otherwise than K is split are clipped then). Then, up to a share of 0.8, log₂ K moves by
        ``10·clip((T - R)/s, -1, 0) + 30·clip((T - R)/s, 0, 1)`` per whole training, ``s = tolerance·|T - R₀|``: down
-       while the return is above the target, three times as fast up while it is below. This is the dual variable of "the
-       smallest K that keeps the return".
+       while the return is above the target, three times as fast up while it is below, but not above the K of the last
+       tenth of the training with which the return was kept. This is the dual variable of "the smallest K that keeps
+       the return".
     3. *Settle.* K becomes the geometric mean of the last third of part 2. From then on it only rises, and only while
        the return is below the target.
+
+    With ``eval_env=`` the return is that of deterministic actions in the same ``n_eval_episodes`` episodes every time,
+    a hundred times in a training; and where the agent still improves, the target rises with the best. An agent that
+    falls, by 5 % of what was learned below the target, is put back: to the weights, the optimizer and the K with which
+    the return was last kept; from then on K goes down half as fast. (In trials on Pendulum agents that fell under a
+    shrinking K did not get up again with any K.) Without ``eval_env`` the
+    return is the mean of the last 20 training episodes (SB3's ``ep_info_buffer``): of sampled actions from other starts
+    each time, whose noise the search follows.
 
     K changes before rollouts only, as with :class:`LipschitzSchedule`. What is said there of targets, zips and
     certificates holds here too.
 
     Args:
         target_return: mean training return that has to be kept; None: from the agent's own, as above.
-        tolerance: share of what was learned that may be given up, in (0, 1).
+        tolerance: share of what was learned that may be given up, in (0, 1); 0.02 if not given, 0.05 without
+            ``eval_env``.
         explore: share of the training before the search, in (0, 0.7]; 0.5 if not given; not with ``target_return``.
         floor: K below which no controller can do the task, in the policy's units
             (:func:`lipsrl.feasibility.feasibility_floor` with ``observation_gain=policy_units(model)``). K never goes
             below it.
+        eval_env: environment, or better a VecEnv of several, of the same task as the training's, wrapped alike
+            (``VecFrameStack``); ``VecNormalize`` is put around it where the training has it, with the statistics of the
+            training. As in SB3's ``EvalCallback``, do not give the training's own.
+        n_eval_episodes: of each evaluation; with as many environments in ``eval_env`` they start alike every time.
 
     Raises:
-        ValueError: an argument out of range; at the start of training where the policy is not constrained or starts
-            below the floor.
+        ValueError: an argument out of range; at the start of training where the policy is not constrained, starts
+            below the floor, or sees other observations than ``eval_env`` gives.
 
     Warns:
         UserWarning: there is no search, and K stays: too few episodes ended, or nothing was learned in the first part.
@@ -106,12 +133,17 @@ class AutoLipschitz(MovingBound):
     def __init__(
         self,
         target_return: float | None = None,
-        tolerance: float = 0.05,
+        tolerance: float | None = None,
         explore: float | None = None,
         floor: float = 0.0,
         verbose: int = 0,
+        *,
+        eval_env: gym.Env[Any, Any] | VecEnv | None = None,
+        n_eval_episodes: int = 20,
     ) -> None:
         super().__init__(verbose)
+        if tolerance is None:
+            tolerance = 0.05 if eval_env is None else 0.02
         if target_return is not None and not (_is_number(target_return) and math.isfinite(target_return)):
             raise ValueError(f"target_return must be a finite number, received {target_return!r}.")
         if not (_is_number(tolerance) and 0.0 < tolerance < 1.0):
@@ -127,6 +159,10 @@ class AutoLipschitz(MovingBound):
             )
         self.target_return, self.tolerance = target_return, float(tolerance)
         self.floor = non_negative("floor", floor)
+        self.n_eval_episodes = positive_int("n_eval_episodes", n_eval_episodes)
+        self.eval_env = eval_env
+        self._episodes: SameEpisodes | None = None
+        self._good: tuple[float, dict[str, Any]] | None = None
         self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
 
@@ -147,13 +183,18 @@ class AutoLipschitz(MovingBound):
             raise ValueError(
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
             )
+        if self.eval_env is not None:
+            self._episodes = SameEpisodes(self.model, self.eval_env, self.n_eval_episodes)
         asked = [self.target_return, self.tolerance, self.explore, self.floor]
+        asked += [] if self.eval_env is None else [self.n_eval_episodes]
         kept = getattr(self.model, _MEMORY, None)
         resumed = (
             self.model.num_timesteps > 0 and isinstance(kept, dict) and kept.get("asked", asked) == asked
         )
         fresh = {"late": [], "at_floor": False, "asked": asked}
         self._state = dict(kept) if resumed and kept is not None else fresh
+        self._state.setdefault("kept", [])  # of an earlier version there is none
+        self._state.setdefault("falls", 0)
         self._state.pop("gave_up", None)  # there may be more to see now
         setattr(self.model, _MEMORY, self._state)
 
@@ -180,16 +221,24 @@ class AutoLipschitz(MovingBound):
                 "between them."
             )
 
+    def _due(self, progress: float, passed: float) -> bool:
+        """Whether there is something to measure now."""
+        if self._episodes is None:
+            return passed > 0  # no: the first rollout of a training, or of one that goes on
+        return "first" not in self._state or (progress >= self.explore and passed >= EVERY)
+
     def _return(self) -> float | None:
+        if self._episodes is not None:
+            return self._episodes.mean_return(self.model)
         episodes = [info["r"] for info in list(self.model.ep_info_buffer or ())[-NEWEST:]]
         return float(np.mean(episodes)) if len(episodes) >= FEWEST else None
 
     def _update(self) -> None:
         state, progress = self._state, self._progress()
         passed = (self.model.num_timesteps - state["steps"]) / max(self.model._total_timesteps, 1)
-        state["steps"] = self.model.num_timesteps
-        if "gave_up" in state or passed <= 0:  # the first rollout of a training, or of one that goes on
+        if "gave_up" in state or not self._due(progress, passed):
             return
+        state["steps"] = self.model.num_timesteps
         now = self._return()
         if now is None:
             if progress >= SEARCH_ENDS and "bound" not in state:
@@ -204,21 +253,56 @@ class AutoLipschitz(MovingBound):
         if "target" not in state:
             self._begin(now, progress)
             return
+        if self._episodes is not None and self.target_return is None:
+            state["target"] = max(state["target"], self._kept_share(now))
         if progress >= SEARCH_ENDS and "bound" not in state:
             self._settle()
         state["reached"] = state.get("reached", False) or now >= state["target"]
         if not state["reached"] and progress < PATIENCE:
             return
-        missing = (state["target"] - now) / (self.tolerance * abs(state["target"] - state["first"]) + 1e-12)
-        step = UP * min(max(missing, 0.0), 1.0)
-        if "bound" not in state:
-            step += DOWN * max(min(missing, 0.0), -1.0)
-        self._move_above_floor(self._bound() * 2.0 ** (step * passed))
+        self._step(now, progress, passed)
+        self.logger.record("train/lipschitz_return", now)
         self.logger.record("train/lipschitz_target_return", state["target"])
         if "bound" in state:
             state["bound"] = self._bound()
         elif progress >= self.explore + (SEARCH_ENDS - self.explore) * 2 / 3:
             state["late"].append(self._bound())
+
+    def _step(self, now: float, progress: float, passed: float) -> None:
+        """Move K by what the return says, ``passed`` of the training after the step before."""
+        state, bound = self._state, self._bound()
+        missing = (state["target"] - now) / (self.tolerance * abs(state["target"] - state["first"]) + 1e-12)
+        missing = min(max(missing, -1.0), 1.0)
+        state["kept"] = [[when, k] for when, k in state["kept"] if when > progress - BACK]
+        if missing <= 0:
+            state["kept"].append([progress, bound])
+            self._remember()
+            down = 0.0 if "bound" in state else DOWN * missing * passed * 0.5 ** state["falls"]
+            self._move_above_floor(bound * 2.0**down)
+        elif self._good is not None and now < state["target"] - FALL * abs(state["target"] - state["first"]):
+            state["falls"] += 1
+            self._put_back()
+        elif state["kept"]:
+            back = max(k for _, k in state["kept"])
+            self._move_above_floor(max(bound, min(back, bound * 2.0 ** (UP * missing * passed))))
+        else:
+            self._move_above_floor(bound * 2.0 ** (DOWN * missing * passed))
+
+    def _remember(self) -> None:
+        """The agent as it is, whose return is kept."""
+        if self._episodes is not None:
+            self._good = self._bound(), copy.deepcopy(self.model.get_parameters())
+
+    def _put_back(self) -> None:
+        """That agent again, with its optimizers and its K."""
+        assert self._good is not None
+        bound, parameters = self._good
+        self._move(bound)  # first: with another K the same weights are another function
+        self.model.set_parameters(copy.deepcopy(parameters), device=self.model.device)
+
+    def _kept_share(self, learned: float) -> float:
+        """The return that is left when ``tolerance`` of what was learned is given up."""
+        return learned - self.tolerance * (learned - float(self._state["first"]))
 
     def _begin(self, now: float, progress: float) -> None:
         """The target; and the room above what the weights have reached is given up."""
@@ -230,10 +314,11 @@ class AutoLipschitz(MovingBound):
                 "target_return."
             )
             return
-        learned = now - self.tolerance * (now - state["first"])
-        state["target"] = learned if self.target_return is None else self.target_return
+        state["target"] = self._kept_share(now) if self.target_return is None else self.target_return
         policy: Any = self._constrained()
         if self.target_return is None:
+            state["kept"].append([progress, self._bound()])
+            self._remember()
             self._move_above_floor(min(self._bound(), policy.lipschitz_network.lipschitz_bound()))
 
     def _move_above_floor(self, wanted: float) -> None:
