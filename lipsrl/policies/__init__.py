@@ -12,8 +12,9 @@ from typing import Any
 
 from lipsrl.policies import dqn, ppo, sac, td3
 from lipsrl.policies._aliases import ALIAS, ALIASES, register_aliases
+from lipsrl.policies._auto_bound import AutoBound
 from lipsrl.policies._unsupported import UnsupportedPolicy
-from lipsrl.policies.auto import AutoBound, AutoLipschitz
+from lipsrl.policies.auto import AutoLipschitz
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
 from lipsrl.policies.schedule import LipschitzSchedule

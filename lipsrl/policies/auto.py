@@ -6,7 +6,6 @@ import copy
 import math
 import numbers
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from lipsrl._validation import non_negative, positive_int
 from lipsrl.networks._scales import LARGEST
+from lipsrl.policies._auto_bound import AutoBound
 from lipsrl.policies._moving_bound import MovingBound
 from lipsrl.policies._same_episodes import SameEpisodes
 
@@ -49,30 +49,6 @@ _MEMORY = "lipschitz_auto"
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-@dataclass(frozen=True)
-class AutoBound:
-    """What was found.
-
-    Attributes:
-        bound: K at the end of training.
-        low, high: between which K was for 95 % of the last third of the search.
-        target: the training return that had to be kept.
-        floor: below which K was not to go; 0 if none was given.
-        at_floor: whether the search tried to.
-    """
-
-    bound: float
-    low: float
-    high: float
-    target: float
-    floor: float
-    at_floor: bool
-
-    def __str__(self) -> str:
-        text = f"K = {self.bound:.3g} [{self.low:.3g}, {self.high:.3g}], for a training return of {self.target:.4g}"
-        return text + (f"; held up by the floor {self.floor:.3g}" if self.at_floor else "")
 
 
 class AutoLipschitz(MovingBound):
