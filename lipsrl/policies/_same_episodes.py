@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -80,3 +81,22 @@ class SameEpisodes:
             model, self.venv, n_eval_episodes=self.n_episodes, return_episode_rewards=True, warn=False
         )
         return float(np.mean(returns))
+
+
+class Snapshot:
+    """An agent as it is: weights, optimizers, and the statistics that its observations are normalised with."""
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self._parameters: Any = copy.deepcopy(model.get_parameters())
+        normalize = model.get_vec_normalize_env()
+        names = () if normalize is None else ("obs_rms", "ret_rms")
+        self._statistics = {
+            name: copy.deepcopy(getattr(normalize, name)) for name in names if hasattr(normalize, name)
+        }
+
+    def restore(self, model: BaseAlgorithm) -> None:
+        """Put it back into the model that it was taken from."""
+        model.set_parameters(copy.deepcopy(self._parameters), device=model.device)
+        normalize = model.get_vec_normalize_env()
+        if normalize is not None:
+            vars(normalize).update(copy.deepcopy(self._statistics))

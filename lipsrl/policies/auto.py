@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import numbers
 import warnings
@@ -16,7 +15,7 @@ from lipsrl._validation import non_negative, positive_int
 from lipsrl.networks._scales import LARGEST
 from lipsrl.policies._auto_bound import AutoBound
 from lipsrl.policies._moving_bound import MovingBound
-from lipsrl.policies._same_episodes import SameEpisodes
+from lipsrl.policies._same_episodes import SameEpisodes, Snapshot
 
 #: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
 #: an agent that has lost its return must first learn it again.
@@ -75,14 +74,10 @@ class AutoLipschitz(MovingBound):
 
     With ``eval_env=`` the return is that of deterministic actions in the same ``n_eval_episodes`` episodes every time,
     a hundred times in a training; and where the agent still improves, the target rises with the best. An agent that
-    falls, by 5 % of what was learned below the target, is put back: to the weights, the optimizer and the K with which
-    the return was last kept; from then on K goes down half as fast. (In trials on Pendulum agents that fell under a
-    shrinking K did not get up again with any K.) Without ``eval_env`` the
-    return is the mean of the last 20 training episodes (SB3's ``ep_info_buffer``): of sampled actions from other starts
-    each time, whose noise the search follows.
-
-    K changes before rollouts only, as with :class:`LipschitzSchedule`. What is said there of targets, zips and
-    certificates holds here too.
+    falls, by 5 % of what was learned below the target, is put back, in the end too: to the weights, the optimizer, the
+    statistics of VecNormalize and the K with which the return was last kept; from then on K goes down half as fast.
+    Without ``eval_env`` the return is the mean of the last 20 training episodes (SB3's ``ep_info_buffer``): of sampled
+    actions from other starts each time, whose noise the search follows.
 
     Args:
         target_return: mean training return that has to be kept; None: from the agent's own, as above.
@@ -138,7 +133,7 @@ class AutoLipschitz(MovingBound):
         self.n_eval_episodes = positive_int("n_eval_episodes", n_eval_episodes)
         self.eval_env = eval_env
         self._episodes: SameEpisodes | None = None
-        self._good: tuple[float, dict[str, Any]] | None = None
+        self._good: tuple[float, Snapshot] | None = None
         self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
 
@@ -191,7 +186,10 @@ class AutoLipschitz(MovingBound):
             self._settle()
             if progress < SEARCH_ENDS:
                 state["interrupted"] = before
-        elif "target" not in state and "gave_up" not in state and progress >= 1.0:
+        if self._good is not None and self._fell(self._return() or 0.0):
+            self._put_back()
+            state["bound"] = self._bound()
+        if "target" not in state and "gave_up" not in state and progress >= 1.0:
             self._give_up(
                 "the training ended before the search began. Train longer, or with shorter rollouts (n_steps): K moves "
                 "between them."
@@ -255,7 +253,7 @@ class AutoLipschitz(MovingBound):
             self._remember()
             down = 0.0 if "bound" in state else DOWN * missing * passed * 0.5 ** state["falls"]
             self._move_above_floor(bound * 2.0**down)
-        elif self._good is not None and now < state["target"] - FALL * abs(state["target"] - state["first"]):
+        elif self._fell(now):
             state["falls"] += 1
             self._put_back()
         elif state["kept"]:
@@ -267,14 +265,19 @@ class AutoLipschitz(MovingBound):
     def _remember(self) -> None:
         """The agent as it is, whose return is kept."""
         if self._episodes is not None:
-            self._good = self._bound(), copy.deepcopy(self.model.get_parameters())
+            self._good = self._bound(), Snapshot(self.model)
+
+    def _fell(self, now: float) -> bool:
+        """Whether an agent whose return was kept has lost more than K alone will bring back."""
+        target = self._state["target"]
+        return self._good is not None and now < target - FALL * abs(target - self._state["first"])
 
     def _put_back(self) -> None:
-        """That agent again, with its optimizers and its K."""
+        """The agent whose return was kept, again, and its K."""
         assert self._good is not None
-        bound, parameters = self._good
+        bound, agent = self._good
         self._move(bound)  # first: with another K the same weights are another function
-        self.model.set_parameters(copy.deepcopy(parameters), device=self.model.device)
+        agent.restore(self.model)
 
     def _kept_share(self, learned: float) -> float:
         """The return that is left when ``tolerance`` of what was learned is given up."""

@@ -13,7 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from lipsrl.policies import AutoLipschitz
-from lipsrl.policies._same_episodes import SEED, SameEpisodes
+from lipsrl.policies._same_episodes import SEED, SameEpisodes, Snapshot
 
 
 def pendulum(n_envs=1):
@@ -128,6 +128,35 @@ def test_an_agent_that_falls_is_put_back_and_goes_on_more_slowly(searched):
     assert float(model.policy.value_net.bias.detach()) > 0.0, "the weights are those that kept the return"
     assert callback.found.bound >= 20.0
     assert callback.found.bound <= 32.0
+
+
+def test_an_agent_that_falls_in_the_end_is_put_back_too(searched):
+    def late(model, bound, times):
+        with torch.no_grad():
+            if model.num_timesteps >= 64 * 199:
+                model.policy.value_net.bias.fill_(-1e6)
+        return -500.0 if float(model.policy.value_net.bias.detach()) < 0 else 0.0 if times == 1 else 100.0
+
+    model = searched(callback := Measured(late))
+    assert float(model.policy.value_net.bias.detach()) > 0.0
+    assert callback.found.bound == model.policy.options.lipschitz_bound
+
+
+def test_a_snapshot_is_weights_optimizer_and_statistics():
+    venv = VecNormalize(pendulum())
+    model = model_in(venv)
+    model.learn(64)
+    episodes, snapshot = SameEpisodes(model, pendulum(2), 2), Snapshot(model)
+    before, moments = (
+        episodes.mean_return(model),
+        model.policy.optimizer.state_dict()["state"][0]["step"].clone(),
+    )
+    for _ in range(2):  # a snapshot serves again
+        model.learn(640, reset_num_timesteps=False)
+        assert episodes.mean_return(model) != before
+        snapshot.restore(model)
+        assert episodes.mean_return(model) == before
+        assert model.policy.optimizer.state_dict()["state"][0]["step"] == moments
 
 
 @pytest.mark.parametrize(
