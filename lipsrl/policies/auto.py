@@ -11,11 +11,10 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from lipsrl._validation import non_negative, positive_int
+from lipsrl._validation import non_negative
 from lipsrl.networks._scales import LARGEST
 from lipsrl.policies._auto_bound import AutoBound
-from lipsrl.policies._moving_bound import MovingBound
-from lipsrl.policies._same_episodes import SameEpisodes, Snapshot
+from lipsrl.policies._measured_bound import FEWEST, MeasuredBound
 
 #: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
 #: an agent that has lost its return must first learn it again.
@@ -40,9 +39,6 @@ SEARCH_ENDS = 0.8
 #: Share of the training that an agent has to reach a target of the user's, before K is taken for too small.
 PATIENCE = 0.4
 
-#: The mean of so many episodes counts, and fewer than that say nothing yet. SB3 keeps a hundred, which lag behind K.
-NEWEST, FEWEST = 20, 10
-
 _MEMORY = "lipschitz_auto"
 
 
@@ -50,7 +46,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-class AutoLipschitz(MovingBound):
+class AutoLipschitz(MeasuredBound):
     """SB3 callback that looks for the smallest K that keeps the return::
 
         callback = AutoLipschitz()
@@ -112,7 +108,7 @@ class AutoLipschitz(MovingBound):
         eval_env: gym.Env[Any, Any] | VecEnv | None = None,
         n_eval_episodes: int = 20,
     ) -> None:
-        super().__init__(verbose)
+        super().__init__(eval_env, n_eval_episodes, verbose)
         if tolerance is None:
             tolerance = 0.05 if eval_env is None else 0.02
         if target_return is not None and not (_is_number(target_return) and math.isfinite(target_return)):
@@ -130,10 +126,6 @@ class AutoLipschitz(MovingBound):
             )
         self.target_return, self.tolerance = target_return, float(tolerance)
         self.floor = non_negative("floor", floor)
-        self.n_eval_episodes = positive_int("n_eval_episodes", n_eval_episodes)
-        self.eval_env = eval_env
-        self._episodes: SameEpisodes | None = None
-        self._good: tuple[float, Snapshot] | None = None
         self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
 
@@ -154,8 +146,7 @@ class AutoLipschitz(MovingBound):
             raise ValueError(
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
             )
-        if self.eval_env is not None:
-            self._episodes = SameEpisodes(self.model, self.eval_env, self.n_eval_episodes)
+        super()._init_callback()
         asked = [self.target_return, self.tolerance, self.explore, self.floor]
         asked += [] if self.eval_env is None else [self.n_eval_episodes]
         kept = getattr(self.model, _MEMORY, None)
@@ -200,12 +191,6 @@ class AutoLipschitz(MovingBound):
         if self._episodes is None:
             return passed > 0  # no: the first rollout of a training, or of one that goes on
         return "first" not in self._state or (progress >= self.explore and passed >= EVERY)
-
-    def _return(self) -> float | None:
-        if self._episodes is not None:
-            return self._episodes.mean_return(self.model)
-        episodes = [info["r"] for info in list(self.model.ep_info_buffer or ())[-NEWEST:]]
-        return float(np.mean(episodes)) if len(episodes) >= FEWEST else None
 
     def _update(self) -> None:
         state, progress = self._state, self._progress()
@@ -262,22 +247,10 @@ class AutoLipschitz(MovingBound):
         else:
             self._move_above_floor(bound * 2.0 ** (DOWN * missing * passed))
 
-    def _remember(self) -> None:
-        """The agent as it is, whose return is kept."""
-        if self._episodes is not None:
-            self._good = self._bound(), Snapshot(self.model)
-
     def _fell(self, now: float) -> bool:
         """Whether an agent whose return was kept has lost more than K alone will bring back."""
         target = self._state["target"]
         return self._good is not None and now < target - FALL * abs(target - self._state["first"])
-
-    def _put_back(self) -> None:
-        """The agent whose return was kept, again, and its K."""
-        assert self._good is not None
-        bound, agent = self._good
-        self._move(bound)  # first: with another K the same weights are another function
-        agent.restore(self.model)
 
     def _kept_share(self, learned: float) -> float:
         """The return that is left when ``tolerance`` of what was learned is given up."""
