@@ -21,6 +21,12 @@ from stable_baselines3.common.vec_env import (
 SEED = 0
 
 
+def _tasks(env: Any) -> list[Any]:
+    """The environments in this process that one consists of, without their wrappers."""
+    bare = getattr(env, "unwrapped", None)
+    return [bare, *(one.unwrapped for one in getattr(bare, "envs", ()))] if bare is not None else []
+
+
 class SameEpisodes:
     """Plays the same ``n_episodes`` episodes again and again.
 
@@ -41,8 +47,7 @@ class SameEpisodes:
                 "eval_env must be a gymnasium environment or an SB3 VecEnv (make_vec_env(id, n_envs=20)), received "
                 f"{type(env).__name__}."
             )
-        own = model.get_env()
-        if own is not None and env.unwrapped is own.unwrapped:
+        if set(map(id, _tasks(env))) & set(map(id, _tasks(model.get_env()))):
             raise ValueError(
                 "eval_env is the training's environment, which evaluations would reset. Make another one."
             )

@@ -164,6 +164,7 @@ def test_a_snapshot_is_weights_optimizer_and_statistics():
     [
         (lambda venv: "Pendulum-v1", TypeError, "received str"),
         (lambda venv: venv, ValueError, "is the training's environment"),
+        (lambda venv: venv.envs[0], ValueError, "is the training's environment"),
         (lambda venv: make_vec_env("CartPole-v1"), ValueError, "with the training's observation_space"),
         (lambda venv: VecFrameStack(pendulum(), 2), ValueError, "with the training's observation_space"),
     ],
