@@ -39,14 +39,17 @@ ENVIRONMENT = {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
 
 def main() -> None:
     """Run the pages that were named, or all."""
+    known = sorted(page.stem for page in PAGES.glob("*.md"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", default=sorted(page.stem for page in PAGES.glob("*.md")))
+    parser.add_argument("pages", nargs="*", default=known)
     parser.add_argument(
         "--installed",
         action="store_true",
         help="lipsrl of this Python, not of the checkout; so no experiments/",
     )
     args = parser.parse_args()
+    if unknown := sorted(set(args.pages) - set(known)):
+        parser.error(f"expected pages of {known}, received {unknown}.")
     for name in args.pages:
         page = PAGES / f"{name}.md"
         outputs = run(page, args.installed)

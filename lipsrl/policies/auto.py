@@ -49,7 +49,7 @@ def _is_number(value: Any) -> bool:
 class AutoLipschitz(MeasuredBound):
     """SB3 callback that looks for the smallest K that keeps the return::
 
-        callback = AutoLipschitz()
+        callback = AutoLipschitz(eval_env=make_vec_env("Pendulum-v1", n_envs=20))
         model = PPO("LipschitzMlpPolicy", env, policy_kwargs=dict(lipschitz_bound=50.0))  # K to start with: large
         model.learn(300_000, callback=callback)
         print(callback.found)
@@ -66,7 +66,7 @@ class AutoLipschitz(MeasuredBound):
        tenth of the training with which the return was kept. This is the dual variable of "the smallest K that keeps
        the return".
     3. *Settle.* K becomes the geometric mean of the last third of part 2. From then on it only rises, and only while
-       the return is below the target.
+       the return is below the target (or goes back with an agent that fell, below).
 
     With ``eval_env=`` the return is that of deterministic actions in the same ``n_eval_episodes`` episodes every time,
     a hundred times in a training; and where the agent still improves, the target rises with the best. An agent that
