@@ -139,7 +139,11 @@ def fine_tuned(
 #: Recipe of the teacher → its twin with a soft method (SAC has no loss on log π, the winner's).
 SOFT_TWINS = {"ppo": "ppo-lcp", "sac": "sac-caps"}
 #: Task → what trials chose of that method's published weights (`experiments.regularizers`); 1 where there were none.
-SOFT_SCALES = {("ppo", "pendulum"): 0.1, ("ppo", "inverted-double-pendulum"): 0.3, ("ppo", "lunar-lander-continuous"): 0.1}
+SOFT_SCALES = {
+    ("ppo", "pendulum"): 0.1,
+    ("ppo", "inverted-double-pendulum"): 0.3,
+    ("ppo", "lunar-lander-continuous"): 0.1,
+}
 
 
 def trained_recipe(agent: str, teacher: str, task: str) -> list[str] | None:

@@ -23,7 +23,7 @@ from lipsrl.tracking.config import git_revision, versions
 from lipsrl.wrappers import VecObservationDisturbance
 
 #: K that a search for K starts with, as a multiple of the recipe's own.
-LOOSE = 5.0
+LOOSE = 2.0
 
 
 #: Of each evaluation in a search for K.

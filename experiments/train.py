@@ -29,6 +29,7 @@ from envs import Task, get_task
 from experiments._checkpoint import CheckpointCallback, Unfinished, check_finished, is_finished, set_aside
 from experiments._console import fail, parse
 from experiments._curves import Curves
+from experiments._ending import interrupted, summary
 from experiments._list import tables
 from experiments._locks import exclusive
 from experiments._progress import ProgressCallback
@@ -43,7 +44,6 @@ from experiments._setup import (
 from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
 from experiments._state import restore
 from experiments._tracking import agent_files
-from lipsrl._digits import rounded_up
 from lipsrl._validation import positive_int
 from lipsrl.certificates import FeasibilityFloor, certify, feasibility_warnings, policy_units
 from lipsrl.policies import LipschitzSchedule
@@ -268,22 +268,9 @@ def _train(
     venv.close()
     if finished:
         unfinished.end()
-    rate = model.num_timesteps / max(seconds, 1e-9)
     if not finished:
-        goes_on = "there is no checkpoint to go on from: the same command begins anew, and replaces it"
-        if clock.kept is not None:
-            goes_on = f"the same command goes on after {clock.kept} steps"
-        print(
-            f"Interrupted after {model.num_timesteps} of {timesteps} steps; the model so far is kept, and {goes_on}."
-        )
-    said = "no certificate: the policy has no Lipschitz constant"
-    if certificate is not None:
-        network = certificate.network
-        said = (
-            f"certified ≤ {rounded_up(certificate.upper_bound, 4)} per raw unit "
-            f"(network {rounded_up(network.upper_bound, 4)}, tightness {network.tightness:.0%})"
-        )
-    print(f"{folder.path}: {model.num_timesteps} steps in {seconds:.0f} s ({rate:.0f}/s), {said}")
+        print(interrupted(model.num_timesteps, timesteps, clock.kept))
+    print(f"{folder.path}: {summary(model.num_timesteps, seconds, certificate)}")
     for text in unfit:
         print(f"Feasibility: {text}")
     return folder
