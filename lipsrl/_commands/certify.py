@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from lipsrl._commands._frames import frames_said
+from lipsrl._commands._numbers import one_or_many, read_states
 from lipsrl._commands._source import Source, open_source
 from lipsrl._files import write_text
 from lipsrl.actors import ActorParts, actor_parts
@@ -41,13 +42,6 @@ from lipsrl.feasibility.policy import memory_in_words
 
 #: Clean episodes, if --episodes does not say: every return is one sample, but an episode has many states.
 RETURN_EPISODES, MARGIN_EPISODES = 200, 10
-
-
-def _one_or_many(values: list[float]) -> list[float] | float | None:
-    """A list of one number speaks for all sensors; an empty one was not given."""
-    if len(values) == 1:
-        return values[0]
-    return values or None
 
 
 @dataclass
@@ -98,7 +92,7 @@ class Certify:
 
     def run(self, console: Console) -> None:
         self._check()
-        states = None if self.states is None else _read_states(self.states)
+        states = None if self.states is None else read_states(self.states)
         source = self._opened()
         self.frame_stack = frames_said(self.frame_stack, source.frame_stack)
         if states is not None and self.radius is None and isinstance(source.model.action_space, spaces.Box):
@@ -112,7 +106,7 @@ class Certify:
             norm=self.norm,
             method=self.method,
             vec_normalize=source.normalization,
-            sensor_scale=_one_or_many(self.sensor_scale),
+            sensor_scale=one_or_many(self.sensor_scale),
             frame_stack=self.frame_stack,
             states=states if self.radius is not None else None,
             radius=self.radius,
@@ -281,27 +275,3 @@ class _Feasibility:
     def __str__(self) -> str:
         note = [f"  note         {self.note}"] if self.note else []
         return "\n".join([str(self.floor), *note, *(f"  WARNING      {text}" for text in self.warnings)])
-
-
-def _read_states(path: Path) -> NDArray[np.float64]:
-    """(n, obs) raw observations.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another format, or no numbers.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"states={str(path)!r} is not a file.")
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        elif path.suffix == ".csv":
-            values = np.loadtxt(path, delimiter=",", ndmin=2)
-        else:
-            raise ValueError("expected the ending .npy or .csv")
-        return np.asarray(values, dtype=np.float64)
-    except (ValueError, EOFError) as error:
-        raise ValueError(
-            f"states={str(path)!r} cannot be read: {error}. Expected raw observations, one per row: what numpy.save "
-            "wrote, or numbers separated by commas without a header."
-        ) from error
