@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -21,7 +22,6 @@ from lipsrl.networks._state import WeightKeeper
 from lipsrl.policies._arguments import check_features_extractor, check_net_arch, warn_ortho_init
 from lipsrl.policies._earlier import adopt_loaded
 from lipsrl.policies._front import Part, parts
-from lipsrl.policies._loaded_weights import adopt_bound, all_or_nothing, saved_bound, say_moved_bound
 from lipsrl.policies._lone_layers import ProjectsLoneLayers, before_save, project_lone_layers
 from lipsrl.policies._optimizers import step_these
 from lipsrl.policies._options import EARLIER_LAYER, LipschitzOptions, own_draws
@@ -112,9 +112,7 @@ class LipschitzPolicy(ProjectsLoneLayers):
         super().__init__(*args, **kwargs)
         if not self.options.unconstrained:
             self._make_contiguous()
-            self.built_with_bound = self.options.lipschitz_bound
             self.register_state_dict_pre_hook(before_save)  # type: ignore[no-untyped-call]
-            self.register_state_dict_post_hook(say_moved_bound)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_post_hook(adopt_loaded)  # type: ignore[no-untyped-call]
 
     def _check_regularizers(self, regularizers: Any, action_space: Any) -> None:
@@ -215,18 +213,25 @@ class LipschitzPolicy(ProjectsLoneLayers):
             network.check_conversion(fn)  # before the features extractor is converted
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
-    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Torch's, but what is refused changes nothing.
 
-        Weights that an earlier release saved with its own default layers make the networks what they were. Weights that
-        were saved after K was moved down become the function that they were, with that K; a K above this policy's own
-        is not taken over.
+        Weights that an earlier release saved with its own default layers make the networks what they were.
         """
-        state_dict, bound = saved_bound(state_dict)
-        with all_or_nothing(self):
-            if bound is not None and not self.options.unconstrained:
-                adopt_bound(self, bound)
-            return super().load_state_dict(state_dict, *args, **kwargs)
+        networks = [module for module in self.modules() if isinstance(module, LipschitzMLP)]
+        held = [(tensor, tensor.detach().clone()) for tensor in (*self.parameters(), *self.buffers())]
+        for network in networks:
+            network.may_change_layers = True
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except Exception:  # torch has copied what fits before it says what does not
+            with torch.no_grad():
+                for tensor, before in held:
+                    tensor.copy_(before)
+            raise
+        finally:
+            for network in networks:
+                network.may_change_layers = False
 
     def hold_again(self) -> None:
         """To be called when the networks have other layers: the optimizer steps and projects those."""
@@ -242,10 +247,9 @@ class LipschitzPolicy(ProjectsLoneLayers):
     def set_lipschitz_bound(self, bound: float) -> None:
         """Change K, of the network that acts and of its targets; where it shrinks they are projected at once.
 
-        What ``save`` writes knows the new K. SB3's ``model.save`` takes it from ``model.policy_kwargs``, which
-        :class:`~lipsrl.policies.LipschitzSchedule` keeps up to date. If you call this yourself, its weights say which K
-        they are of: a smaller one is taken over when the zip is loaded, a larger one is refused there with a warning.
-        Set a larger one in ``model.policy_kwargs``, too.
+        What ``save`` writes knows the new K; SB3's ``model.save`` takes it from ``model.policy_kwargs``, which
+        :class:`~lipsrl.policies.LipschitzSchedule` keeps up to date. If you call this yourself, set it there, too: with
+        another K the same weights are another function.
 
         Raises:
             ValueError: out of range, or the policy is not constrained.
