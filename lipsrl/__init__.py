@@ -100,5 +100,4 @@ def _installed(package: str) -> bool:
 
 # the `lipsrl` command imports what a subcommand needs, policies included, when one is asked for
 if not _is_command() and _installed("torch") and _installed("stable_baselines3"):
-    importlib.import_module("stable_baselines3")
-    importlib.import_module("lipsrl._aliases").register_aliases()
+    importlib.import_module("lipsrl.policies")

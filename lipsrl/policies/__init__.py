@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from lipsrl._aliases import ALIAS, ALIASES, register_aliases
 from lipsrl.policies import dqn, ppo, sac, td3
+from lipsrl.policies._aliases import ALIAS, ALIASES, register_aliases
 from lipsrl.policies._auto_bound import AutoBound
 from lipsrl.policies._unsupported import UnsupportedPolicy
 from lipsrl.policies.auto import AutoLipschitz
