@@ -81,8 +81,8 @@ SETTINGS = {
 SETTINGS["linear-quadratic"] = SETTINGS["pendulum-without-velocity"] = SETTINGS["pendulum"]
 
 #: Task → K in units of the normalised observation. Pendulum's was found with Sandwich layers on training seeds 100-204
-#: (docs/pendulum.md), InvertedDoublePendulum's on seed 100 (clean 9,360 for 0.7 as for more, and the least lost to noise;
-#: docs/experiments.md); the others' are starting points, not searched.
+#: (docs/pendulum.md), InvertedDoublePendulum's on seed 100 (clean 9,360 as with more, and the least lost to
+#: noise; docs/experiments.md); the others' are starting points, not searched.
 LIPSCHITZ_BOUND = {
     "pendulum": 5.0,
     "inverted-double-pendulum": 0.7,

@@ -55,7 +55,11 @@ def requirements(row: str) -> list[str]:
             if len(lower) != 1:
                 raise ValueError(f"{each} has no lower limit of the form >=.")
             found.append(f"{each.name}=={lower[0]}")
-    return [*found, "gymnasium[mujoco,classic-control]", "box2d"]  # gymnasium 1.0 asks for a box2d-py that wants a compiler
+    return [
+        *found,
+        "gymnasium[mujoco,classic-control]",
+        "box2d",
+    ]  # gymnasium 1.0 asks for a box2d-py that wants a compiler
 
 
 def pinned(name: str) -> str:
