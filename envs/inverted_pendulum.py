@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from envs.task import Task, noise_levels
 
 SCALE = (1.0, 0.2, 1.0, 2.0)
@@ -24,5 +26,6 @@ INVERTED_PENDULUM = Task(
     strengths=noise_levels(SCALE),
     chatter_strength=noise_levels(SCALE)[1],
     actions="1 in ±3",
-    equilibrium=((0.0, 0.0, 0.0, 0.0), (0.0,)),  # upright
+    # upright: the tip of the pole is 1 mm beside its foot at θ = 0 (`fromto` in Gymnasium's inverted_pendulum.xml)
+    equilibrium=((0.0, -math.atan(0.001 / 0.6), 0.0, 0.0), (0.0,)),
 )

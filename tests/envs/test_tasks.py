@@ -12,6 +12,7 @@ from agents import AGENTS
 from envs import TASKS, get_task
 from envs.task import noise_levels
 from experiments import _list, train
+from experiments._setup import floor_of
 
 #: Whose published tables were measured with other levels.
 OLDER = ("pendulum", "pendulum-without-velocity", "inverted-double-pendulum", "hopper")
@@ -35,6 +36,14 @@ def test_a_task_is_what_its_environment_is(name):
         assert task.strengths == noise_levels(task.sensor_scale)
         assert task.chatter_strength == task.strengths[1]
     env.close()
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.equilibrium is not None])
+def test_a_task_stands_where_it_says_that_it_does(name):
+    """Every training begins with this floor: a state that moves by itself would end it."""
+    floor = floor_of(get_task(name))
+    assert floor is not None
+    assert 0.0 < floor.floor <= floor.found * (1 + 1e-6)
 
 
 def test_noise_levels():
