@@ -1,6 +1,6 @@
 """How long a certificate takes and how tight it is: random networks of three sizes, and trained runs if given.
 
-python -m benchmarks.certificates runs/pendulum/*
+python -m benchmarks.certificates runs/pendulum/ppo-*
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks._timing import as_time, machine
+from experiments._console import fail
 from lipsrl.certificates import certify, product_bound
 from lipsrl.certificates.bounds._chain import chain_of
 from lipsrl.certificates.bounds._lipsdp import eclipse_fast_bound, lipsdp_bound
@@ -102,11 +103,10 @@ def random_networks(repeats: int) -> Table:
     return table
 
 
-def trained_runs(paths: list[Path]) -> Table:
+def trained_runs(folders: list[RunFolder]) -> Table:
     """Bounds and tightness of trained agents, in policy units and in raw units through VecNormalize."""
     groups: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-    for path in paths:
-        folder = RunFolder.open(path)
+    for folder in folders:
         model, normalization = folder.load()
         begun = time.perf_counter()
         c = certify(model, vec_normalize=normalization)
@@ -153,11 +153,13 @@ def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     torch.set_num_threads(1)
     console = Console(width=130)
+    with fail():  # before the minutes that the random networks take
+        folders = [RunFolder.open(path) for path in args.run]
     if args.repeats:
         console.print(random_networks(args.repeats))
         console.print(machine())
-    if args.run:
-        console.print(trained_runs(args.run))
+    if folders:
+        console.print(trained_runs(folders))
 
 
 if __name__ == "__main__":
