@@ -59,6 +59,8 @@ class Args:
     """Evaluation episodes per run and noise level."""
     output: Path = Path("runs/frontier")
     """Run folders are OUTPUT/ID; OUTPUT/frontier.parquet (and .json) has all episodes."""
+    extend: bool = False
+    """Add values of K to the folder of an earlier frontier. Its runs are kept; the table has what is asked for now."""
     track: Mode | None = None
     """Weights & Biases: online, offline or disabled; see experiments.train."""
     launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
@@ -144,8 +146,8 @@ def frontier(args: Args) -> Trained | None:
     task = get_task(args.task)
     asked = SweepArgs(
         agents=[args.plain, args.agent], tasks=[args.task], seeds=args.seeds, first_seed=args.first_seed,
-        timesteps=args.timesteps, lipschitz_bound=bounds, budget=args.budget, output=args.output, track=args.track,
-        launch=args.launch,
+        timesteps=args.timesteps, lipschitz_bound=bounds, budget=args.budget, output=args.output, extend=args.extend,
+        track=args.track, launch=args.launch,
     )  # fmt: skip
     paths = sweep(asked)
     if args.launch.launcher == "slurm" and not all(is_finished(RunFolder(path)) for path in paths):

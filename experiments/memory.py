@@ -100,6 +100,8 @@ def make(args: Args, seed: int, agent: str) -> None:
             "--agent",
             *recipe,
         )
+        steps = STUDIES[args.task].timesteps
+        command += [] if steps is None else ["--timesteps", str(steps)]
         failures = run_all([[*command, "--track", "disabled", "--resume"]], 1)
         if failures:
             raise ValueError(f"training failed: {failures[0].command}")

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from lipsrl._validation import non_negative
 from lipsrl.networks._scales import LARGEST
 from lipsrl.policies._auto_bound import AutoBound
+from lipsrl.policies._kept_return import MEASURED, noise_share, reference
 from lipsrl.policies._measured_bound import FEWEST, MeasuredBound
 
 #: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
@@ -58,6 +59,9 @@ class AutoLipschitz(MeasuredBound):
 
     1. *Learn.* Up to the share ``explore`` K does not move. At its end, the return R sets the target
        ``T = R - tolerance·(R - R₀)``. R₀ is the return at first. So the agent should have learned the task by then.
+       With ``eval_env`` R is the mean of the last five evaluations, and what may be given up is the noise of learning:
+       the standard deviation of single evaluations in the 0.15 of the training before, from their successive
+       differences (at least 0.001 of what was learned, at most 0.01).
        With ``target_return=`` this part ends when that return is reached for the first time, or after a share of 0.4.
     2. *Search.* K first becomes the proven bound of the present weights, if that is less (layers that have grown
        otherwise than K is split are clipped then). Then, up to a share of 0.8, log₂ K moves by
@@ -77,8 +81,8 @@ class AutoLipschitz(MeasuredBound):
 
     Args:
         target_return: mean training return that has to be kept; None: from the agent's own, as above.
-        tolerance: share of what was learned that may be given up, in (0, 1); 0.01 if not given, 0.05 without
-            ``eval_env``.
+        tolerance: share of what was learned that may be given up, in (0, 1). If not given: measured, as above; 0.05
+            without ``eval_env``, 0.01 with ``target_return``.
         explore: share of the training before the search, in (0, 0.7]; 0.5 if not given; not with ``target_return``.
         floor: K below which no controller can do the task, in the policy's units
             (:func:`lipsrl.feasibility.feasibility_floor` with ``observation_gain=policy_units(model)``). K never goes
@@ -109,10 +113,11 @@ class AutoLipschitz(MeasuredBound):
         n_eval_episodes: int = 20,
     ) -> None:
         super().__init__(eval_env, n_eval_episodes, verbose)
-        if tolerance is None:
-            tolerance = 0.05 if eval_env is None else 0.01
         if target_return is not None and not (_is_number(target_return) and math.isfinite(target_return)):
             raise ValueError(f"target_return must be a finite number, received {target_return!r}.")
+        self._measures = tolerance is None and eval_env is not None and target_return is None
+        if tolerance is None:
+            tolerance = 0.05 if eval_env is None else 0.01
         if not (_is_number(tolerance) and 0.0 < tolerance < 1.0):
             raise ValueError(f"tolerance is a share of the return, in (0, 1); received {tolerance!r}.")
         if explore is not None and not (_is_number(explore) and 0.0 < explore <= 0.7):
@@ -147,7 +152,7 @@ class AutoLipschitz(MeasuredBound):
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
             )
         super()._init_callback()
-        asked = [self.target_return, self.tolerance, self.explore, self.floor]
+        asked = [self.target_return, None if self._measures else self.tolerance, self.explore, self.floor]
         asked += [] if self.eval_env is None else [self.n_eval_episodes]
         kept = getattr(self.model, _MEMORY, None)
         resumed = (
@@ -190,7 +195,7 @@ class AutoLipschitz(MeasuredBound):
         """Whether there is something to measure now."""
         if self._episodes is None:
             return passed > 0  # no: the first rollout of a training, or of one that goes on
-        return "first" not in self._state or (progress >= self.explore and passed >= EVERY)
+        return "first" not in self._state or (progress >= self._measured_from() and passed >= EVERY)
 
     def _update(self) -> None:
         state, progress = self._state, self._progress()
@@ -206,14 +211,17 @@ class AutoLipschitz(MeasuredBound):
                     "Monitor around the environment."
                 )
             return
-        state.setdefault("first", now)
+        if "first" not in state:
+            state["first"] = now
+        elif progress >= self._measured_from():
+            state["newest"] = [*state.get("newest", []), now][-MEASURED:]
         if progress < self.explore:
             return
         if "target" not in state:
             self._begin(now, progress)
             return
         if self._episodes is not None and self.target_return is None:
-            state["target"] = max(state["target"], self._kept_share(now))
+            state["target"] = max(state["target"], self._kept_share(self._lately()))
         if progress >= SEARCH_ENDS and "bound" not in state:
             self._settle()
         state["reached"] = state.get("reached", False) or now >= state["target"]
@@ -230,7 +238,9 @@ class AutoLipschitz(MeasuredBound):
     def _step(self, now: float, progress: float, passed: float) -> None:
         """Move K by what the return says, ``passed`` of the training after the step before."""
         state, bound = self._state, self._bound()
-        missing = (state["target"] - now) / (self.tolerance * abs(state["target"] - state["first"]) + 1e-12)
+        missing = (state["target"] - now) / (
+            self._tolerance() * abs(state["target"] - state["first"]) + 1e-12
+        )
         missing = min(max(missing, -1.0), 1.0)
         state["kept"] = [[when, k] for when, k in state["kept"] if when > progress - BACK]
         if missing <= 0:
@@ -254,7 +264,19 @@ class AutoLipschitz(MeasuredBound):
 
     def _kept_share(self, learned: float) -> float:
         """The return that is left when ``tolerance`` of what was learned is given up."""
-        return learned - self.tolerance * (learned - float(self._state["first"]))
+        return learned - self._tolerance() * (learned - float(self._state["first"]))
+
+    def _tolerance(self) -> float:
+        return float(self._state.get("tolerance", self.tolerance))
+
+    def _lately(self) -> float:
+        """The return that counts as learned."""
+        newest = self._state["newest"]
+        return reference(newest if self._measures else newest[-1:])
+
+    def _measured_from(self) -> float:
+        """The share of the training from which the agent is evaluated again and again."""
+        return self.explore - MEASURED * EVERY * self._measures
 
     def _begin(self, now: float, progress: float) -> None:
         """The target; and the room above what the weights have reached is given up."""
@@ -266,7 +288,11 @@ class AutoLipschitz(MeasuredBound):
                 "target_return."
             )
             return
-        state["target"] = self._kept_share(now) if self.target_return is None else self.target_return
+        share = noise_share(state["newest"], now - state["first"]) if self._measures else None
+        state |= {} if share is None else {"tolerance": share}
+        state["target"] = (
+            self._kept_share(self._lately()) if self.target_return is None else self.target_return
+        )
         policy: Any = self._constrained()
         if self.target_return is None:
             state["kept"].append([progress, self._bound()])

@@ -77,8 +77,9 @@ def test_trains_evaluates_and_prints(tmp_path, monkeypatch, capsys):
         ]  # fmt: skip
 
     monkeypatch.setattr(frontier, "sweep", sweep)
-    found = frontier.frontier(Args(bounds=[2.0, 8.0], seeds=1, episodes=2, output=tmp_path))
+    found = frontier.frontier(Args(bounds=[2.0, 8.0], seeds=1, episodes=2, output=tmp_path, extend=True))
     assert asked[0].agents == ["ppo", "ppo-sandwich"]
+    assert asked[0].extend
     assert found.bounds == {"ppo-sandwich-K2": 2.0, "ppo-sandwich-K8": 8.0}
     said = capsys.readouterr().out
     assert "| plain |" in said

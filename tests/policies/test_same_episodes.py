@@ -142,6 +142,46 @@ def test_an_agent_that_falls_in_the_end_is_put_back_too(searched):
     assert callback.found.bound == model.policy.options.lipschitz_bound
 
 
+def uneven(noise, least=16.0):
+    """100 once it has learned, ``noise`` more or less from one evaluation to the next; 10 less for a halving of K."""
+
+    def world(model, bound, times):
+        if times == 1:
+            return 0.0
+        return 100.0 - 10.0 * max(0.0, np.log2(least / bound)) + noise * (-1.0) ** times
+
+    return world
+
+
+def test_the_return_that_may_be_given_up_is_the_noise_of_learning(searched):
+    found = {}
+    for noise in (0.25, 0.5):
+        searched(callback := Measured(uneven(noise)))
+        # successive returns differ by 2·noise: √2·noise each
+        assert callback._state["tolerance"] == pytest.approx(np.sqrt(2) * noise / 100.0, rel=0.05)
+        found[noise] = callback.found.bound
+    assert 16.0 / 1.1 <= found[0.25] <= 16.0 * 1.15
+    assert found[0.5] < found[0.25]
+
+
+def test_even_returns_give_up_a_little_and_wild_ones_not_all(searched):
+    searched(even := Measured(uneven(0.0)))
+    assert even._state["tolerance"] == 0.001
+    searched(wild := Measured(uneven(30.0)))
+    assert wild._state["tolerance"] == 0.01
+
+
+def test_the_return_at_first_is_no_noise(searched):
+    searched(callback := Measured(uneven(0.25), explore=0.1))
+    assert callback._state["tolerance"] == pytest.approx(np.sqrt(2) * 0.25 / 100.0, rel=0.05)
+
+
+def test_a_tolerance_of_ones_own_is_taken(searched):
+    searched(callback := Measured(uneven(2.0), tolerance=0.03))
+    assert "tolerance" not in callback._state
+    assert callback.found.target == pytest.approx(102.0 * 0.97)  # of the best
+
+
 def test_a_snapshot_is_weights_optimizer_and_statistics():
     venv = VecNormalize(pendulum())
     model = model_in(venv)
