@@ -18,10 +18,12 @@ import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from benchmarks._timing import as_time, machine
-from experiments._console import fail
+from experiments._console import fail, open_runs
 from lipsrl.certificates import certify, product_bound
 from lipsrl.certificates.bounds._chain import chain_of
 from lipsrl.certificates.bounds._lipsdp import eclipse_fast_bound, lipsdp_bound
@@ -103,11 +105,10 @@ def random_networks(repeats: int) -> Table:
     return table
 
 
-def trained_runs(folders: list[RunFolder]) -> Table:
+def trained_runs(runs: list[tuple[RunFolder, BaseAlgorithm, VecNormalize | None]]) -> Table:
     """Bounds and tightness of trained agents, in policy units and in raw units through VecNormalize."""
     groups: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-    for folder in folders:
-        model, normalization = folder.load()
+    for folder, model, normalization in runs:
         begun = time.perf_counter()
         c = certify(model, vec_normalize=normalization)
         seconds = time.perf_counter() - begun
@@ -154,12 +155,14 @@ def main() -> None:
     torch.set_num_threads(1)
     console = Console(width=130)
     with fail():  # before the minutes that the random networks take
-        folders = [RunFolder.open(path) for path in args.run]
+        if args.repeats < 0:
+            raise ValueError(f"repeats must be 0 (no random networks) or more, received {args.repeats}.")
+        runs = [(folder, *folder.load()) for folder in (open_runs(args.run) if args.run else [])]
     if args.repeats:
         console.print(random_networks(args.repeats))
         console.print(machine())
-    if folders:
-        console.print(trained_runs(folders))
+    if runs:
+        console.print(trained_runs(runs))
 
 
 if __name__ == "__main__":

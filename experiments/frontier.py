@@ -58,9 +58,10 @@ class Args:
     episodes: int = 100
     """Evaluation episodes per run and noise level."""
     output: Path = Path("runs/frontier")
-    """Run folders are OUTPUT/ID; OUTPUT/frontier.parquet (and .json) has all episodes."""
+    """Run folders are OUTPUT/ID; OUTPUT/frontier.parquet (and .json) has the episodes of all that is asked for."""
     extend: bool = False
-    """Add values of K to the folder of an earlier frontier. Its runs are kept; the table has what is asked for now."""
+    """Add values of K to the folder of an earlier frontier. Its runs are kept; the table and frontier.parquet have what
+    is asked for now."""
     track: Mode | None = None
     """Weights & Biases: online, offline or disabled; see experiments.train."""
     launch: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)

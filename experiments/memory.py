@@ -197,6 +197,9 @@ def one_seed(args: Args, seed: int) -> None:
 def study(args: Args) -> None:
     """Make and measure what is missing, ``jobs`` seeds at a time; then print the tables."""
     lookup("task", args.task, STUDIES)
+    get_agent(args.teacher).for_task(args.task)
+    if not args.seeds or not args.agents:
+        raise ValueError(f"expected seeds and agents, received seeds={args.seeds} and agents={args.agents}.")
     for agent in args.agents:
         lookup("agents", agent, AGENTS)
     positive_int("jobs", args.jobs)

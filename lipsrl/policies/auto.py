@@ -59,9 +59,10 @@ class AutoLipschitz(MeasuredBound):
 
     1. *Learn.* Up to the share ``explore`` K does not move. At its end, the return R sets the target
        ``T = R - tolerance·(R - R₀)``. R₀ is the return at first. So the agent should have learned the task by then.
-       With ``eval_env`` R is the mean of the last five evaluations, and what may be given up is the noise of learning:
-       the standard deviation of single evaluations in the 0.15 of the training before, from their successive
-       differences (at least 0.001 of what was learned, at most 0.01).
+       With ``eval_env`` and no ``tolerance`` R is the mean of the last five evaluations (of those in the last 0.08 of
+       the training), and what may be given up is the noise of learning: two standard deviations of one evaluation, from
+       the successive differences of the fifteen before the search, but at least 0.001 and at most 0.01 of R - R₀; 0.01
+       where there are not more than five (rollouts are long).
        With ``target_return=`` this part ends when that return is reached for the first time, or after a share of 0.4.
     2. *Search.* K first becomes the proven bound of the present weights, if that is less (layers that have grown
        otherwise than K is split are clipped then). Then, up to a share of 0.8, log₂ K moves by
@@ -73,16 +74,18 @@ class AutoLipschitz(MeasuredBound):
        the return is below the target (or goes back with an agent that fell, below).
 
     With ``eval_env=`` the return is that of deterministic actions in the same ``n_eval_episodes`` episodes every time,
-    a hundred times in a training; and where the agent still improves, the target rises with the best. An agent that
-    falls, by 5 % of what was learned below the target, is put back, in the end too: to the weights, the optimizer, the
-    statistics of VecNormalize and the K with which the return was last kept; from then on K goes down half as fast.
+    after a first time at most once per 0.01 of the training, from shortly before the search on; where the agent still
+    improves, the target rises with the best. An agent that falls, by 5 % of what was learned below the target, is put
+    back, in the end too: to the weights, the optimizer, the statistics of VecNormalize and the K with which the return
+    was last kept (since the training was last taken up: they are not in the zip); from then on K goes down half as
+    fast.
     Without ``eval_env`` the return is the mean of the last 20 training episodes (SB3's ``ep_info_buffer``): of sampled
     actions from other starts each time, whose noise the search follows.
 
     Args:
         target_return: mean training return that has to be kept; None: from the agent's own, as above.
-        tolerance: share of what was learned that may be given up, in (0, 1). If not given: measured, as above; 0.05
-            without ``eval_env``, 0.01 with ``target_return``.
+        tolerance: share of what was learned that may be given up, in (0, 1). If not given: 0.05 without ``eval_env``,
+            0.01 with it and ``target_return``, else measured, as above.
         explore: share of the training before the search, in (0, 0.7]; 0.5 if not given; not with ``target_return``.
         floor: K below which no controller can do the task, in the policy's units
             (:func:`lipsrl.feasibility.feasibility_floor` with ``observation_gain=policy_units(model)``). K never goes
@@ -133,6 +136,7 @@ class AutoLipschitz(MeasuredBound):
         self.floor = non_negative("floor", floor)
         self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
+        self._told = False
 
     @property
     def found(self) -> AutoBound | None:
@@ -155,11 +159,15 @@ class AutoLipschitz(MeasuredBound):
         asked = [self.target_return, None if self._measures else self.tolerance, self.explore, self.floor]
         asked += [] if self.eval_env is None else [self.n_eval_episodes]
         kept = getattr(self.model, _MEMORY, None)
-        resumed = (
-            self.model.num_timesteps > 0 and isinstance(kept, dict) and kept.get("asked", asked) == asked
-        )
-        fresh = {"late": [], "at_floor": False, "asked": asked}
-        self._state = dict(kept) if resumed and kept is not None else fresh
+        known: dict[str, Any] = dict(kept) if self.model.num_timesteps > 0 and isinstance(kept, dict) else {}
+        before = known.get("asked", asked)
+        earlier = [self.target_return, self.tolerance, *asked[2:]]  # as a version without measuring wrote it
+        fresh: dict[str, Any] = {"late": [], "at_floor": False}
+        if (
+            before[4:] == asked[4:] and "first" in known
+        ):  # of the same episodes: what the agent earned untrained
+            fresh["first"] = known["first"]
+        self._state = (known if known and before in (asked, earlier) else fresh) | {"asked": asked}
         self._state.setdefault("kept", [])  # of an earlier version there is none
         self._state.setdefault("falls", 0)
         self._state.pop("gave_up", None)  # there may be more to see now
@@ -204,6 +212,15 @@ class AutoLipschitz(MeasuredBound):
             return
         state["steps"] = self.model.num_timesteps
         now = self._return()
+        if now is not None and not math.isfinite(now):
+            if not self._told:
+                self._told = True
+                warnings.warn(
+                    f"an evaluation had the return {now}: the search for K takes no notice of it. Look at the rewards.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            return
         if now is None:
             if progress >= SEARCH_ENDS and "bound" not in state:
                 self._give_up(
@@ -214,7 +231,7 @@ class AutoLipschitz(MeasuredBound):
         if "first" not in state:
             state["first"] = now
         elif progress >= self._measured_from():
-            state["newest"] = [*state.get("newest", []), now][-MEASURED:]
+            state["newest"] = [*state.get("newest", []), [progress, now]][-MEASURED:]
         if progress < self.explore:
             return
         if "target" not in state:
@@ -230,6 +247,7 @@ class AutoLipschitz(MeasuredBound):
         self._step(now, progress, passed)
         self.logger.record("train/lipschitz_return", now)
         self.logger.record("train/lipschitz_target_return", state["target"])
+        self.logger.record("train/lipschitz_tolerance", self._tolerance())
         if "bound" in state:
             state["bound"] = self._bound()
         elif progress >= self.explore + (SEARCH_ENDS - self.explore) * 2 / 3:
@@ -272,7 +290,7 @@ class AutoLipschitz(MeasuredBound):
     def _lately(self) -> float:
         """The return that counts as learned."""
         newest = self._state["newest"]
-        return reference(newest if self._measures else newest[-1:])
+        return reference(newest) if self._measures else float(newest[-1][1])
 
     def _measured_from(self) -> float:
         """The share of the training from which the agent is evaluated again and again."""
@@ -281,22 +299,22 @@ class AutoLipschitz(MeasuredBound):
     def _begin(self, now: float, progress: float) -> None:
         """The target; and the room above what the weights have reached is given up."""
         state = self._state
-        if self.target_return is None and now <= state["first"]:
+        own = now if self.target_return is not None or "newest" not in state else self._lately()
+        if self.target_return is None and own <= state["first"]:
             self._give_up(
-                f"after {progress:.0%} of the training the agent earns {now:.4g}, and earned {state['first']:.4g} at "
+                f"after {progress:.0%} of the training the agent earns {own:.4g}, and earned {state['first']:.4g} at "
                 "first: nothing that could be kept. Train longer, start with a larger lipschitz_bound, or give "
                 "target_return."
             )
             return
-        share = noise_share(state["newest"], now - state["first"]) if self._measures else None
+        share = noise_share(state["newest"], own - state["first"]) if self._measures else None
         state |= {} if share is None else {"tolerance": share}
-        state["target"] = (
-            self._kept_share(self._lately()) if self.target_return is None else self.target_return
-        )
+        state["target"] = self._kept_share(own) if self.target_return is None else self.target_return
         policy: Any = self._constrained()
         if self.target_return is None:
             state["kept"].append([progress, self._bound()])
-            self._remember()
+            if now >= state["target"]:  # an agent that is worse than usual just now is none to go back to
+                self._remember()
             self._move_above_floor(min(self._bound(), policy.lipschitz_network.lipschitz_bound()))
 
     def _move_above_floor(self, wanted: float) -> None:

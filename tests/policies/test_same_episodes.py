@@ -143,25 +143,21 @@ def test_an_agent_that_falls_in_the_end_is_put_back_too(searched):
 
 
 def uneven(noise, least=16.0):
-    """100 once it has learned, ``noise`` more or less from one evaluation to the next; 10 less for a halving of K."""
+    """100 once it has learned, with a standard deviation of ``noise``; 10 less for a halving of K below ``least``."""
 
     def world(model, bound, times):
         if times == 1:
             return 0.0
-        return 100.0 - 10.0 * max(0.0, np.log2(least / bound)) + noise * (-1.0) ** times
+        return 100.0 - 10.0 * max(0.0, np.log2(least / bound)) + noise * np.random.default_rng(times).normal()
 
     return world
 
 
 def test_the_return_that_may_be_given_up_is_the_noise_of_learning(searched):
-    found = {}
-    for noise in (0.25, 0.5):
+    for noise in (0.1, 0.4):
         searched(callback := Measured(uneven(noise)))
-        # successive returns differ by 2·noise: √2·noise each
-        assert callback._state["tolerance"] == pytest.approx(np.sqrt(2) * noise / 100.0, rel=0.05)
-        found[noise] = callback.found.bound
-    assert 16.0 / 1.1 <= found[0.25] <= 16.0 * 1.15
-    assert found[0.5] < found[0.25]
+        assert callback._state["tolerance"] == pytest.approx(2 * noise / 100.0, rel=0.3)  # of 15 evaluations
+        assert 16.0 / 1.25 <= callback.found.bound <= 16.0 * 1.25
 
 
 def test_even_returns_give_up_a_little_and_wild_ones_not_all(searched):
@@ -173,13 +169,71 @@ def test_even_returns_give_up_a_little_and_wild_ones_not_all(searched):
 
 def test_the_return_at_first_is_no_noise(searched):
     searched(callback := Measured(uneven(0.25), explore=0.1))
-    assert callback._state["tolerance"] == pytest.approx(np.sqrt(2) * 0.25 / 100.0, rel=0.05)
+    assert callback._state["tolerance"] == pytest.approx(0.005, rel=0.3)
+
+
+def test_an_agent_that_is_worse_just_when_the_search_begins_is_none_to_go_back_to(searched):
+    """A dip of four evaluations that learning itself mends."""
+
+    def dip(model, bound, times):
+        learned = float(model.policy.value_net.bias.detach())  # one per rollout
+        return 0.0 if times == 1 else 50.0 if 97 < learned <= 106 else 100.0
+
+    model = searched(callback := Measured(dip))
+    assert float(model.policy.value_net.bias.detach()) > 195, "and not that of the hundredth rollout"
+    assert callback._state["falls"] == 0
+    assert callback.found.bound < 16.0
+
+
+def test_returns_that_are_not_finite_end_no_training(searched):
+    for bad in (np.nan, -np.inf, np.inf):
+
+        def world(model, bound, times, bad=bad):
+            if times in (1, 20, 40):
+                return bad
+            return 0.0 if times == 2 else uneven(0.0)(model, bound, times)
+
+        with pytest.warns(UserWarning, match="takes no notice of it"):
+            searched(callback := Measured(world, explore=0.5))
+        assert 16.0 / 1.1 <= callback.found.bound <= 16.0 * 1.15
+
+
+def test_a_single_lucky_or_unlucky_evaluation_decides_nothing(searched):
+    """At the hundredth rollout: below the return at first; the search begins all the same."""
+
+    def world(model, bound, times):
+        learned = float(model.policy.value_net.bias.detach())
+        return 0.0 if times == 1 else -1.0 if learned == 99 else 100.0
+
+    searched(callback := Measured(world))
+    assert callback.found is not None
+    assert callback.found.bound < 16.0
+
+
+def test_another_tolerance_later_is_another_search_from_the_same_first_return(searched):
+    model = searched(first := Measured(uneven(0.0)))
+    other = Measured(uneven(0.0), tolerance=0.02)
+    other.asked = [0.0]  # not the first time
+    model.learn(64 * 200, callback=other, reset_num_timesteps=False)
+    assert other._state["first"] == first._state["first"] == 0.0
+    assert other.found.target == pytest.approx(98.0)
+
+
+def test_a_search_that_an_earlier_version_began_goes_on(searched):
+    """It wrote its tolerance of 0.01 where nothing stands now, and no evaluations."""
+    model = searched(first := Measured(uneven(0.0)))
+    model.lipschitz_auto["asked"][1] = 0.01
+    for key in ("newest", "tolerance"):
+        model.lipschitz_auto.pop(key)
+    later = Measured(uneven(0.0))
+    model.learn(64 * 20, callback=later, reset_num_timesteps=False)
+    assert later.found.bound == first.found.bound
 
 
 def test_a_tolerance_of_ones_own_is_taken(searched):
-    searched(callback := Measured(uneven(2.0), tolerance=0.03))
+    searched(callback := Measured(uneven(0.0), tolerance=0.03))
     assert "tolerance" not in callback._state
-    assert callback.found.target == pytest.approx(102.0 * 0.97)  # of the best
+    assert callback.found.target == pytest.approx(97.0)
 
 
 def test_a_snapshot_is_weights_optimizer_and_statistics():
