@@ -22,7 +22,8 @@ from lipsrl.policies._measured_bound import FEWEST, MeasuredBound
 DOWN, UP = 10.0, 30.0
 
 #: Share of the training in which K goes up no further than to where the return was kept in that time. An agent whose
-#: return does not come back by then gets more K, at the lesser rate: it may be that K is not what it lacks.
+#: return does not come back by then is put back, as K is not what it lacks; without ``eval_env``, where there is none
+#: to go back to, it gets more K, at the lesser rate.
 BACK = 0.1
 
 #: Share of the training between two evaluations in ``eval_env``.
@@ -75,10 +76,10 @@ class AutoLipschitz(MeasuredBound):
 
     With ``eval_env=`` the return is that of deterministic actions in the same ``n_eval_episodes`` episodes every time,
     after a first time at most once per 0.01 of the training, from shortly before the search on; where the agent still
-    improves, the target rises with the best. An agent that falls, by 5 % of what was learned below the target, is put
-    back, in the end too: to the weights, the optimizer, the statistics of VecNormalize and the K with which the return
-    was last kept (since the training was last taken up: they are not in the zip); from then on K goes down half as
-    fast.
+    improves, the target rises with the best. An agent that falls, by 5 % of what was learned below the target, or stays
+    below the target for a tenth of the training, is put back, in the end too: to the weights, the optimizer, the
+    statistics of VecNormalize and the K with which the return was last kept (since the training was last taken up: they
+    are not in the zip); from then on K goes down half as fast.
     Without ``eval_env`` the return is the mean of the last 20 training episodes (SB3's ``ep_info_buffer``): of sampled
     actions from other starts each time, whose noise the search follows.
 
@@ -266,9 +267,10 @@ class AutoLipschitz(MeasuredBound):
             self._remember()
             down = 0.0 if "bound" in state else DOWN * missing * passed * 0.5 ** state["falls"]
             self._move_above_floor(bound * 2.0**down)
-        elif self._fell(now):
+        elif self._fell(now) or (self._good is not None and not state["kept"]):
             state["falls"] += 1
             self._put_back()
+            state["kept"].append([progress, self._bound()])  # it has the same time again
         elif state["kept"]:
             back = max(k for _, k in state["kept"])
             self._move_above_floor(max(bound, min(back, bound * 2.0 ** (UP * missing * passed))))

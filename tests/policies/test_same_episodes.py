@@ -185,6 +185,21 @@ def test_an_agent_that_is_worse_just_when_the_search_begins_is_none_to_go_back_t
     assert callback.found.bound < 16.0
 
 
+def test_an_agent_that_stays_below_the_target_gets_no_k_that_it_does_not_need(searched):
+    """It loses 3 % at K = 20, and more K would not bring them back."""
+
+    def slip(model, bound, times):
+        if bound < 20.0:
+            with torch.no_grad():
+                model.policy.value_net.bias.fill_(-1e6)
+        slipped = float(model.policy.value_net.bias.detach()) < -1e5
+        return 0.0 if times == 1 else 97.0 if slipped else 100.0
+
+    model = searched(callback := Measured(slip))
+    assert float(model.policy.value_net.bias.detach()) > 0.0
+    assert 20.0 <= callback.found.bound <= 32.0
+
+
 def test_returns_that_are_not_finite_end_no_training(searched):
     for bad in (np.nan, -np.inf, np.inf):
 
