@@ -15,10 +15,10 @@ MISSING = "\N{EN DASH}"
 
 
 def decimals(value: float) -> int:
-    """Decimals that show about three significant digits of ``value``, at most five."""
+    """Decimals that show about three significant digits of ``value``, at most six."""
     if not math.isfinite(value) or value == 0.0:
         return 2
-    return min(5, max(0, 2 - math.floor(math.log10(abs(value)))))
+    return min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
 def number(value: float | None, places: int | None = None, *, rounding: Rounding = "nearest") -> str:
