@@ -6,7 +6,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 T = TypeVar("T")
 
@@ -26,9 +26,14 @@ def lookup(argument: str, name: object, registry: Mapping[str, T]) -> T:
     raise unknown_name(argument, name, registry)
 
 
+def is_real(value: Any) -> TypeGuard[float]:
+    """Whether ``value`` is a real number, of Python's or of NumPy's; ``True`` and ``False`` are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def positive_finite(argument: str, value: Any) -> float:
     """``value`` as a float if it is a real number in (0, ∞); otherwise ``ValueError``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not is_real(value):
         raise ValueError(
             f"{argument} must be a finite number > 0, received {value!r} of type {type(value).__name__}."
         )
@@ -40,7 +45,7 @@ def positive_finite(argument: str, value: Any) -> float:
 
 def non_negative(name: str, value: Any) -> float:
     """``value`` as a float if it is a finite number ≥ 0; otherwise ``ValueError``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not is_real(value):
         raise ValueError(f"{name} must be a number >= 0, received {value!r} of type {type(value).__name__}.")
     number = float(value)
     if not math.isfinite(number) or number < 0:

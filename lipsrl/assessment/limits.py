@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import asdict, dataclass
+
+from lipsrl._validation import is_real
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class Limits:
         for name, value in asdict(self).items():
             if name == "min_return" and value is None:
                 continue
-            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not real or not math.isfinite(value) or (name != "min_return" and value < 0):
+            if not is_real(value) or not math.isfinite(value) or (name != "min_return" and value < 0):
                 raise ValueError(f"{name} must be a finite number >= 0, received {value!r}.")
         for name in ("min_kept", "min_kept_attacked"):
             if getattr(self, name) > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import numbers
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from lipsrl._episodes import EndlessEpisodeError, check_limit, limited
-from lipsrl._validation import positive_finite, positive_int
+from lipsrl._validation import is_real, positive_finite, positive_int
 from lipsrl.actors.frames import frames_of
 from lipsrl.actors.normalization import NormalizeLike, normalization_of, normalizes_frames
 from lipsrl.attacks._aim import holds_attack_with_target, refresh, with_target
@@ -96,8 +95,7 @@ def fine_tune(
     strength = constant_level("strength", strength)
     timesteps = positive_int("timesteps", timesteps)
     learning_rate, seed = positive_finite("learning_rate", learning_rate), check_seed(seed)
-    number = isinstance(clean_share, numbers.Real) and not isinstance(clean_share, bool)
-    if not number or not 0 <= clean_share <= 1:
+    if not is_real(clean_share) or not 0 <= clean_share <= 1:
         raise ValueError(f"clean_share must be a number in [0, 1], received {clean_share!r}.")
     normalization = normalization_of(model, vec_normalize)
     frames = frames_of(model, frame_stack)

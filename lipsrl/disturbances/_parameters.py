@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lipsrl._validation import is_real
 
 FloatArray = NDArray[np.floating[Any]]
 PerDimension = float | Sequence[float] | FloatArray  # what a caller may give
@@ -65,7 +66,7 @@ def _numbers(
 
 def nonnegative_number(argument: str, value: Any) -> float:
     """``value`` as a float if it is one finite number >= 0; otherwise ``ValueError``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+    if not is_real(value) or not 0 <= float(value) < math.inf:
         raise ValueError(f"{argument} must be one finite number >= 0, received {value!r}.")
     return float(value)
 

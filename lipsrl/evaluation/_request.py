@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl._episodes import check_limit
-from lipsrl._validation import lookup, positive_int
+from lipsrl._validation import is_real, lookup, positive_int
 from lipsrl.actors.normalization import normalization_of
 from lipsrl.attacks._aim import holds_attack
 from lipsrl.disturbances import Disturbance, parse_disturbance
@@ -223,9 +223,7 @@ def read_strengths(strengths: Iterable[float] | float, disturbances: Disturbance
             disturbance.
     """
     given = list(strengths) if isinstance(strengths, Iterable) else [strengths]
-    if not given or not all(
-        isinstance(s, numbers.Real) and not isinstance(s, bool) and math.isfinite(s) and s >= 0 for s in given
-    ):
+    if not given or not all(is_real(s) and math.isfinite(s) and s >= 0 for s in given):
         raise ValueError(f"strengths must be finite numbers >= 0, at least one, received {strengths!r}.")
     grid = [float(s) + 0.0 for s in given]
     if len(set(grid)) < len(grid):

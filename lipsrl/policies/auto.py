@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from typing import Any
 
@@ -11,11 +10,12 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from lipsrl._validation import non_negative
+from lipsrl._validation import is_real, non_negative
 from lipsrl.networks._scales import LARGEST
 from lipsrl.policies._auto_bound import AutoBound
-from lipsrl.policies._kept_return import MEASURED, noise_share, reference
+from lipsrl.policies._kept_return import MEASURED
 from lipsrl.policies._measured_bound import FEWEST, MeasuredBound
+from lipsrl.policies._search_memory import KeptReturn, taken_up
 
 #: Largest change of log₂ K per whole training: down while the return is kept, up while it is not. Up is faster, because
 #: an agent that has lost its return must first learn it again.
@@ -29,9 +29,6 @@ BACK = 0.1
 #: Share of the training between two evaluations in ``eval_env``.
 EVERY = 0.01
 
-#: Share of what was learned that an agent loses when it falls: it is put back then, and K goes down half as fast after.
-FALL = 0.05
-
 #: Share of the training before the search, where nothing is given.
 EXPLORE = 0.5
 
@@ -40,12 +37,6 @@ SEARCH_ENDS = 0.8
 
 #: Share of the training that an agent has to reach a target of the user's, before K is taken for too small.
 PATIENCE = 0.4
-
-_MEMORY = "lipschitz_auto"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 class AutoLipschitz(MeasuredBound):
@@ -117,14 +108,14 @@ class AutoLipschitz(MeasuredBound):
         n_eval_episodes: int = 20,
     ) -> None:
         super().__init__(eval_env, n_eval_episodes, verbose)
-        if target_return is not None and not (_is_number(target_return) and math.isfinite(target_return)):
+        if target_return is not None and not (is_real(target_return) and math.isfinite(target_return)):
             raise ValueError(f"target_return must be a finite number, received {target_return!r}.")
         self._measures = tolerance is None and eval_env is not None and target_return is None
         if tolerance is None:
             tolerance = 0.05 if eval_env is None else 0.01
-        if not (_is_number(tolerance) and 0.0 < tolerance < 1.0):
+        if not (is_real(tolerance) and 0.0 < tolerance < 1.0):
             raise ValueError(f"tolerance is a share of the return, in (0, 1); received {tolerance!r}.")
-        if explore is not None and not (_is_number(explore) and 0.0 < explore <= 0.7):
+        if explore is not None and not (is_real(explore) and 0.0 < explore <= 0.7):
             raise ValueError(
                 f"explore must be in (0, 0.7], so that the search has at least a tenth; received {explore!r}."
             )
@@ -137,6 +128,7 @@ class AutoLipschitz(MeasuredBound):
         self.floor = non_negative("floor", floor)
         self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
+        self._kept = KeptReturn(self._state, self.tolerance, self._measures)
         self._told = False
 
     @property
@@ -159,20 +151,9 @@ class AutoLipschitz(MeasuredBound):
         super()._init_callback()
         asked = [self.target_return, None if self._measures else self.tolerance, self.explore, self.floor]
         asked += [] if self.eval_env is None else [self.n_eval_episodes]
-        kept = getattr(self.model, _MEMORY, None)
-        known: dict[str, Any] = dict(kept) if self.model.num_timesteps > 0 and isinstance(kept, dict) else {}
-        before = known.get("asked", asked)
-        earlier = [self.target_return, self.tolerance, *asked[2:]]  # as a version without measuring wrote it
-        fresh: dict[str, Any] = {"late": [], "at_floor": False}
-        if (
-            before[4:] == asked[4:] and "first" in known
-        ):  # of the same episodes: what the agent earned untrained
-            fresh["first"] = known["first"]
-        self._state = (known if known and before in (asked, earlier) else fresh) | {"asked": asked}
-        self._state.setdefault("kept", [])  # of an earlier version there is none
-        self._state.setdefault("falls", 0)
-        self._state.pop("gave_up", None)  # there may be more to see now
-        setattr(self.model, _MEMORY, self._state)
+        earlier = [self.target_return, self.tolerance, *asked[2:]]
+        self._state = taken_up(self.model, asked, earlier)
+        self._kept = KeptReturn(self._state, self.tolerance, self._measures)
 
     def _on_training_start(self) -> None:
         state = self._state
@@ -232,14 +213,14 @@ class AutoLipschitz(MeasuredBound):
         if "first" not in state:
             state["first"] = now
         elif progress >= self._measured_from():
-            state["newest"] = [*state.get("newest", []), [progress, now]][-MEASURED:]
+            self._kept.note(progress, now)
         if progress < self.explore:
             return
         if "target" not in state:
             self._begin(now, progress)
             return
         if self._episodes is not None and self.target_return is None:
-            state["target"] = max(state["target"], self._kept_share(self._lately()))
+            self._kept.rise()
         if progress >= SEARCH_ENDS and "bound" not in state:
             self._settle()
         state["reached"] = state.get("reached", False) or now >= state["target"]
@@ -248,7 +229,7 @@ class AutoLipschitz(MeasuredBound):
         self._step(now, progress, passed)
         self.logger.record("train/lipschitz_return", now)
         self.logger.record("train/lipschitz_target_return", state["target"])
-        self.logger.record("train/lipschitz_tolerance", self._tolerance())
+        self.logger.record("train/lipschitz_tolerance", self._kept.tolerance)
         if "bound" in state:
             state["bound"] = self._bound()
         elif progress >= self.explore + (SEARCH_ENDS - self.explore) * 2 / 3:
@@ -257,10 +238,7 @@ class AutoLipschitz(MeasuredBound):
     def _step(self, now: float, progress: float, passed: float) -> None:
         """Move K by what the return says, ``passed`` of the training after the step before."""
         state, bound = self._state, self._bound()
-        missing = (state["target"] - now) / (
-            self._tolerance() * abs(state["target"] - state["first"]) + 1e-12
-        )
-        missing = min(max(missing, -1.0), 1.0)
+        missing = self._kept.missing(now)
         state["kept"] = [[when, k] for when, k in state["kept"] if when > progress - BACK]
         if missing <= 0:
             state["kept"].append([progress, bound])
@@ -278,21 +256,8 @@ class AutoLipschitz(MeasuredBound):
             self._move_above_floor(bound * 2.0 ** (DOWN * missing * passed))
 
     def _fell(self, now: float) -> bool:
-        """Whether an agent whose return was kept has lost more than K alone will bring back."""
-        target = self._state["target"]
-        return self._good is not None and now < target - FALL * abs(target - self._state["first"])
-
-    def _kept_share(self, learned: float) -> float:
-        """The return that is left when ``tolerance`` of what was learned is given up."""
-        return learned - self._tolerance() * (learned - float(self._state["first"]))
-
-    def _tolerance(self) -> float:
-        return float(self._state.get("tolerance", self.tolerance))
-
-    def _lately(self) -> float:
-        """The return that counts as learned."""
-        newest = self._state["newest"]
-        return reference(newest) if self._measures else float(newest[-1][1])
+        """Whether an agent that can be put back has to be: K goes down half as fast after that."""
+        return self._good is not None and self._kept.fell(now)
 
     def _measured_from(self) -> float:
         """The share of the training from which the agent is evaluated again and again."""
@@ -301,7 +266,7 @@ class AutoLipschitz(MeasuredBound):
     def _begin(self, now: float, progress: float) -> None:
         """The target; and the room above what the weights have reached is given up."""
         state = self._state
-        own = now if self.target_return is not None or "newest" not in state else self._lately()
+        own = now if self.target_return is not None else self._kept.lately(now)
         if self.target_return is None and own <= state["first"]:
             self._give_up(
                 f"after {progress:.0%} of the training the agent earns {own:.4g}, and earned {state['first']:.4g} at "
@@ -309,11 +274,11 @@ class AutoLipschitz(MeasuredBound):
                 "target_return."
             )
             return
-        share = noise_share(state["newest"], own - state["first"]) if self._measures else None
-        state |= {} if share is None else {"tolerance": share}
-        state["target"] = self._kept_share(own) if self.target_return is None else self.target_return
-        policy: Any = self._constrained()
-        if self.target_return is None:
+        if self.target_return is not None:
+            state["target"] = self.target_return
+        else:
+            policy: Any = self._constrained()
+            self._kept.set_from(own)
             state["kept"].append([progress, self._bound()])
             if now >= state["target"]:  # an agent that is worse than usual just now is none to go back to
                 self._remember()
