@@ -219,7 +219,10 @@ def in_environment(
             )
     ids = {env or source.env_id for source in sources}
     if None in ids:
-        raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
+        raise ValueError(
+            "env is missing: neither the zip nor settings beside it name an environment that can be made from them. "
+            "Pass --env ID, and --env-kwargs where it needs them."
+        )
     if len(ids) > 1:
         raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
     env_id = str(next(iter(ids)))

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lipsrl._commands._frames import frames_said
 from lipsrl._commands._numbers import one_or_many, read_states
-from lipsrl._commands._source import Source, open_source
+from lipsrl._commands._source import Source, in_environment, open_source
 from lipsrl._files import write_text
 from lipsrl.actors import ActorParts, actor_parts
 from lipsrl.certificates import (
@@ -75,6 +75,8 @@ class Certify:
     """Gymnasium id, needed by --equilibrium, and for clean episodes by --epsilon. For discrete actions, the states of
     these episodes are certified. For PPO and A2C with continuous actions, the probability of their returns under attack
     is bounded."""
+    env_kwargs: list[str] = field(default_factory=list)
+    """Arguments of the environment, KEY:VALUE, such as g:9.81."""
     episodes: int | None = None
     """Number of clean episodes. Default: 200 for returns, 10 for states."""
     horizon: int | None = None
@@ -169,7 +171,12 @@ class Certify:
         Raises:
             ValueError: ``--env`` would be ignored.
         """
-        if self.env is not None and self.epsilon is None and not self.equilibrium:
+        used = self.epsilon is not None or bool(self.equilibrium)
+        if self.env_kwargs and not used:
+            raise ValueError(
+                "env_kwargs needs another option: also pass --equilibrium, or --env and --epsilon."
+            )
+        if self.env is not None and not used:
             try:
                 open_source(self.path, self.vec_normalize, trust=self.trust)
             except ValueError as error:
@@ -180,6 +187,10 @@ class Certify:
                     "env needs another option: also pass --epsilon E, the size of the sensor errors."
                 )
         return open_source(self.path, self.vec_normalize, trust=self.trust, env=self.env)
+
+    def _environment(self, source: Source) -> Any:
+        """``--env`` as the certificates take it."""
+        return in_environment([source], self.env, self.env_kwargs)[0].env
 
     def _sampled(
         self, source: Source, epsilon: float, parts: ActorParts
@@ -198,7 +209,7 @@ class Certify:
         if self.env is not None:
             found["return_quantile"] = return_quantile_certificate(
                 source.model,
-                self.env,
+                self._environment(source),
                 epsilon=epsilon,
                 n_episodes=RETURN_EPISODES if self.episodes is None else self.episodes,
                 horizon=self.horizon,
@@ -220,7 +231,7 @@ class Certify:
                 )
             states = visited_observations(
                 source.model,
-                self.env,
+                self._environment(source),
                 source.vec_normalize,
                 n_episodes=MARGIN_EPISODES if self.episodes is None else self.episodes,
                 horizon=self.horizon,
@@ -241,13 +252,13 @@ class Certify:
         return f"  certified    {np.floor(1000 * share) / 10:.1f} % of them at epsilon = {self.epsilon:g}"
 
     def _feasibility(self, source: Source, certificate: Certificate, parts: ActorParts) -> _Feasibility:
-        env_id = self.env or source.env_id
-        if env_id is None:
+        if (self.env or source.env_id) is None:
             raise ValueError("equilibrium needs env: pass --env ID, whose state it is.")
+        made = self._environment(source)
         try:
-            env = gym.make(env_id)
+            env = gym.make(made) if isinstance(made, str) else made()
         except gym.error.Error as error:
-            raise ValueError(f"env={env_id!r} cannot be made: {error}") from error
+            raise ValueError(f"env={made!r} cannot be made: {error}") from error
         try:
             env.reset(seed=self.seed)
             action = self.equilibrium_action or np.zeros(env.action_space.shape or (1,))

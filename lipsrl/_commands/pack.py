@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import tyro
 from rich.console import Console
 
 from lipsrl._commands._frames import frames_said
-from lipsrl._commands._source import open_source
+from lipsrl._commands._source import in_environment, open_source
+from lipsrl.actors._layouts import are_switches
 from lipsrl.actors.run_folder import RunFolder
 
 
@@ -31,6 +32,8 @@ class Pack:
     VecNormalize."""
     env: str | None = None
     """Gymnasium id of the environment. Required if no configuration file states it."""
+    env_kwargs: list[str] = field(default_factory=list)
+    """Arguments of the environment, KEY:VALUE, such as g:9.81; numbers, True or False."""
     name: str | None = None
     """Name of the agent in tables. Default: the name of the zip file."""
     seed: int | None = None
@@ -49,16 +52,21 @@ class Pack:
         source = open_source(self.path, self.statistics, trust=self.trust, env=self.env)
         agent = source.agent
         assert agent is not None
-        env_id = self.env or source.env_id
-        if env_id is None:
-            raise ValueError("env is missing: a zip does not say where it was trained. Pass --env ID.")
+        (source,) = in_environment([source], self.env, self.env_kwargs)
+        env_id = str(source.env_id)
         if env_id not in gym.registry and ":" not in env_id:
             raise ValueError(
                 f"env={env_id!r} is not registered with gymnasium. Import what registers it: MODULE:ID."
             )
+        if not are_switches(source.env_kwargs):
+            raise ValueError(
+                f"env_kwargs must be numbers, True or False in a run folder, received {source.env_kwargs}. Register an "
+                "environment with these arguments under an id of its own."
+            )
         config: dict[str, Any] = {
             "agent": self.name or source.name,
             "env_id": env_id,
+            **({"env_kwargs": source.env_kwargs} if source.env_kwargs else {}),
             "seed": self.seed if self.seed is not None else source.seed,
             "vec_normalize": agent.statistics is not None,
             "frame_stack": frames_said(self.frame_stack, source.frame_stack),

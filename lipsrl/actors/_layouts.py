@@ -25,6 +25,7 @@ class Found:
         normalised: whether a configuration says that there was one; ``None`` where nothing says it.
         name, env_id, env_kwargs, seed, frame_stack: as a configuration has them.
         layout: in words.
+        surroundings: what a configuration says of the environment beside that, and nothing here will make.
     """
 
     zip: Path
@@ -36,6 +37,7 @@ class Found:
     seed: int | None = None
     frame_stack: int | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    surroundings: dict[str, Any] = field(default_factory=dict)
 
 
 def find(path: Path, *, statistics: bool = True) -> Found:
@@ -111,12 +113,20 @@ def _run(folder: RunFolder) -> Found:
     )
 
 
+def are_switches(given: Any) -> bool:
+    """Names with numbers, true or false: what is taken from a file. A text may be the path of one that the
+    environment would open.
+    """
+    return isinstance(given, dict) and all(
+        isinstance(name, str) and isinstance(value, (bool, int, float)) for name, value in given.items()
+    )
+
+
 def _switches(folder: RunFolder, given: Any) -> dict[str, Any]:
-    # numbers and switches only: a text may be the path of a file that the environment would open
     if given is None:
         return {}
-    if isinstance(given, dict) and all(isinstance(value, (bool, int, float)) for value in given.values()):
-        return given
+    if are_switches(given):
+        return dict(given)
     raise ValueError(
         f"{str(folder.config_file)!r} says env_kwargs={given!r}, expected names with numbers, true or false."
     )
@@ -151,6 +161,9 @@ def _zoo(file: Path, settings: Path, statistics: bool) -> Found:
                 "name another as vec_normalize= (--vec-normalize)."
             )
     algorithm = str(arguments.get("algo", "agent"))
+    kwargs = arguments.get("env_kwargs") or config.get("env_kwargs") or {}  # in the order of its `enjoy`
+    around = {key: config[key] for key in ("env_wrapper", "vec_env_wrapper") if config.get(key)}
+    simple = are_switches(kwargs)
     return Found(
         file,
         found if normalised else None,
@@ -160,6 +173,8 @@ def _zoo(file: Path, settings: Path, statistics: bool) -> Found:
         env_id=str(arguments.get("env", settings.name)),
         seed=arguments.get("seed"),
         frame_stack=config.get("frame_stack"),
+        env_kwargs=dict(kwargs) if simple else {},
+        surroundings=around if simple else {**around, "env_kwargs": kwargs},
     )
 
 

@@ -148,6 +148,17 @@ def _configured(found: Found) -> str | None:
     """The environment's id that a configuration names, unless making it would import a module of the folder itself."""
     if not isinstance(found.env_id, str):
         return None
+    if found.surroundings:
+        told = ", ".join(f"{name}: {value}" for name, value in found.surroundings.items())
+        own = "env_kwargs" in found.surroundings
+        warnings.warn(
+            f"{str(found.zip)!r} was trained in {found.env_id!r} with {told}. "
+            + ("Arguments that are no numbers are not taken from a file: name the environment yourself, env= (--env)."
+               if own else "Wrappers of the training are not put around the environment here."),
+            stacklevel=3,
+        )  # fmt: skip
+        if own:
+            return None
     module, colon, _ = found.env_id.rpartition(":")
     folder, inside = found.zip.parent.resolve(), Path(*module.split("."))
     where = ((Path(entry or ".") / inside).resolve() for entry in ("", *sys.path))

@@ -236,6 +236,8 @@ class TestEquilibrium:
         assert "lipschitz_bound=3 is below the feasibility floor 5" in promise
         assert "the policy as it is now cannot" in now
         assert "feasibility floor 5" in " ".join(printed(capsys, *arguments).split())
+        lighter = as_json(capsys, *arguments, "--env-kwargs", "g:4.0")["feasibility"]
+        assert lighter["floor"] == pytest.approx(2, rel=1e-6)  # m g l / 2
 
     def test_errors(self, pendulum, capsys):
         zipped = pendulum / "model.zip"
@@ -246,6 +248,8 @@ class TestEquilibrium:
             (("--equilibrium", 0, 0, "--env", "CartPole-v1"), "continuous (Box) actions only"),
             (("--equilibrium", 0, 0, "--env", "Pendulum-v9"), "cannot be made"),
             (("--equilibrium-action", 0), "equilibrium_action needs equilibrium"),
+            (("--env-kwargs", "g:4"), "env_kwargs needs another option"),
+            (("--equilibrium", 0, 0, "--env", "Pendulum-v1", "--env-kwargs", "h:4"), "cannot be made"),
             (("--equilibrium", 0, 0, "--env", "Pendulum-v1", "--norm", "linf"), "both be in l2"),
         ):
             assert message in refused(capsys, zipped, *arguments)
