@@ -79,15 +79,32 @@ def place(args: Args, seed: int, agent: str) -> RunFolder:
     return RunFolder(args.output / f"{teacher}{args.task}-{seed}" / agent)
 
 
+def check_length(folder: RunFolder, recipe: str, task: str) -> None:
+    """Refuse a finished training of another length: agents of one study have learned alike.
+
+    Raises:
+        ValueError: it is one.
+    """
+    asked = STUDIES[task].timesteps or get_agent(recipe).for_task(task).timesteps
+    trained = folder.read_config().get("timesteps", asked)
+    if trained != asked:
+        raise ValueError(
+            f"{folder.path} holds a training of {trained:,} steps; those of this study on {task!r} have {asked:,}. "
+            "Give another --output, or remove it to train it again."
+        )
+
+
 def make(args: Args, seed: int, agent: str) -> None:
     """Leave the run folder of one agent behind."""
     folder = place(args, seed, agent)
     if agent in ("smoothed", "filtered"):
         return
     cut_off = Unfinished(folder.path).settings() is not None  # of a training that goes on
-    if folder.config_file.is_file() and not cut_off:
-        return
     recipe = trained_recipe(agent, args.teacher, args.task)
+    if folder.config_file.is_file() and not cut_off:
+        if recipe is not None:
+            check_length(folder, recipe[0], args.task)
+        return
     if recipe is not None:
         command = module_command(
             "experiments.train",

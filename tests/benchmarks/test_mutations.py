@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.mutations import MUTATIONS, ROOT
+from benchmarks._mutation_list import MUTATIONS
+from benchmarks.mutations import ROOT
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
