@@ -169,6 +169,16 @@ class Scores:
             return None
         return paired_ratio(ours, theirs, statistic)
 
+    def nothing_lost(self, quantity: str) -> Interval | None:
+        """:meth:`ratio` of an agent that earned the plain agents' clean return in every disturbance, on all tasks.
+
+        None of the fluctuation, and where there is nothing above the floor to divide by.
+        """
+        plain = None if quantity == FLUCTUATION else self.iqm(self.study.plain, quantity)
+        if plain is None or plain.low <= 0:
+            return None
+        return Interval(1 / plain.estimate, 1 / plain.high, 1 / plain.low)
+
 
 def balanced(lengths: Sequence[int]) -> np.ndarray:
     """Places of the values of strata that were put one behind the other, repeated until each stratum has as many.

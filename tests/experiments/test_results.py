@@ -113,6 +113,21 @@ def test_improvement_and_ratio_by_hand():
     assert scores.ratio("filter", CLEAN) == pytest.approx((0.5, 0.5, 0.5))  # on near alone, seed 0
 
 
+def test_the_most_that_keeping_the_return_can_give():
+    scores = Scores(study(TWO))
+    assert scores.nothing_lost(WHITE).estimate == pytest.approx(1 / 0.5)
+    low, high = scores.iqm("teacher", WHITE)[1:]
+    assert scores.nothing_lost(WHITE)[1:] == pytest.approx((1 / high, 1 / low))
+    assert scores.nothing_lost(FLUCTUATION) is None
+    kept = {("far", "teacher"): [(90.0, 40.0, 10.0)], ("far", "window"): [(90.0, 90.0, 90.0)]}
+    assert (
+        Scores(study(kept)).ratio("window", WHITE).estimate
+        == Scores(study(kept)).nothing_lost(WHITE).estimate
+    )
+    row = next(line for line in page([scores], []).splitlines() if line.startswith("| *nothing lost* |"))
+    assert [cell.split()[0] for cell in row.split("|")[2:4]] == ["1.000", "2.000"]
+
+
 def test_nothing_above_the_floor_to_divide_by():
     scores = Scores(study({("far", "teacher"): [(1.0, 0.0, 0.0)], ("far", "window"): [(1.0, 1.0, 1.0)]}))
     assert scores.ratio("window", WORST) is None  # the plain agent is at −2
