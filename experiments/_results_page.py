@@ -49,9 +49,9 @@ task's runs: then the tables per task say more."""
 
 _RATIOS = """**Against the plain agent, and what was aimed at**: IQM of the agent over IQM of the plain agent,
 on the tasks and seeds that both have, which are drawn in pairs. Fluctuation is mean |Δa| under the small white
-noise, over the plain agents' of the task. Bold: the estimate meets the aim. *Nothing lost*: what an agent
-would have that earned the plain agents' clean return in every disturbance, on all tasks; above it lies only what
-earns more than they do."""
+noise, over the plain agents' of the task. Bold: the estimate meets the aim. *Of*: what
+the agent would have if it earned the plain agents' clean return in every disturbance, on the same tasks; above
+that lies only what earns more than they do."""
 
 _PROFILES = """**Performance profiles**: the share of runs whose score lies above τ, with pointwise 95 % bands;
 of the agents that were measured on all tasks."""
@@ -200,8 +200,6 @@ def _over_tasks(scores: Scores) -> list[str]:
         )
     quantities = (*SCORES, FLUCTUATION)
     ratios = [["agent / plain", *(f"{name}{_aim(name)}" for name in quantities)]]
-    most = [estimate_cell(scores.nothing_lost(name), 3) for name in quantities]
-    ratios.append(["*nothing lost*", *most])
     ratios += [[f"`{agent}`", *(_ratio(scores, agent, name) for name in quantities)] for agent in others]
     chances = [["agent", *SCORES]]
     chances += [
@@ -241,6 +239,8 @@ def _aim(name: str) -> str:
 def _ratio(scores: Scores, agent: str, name: str) -> str:
     found = scores.ratio(agent, name)
     text = estimate_cell(found, 3)
+    most = scores.nothing_lost(agent, name) if name in (WHITE, AR1, WORST) else None
+    text += "" if most is None else f" of {number(most, 3)}"
     if found is None or name not in AIMS:
         return text
     sign, aim = AIMS[name]

@@ -157,6 +157,20 @@ class Scores:
 
         None where there are no such seeds, or nothing above the floor to divide by.
         """
+        pairs = self._pairs(agent, quantity)
+        return None if pairs is None else paired_ratio(*pairs)
+
+    def nothing_lost(self, agent: str, quantity: str) -> float | None:
+        """:meth:`ratio` if the agent earned the plain agents' clean return in every disturbance: what is above it lies
+        above their clean return. None where there is no ratio.
+        """
+        pairs = self._pairs(agent, quantity)
+        return None if pairs is None else 1.0 / float(pairs[2](np.concatenate(pairs[1]), axis=-1))
+
+    def _pairs(
+        self, agent: str, quantity: str
+    ) -> tuple[list[list[float]], list[list[float]], Statistic] | None:
+        """Scores of the agent and of the plain one by task, of the seeds that both have, and the IQM over tasks."""
         own, plain = self.strata(agent, quantity), self.strata(self.study.plain, quantity)
         pairs = {name: sorted(own[name].keys() & plain[name].keys()) for name in own if name in plain}
         pairs = {name: seeds for name, seeds in pairs.items() if seeds}
@@ -165,19 +179,7 @@ class Scores:
         if not pairs:
             return None
         statistic = task_iqm(list(map(len, ours)))
-        if statistic(np.concatenate(theirs), axis=-1) <= 0:
-            return None
-        return paired_ratio(ours, theirs, statistic)
-
-    def nothing_lost(self, quantity: str) -> Interval | None:
-        """:meth:`ratio` of an agent that earned the plain agents' clean return in every disturbance, on all tasks.
-
-        None of the fluctuation, and where there is nothing above the floor to divide by.
-        """
-        plain = None if quantity == FLUCTUATION else self.iqm(self.study.plain, quantity)
-        if plain is None or plain.low <= 0:
-            return None
-        return Interval(1 / plain.estimate, 1 / plain.high, 1 / plain.low)
+        return (ours, theirs, statistic) if statistic(np.concatenate(theirs), axis=-1) > 0 else None
 
 
 def balanced(lengths: Sequence[int]) -> np.ndarray:

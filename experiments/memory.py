@@ -80,17 +80,18 @@ def place(args: Args, seed: int, agent: str) -> RunFolder:
 
 
 def check_length(folder: RunFolder, recipe: str, task: str) -> None:
-    """Refuse a finished training of another length: agents of one study have learned alike.
+    """Refuse a training of another length, or one that was ended before: agents of one study have learned alike.
 
     Raises:
         ValueError: it is one.
     """
     asked = STUDIES[task].timesteps or get_agent(recipe).for_task(task).timesteps
-    trained = folder.read_config().get("timesteps", asked)
-    if trained != asked:
+    config = folder.read_config()
+    if config.get("status", "finished") != "finished" or config.get("timesteps", asked) != asked:
         raise ValueError(
-            f"{folder.path} holds a training of {trained:,} steps; those of this study on {task!r} have {asked:,}. "
-            "Give another --output, or remove it to train it again."
+            f"{folder.path} holds a training that was to have {config.get('timesteps')} steps and is "
+            f"{config.get('status', 'finished')}; those of this study on {task!r} have {asked}. Give another --output "
+            "(students there were made of it)."
         )
 
 

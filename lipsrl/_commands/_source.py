@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 
+from lipsrl.actors._surroundings import refused_arguments
 from lipsrl.actors.agent import Agent, load_agent
 
 #: Episodes of training that say something.
@@ -206,29 +207,39 @@ def in_environment(
 ) -> list[Source]:
     """``sources``, all with the one environment they are to be run in.
 
+    Args:
+        env: id that the user named.
+        env_kwargs: ``KEY:VALUE`` that the user named; beside them hold those of a configuration that names the same id.
+
     Raises:
         ValueError: no environment is known, or several; or arguments that it does not take.
     """
-    kwargs = keyword_arguments(env_kwargs or [])
-    if env is None and not kwargs:
-        kwargs = sources[0].env_kwargs if sources else {}
-        if any(source.env_kwargs != kwargs for source in sources):
-            both = sorted({str(source.env_kwargs) for source in sources})
-            raise ValueError(
-                f"The runs are from environments made with different arguments: {', '.join(both)}."
-            )
+    given = keyword_arguments(env_kwargs or [])
     ids = {env or source.env_id for source in sources}
     if None in ids:
-        raise ValueError(
-            "env is missing: neither the zip nor settings beside it name an environment that can be made from them. "
-            "Pass --env ID, and --env-kwargs where it needs them."
+        refused = [
+            refused_arguments(s.agent.unmade) for s in sources if s.env_id is None and s.agent is not None
+        ]
+        why = next(
+            filter(None, refused),
+            "neither the zip nor settings beside it name one that can be made from them",
         )
+        raise ValueError(f"env is missing: {why}. Pass --env ID, and --env-kwargs where it needs them.")
     if len(ids) > 1:
         raise ValueError(f"The runs are from different environments: {', '.join(sorted(map(str, ids)))}.")
     env_id = str(next(iter(ids)))
+    made = [{**(source.env_kwargs if source.env_id == env_id else {}), **given} for source in sources]
+    if any(other != made[0] for other in made):
+        both = sorted({f"{s.name}: {kwargs or 'none said'}" for s, kwargs in zip(sources, made, strict=True)})
+        raise ValueError(
+            f"The runs are from environments made with different arguments ({'; '.join(both)}). Pass --env-kwargs for "
+            "all of them."
+        )
+    kwargs = made[0] if made else {}
     if kwargs:
         try:
             gym.make(env_id, **kwargs).close()
-        except (TypeError, ValueError, gym.error.Error) as error:
-            raise ValueError(f"env={env_id!r} with {kwargs} cannot be made: {error}") from error
+        except Exception as error:  # whatever the environment's own code raises
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"env={env_id!r} with {kwargs} cannot be made: {said}") from error
     return [replace(source, env_id=env_id, env_kwargs=kwargs) for source in sources]

@@ -43,7 +43,8 @@ class Tracking:
         """What all W&B runs of the command share; ``options`` are further fields of `Tracked`."""
         return Tracked(
             kind, task_of(source), source.env, Path.cwd(), self.track, self.project,
-            {"env_id": source.env_id, **config}, **options,
+            {"env_id": source.env_id, **({"env_kwargs": source.env_kwargs} if source.env_kwargs else {}), **config},
+            **options,
         )  # fmt: skip
 
     def log(

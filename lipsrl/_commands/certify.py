@@ -172,7 +172,7 @@ class Certify:
             ValueError: ``--env`` would be ignored.
         """
         used = self.epsilon is not None or bool(self.equilibrium)
-        if self.env_kwargs and not used:
+        if self.env_kwargs and not self.equilibrium and (self.env is None or self.epsilon is None):
             raise ValueError(
                 "env_kwargs needs another option: also pass --equilibrium, or --env and --epsilon."
             )

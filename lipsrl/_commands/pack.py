@@ -67,6 +67,7 @@ class Pack:
             "agent": self.name or source.name,
             "env_id": env_id,
             **({"env_kwargs": source.env_kwargs} if source.env_kwargs else {}),
+            **{name: str(said) for name, said in agent.unmade.items() if name != "env_kwargs"},
             "seed": self.seed if self.seed is not None else source.seed,
             "vec_normalize": agent.statistics is not None,
             "frame_stack": frames_said(self.frame_stack, source.frame_stack),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from lipsrl.actors.run_folder import RunFolder
 #: Names of ``CheckpointCallback``.
 _CHECKPOINT = re.compile(r"(?P<prefix>.+)_(?P<steps>\d+)_steps")
 _BEST = "best_model"
+
+#: What rl-baselines3-zoo puts around an environment.
+WRAPPERS = ("env_wrapper", "vec_env_wrapper")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Found:
         normalised: whether a configuration says that there was one; ``None`` where nothing says it.
         name, env_id, env_kwargs, seed, frame_stack: as a configuration has them.
         layout: in words.
-        surroundings: what a configuration says of the environment beside that, and nothing here will make.
+        unmade: what a configuration says of the environment beside that, and nothing here will make: ``WRAPPERS``, and
+            ``env_kwargs`` that are not taken from a file.
     """
 
     zip: Path
@@ -37,7 +42,7 @@ class Found:
     seed: int | None = None
     frame_stack: int | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    surroundings: dict[str, Any] = field(default_factory=dict)
+    unmade: dict[str, Any] = field(default_factory=dict)
 
 
 def find(path: Path, *, statistics: bool = True) -> Found:
@@ -110,15 +115,17 @@ def _run(folder: RunFolder) -> Found:
         seed=config.get("seed"),
         frame_stack=_frames(folder, config.get("frame_stack")),
         env_kwargs=_switches(folder, config.get("env_kwargs")),
+        unmade={key: config[key] for key in WRAPPERS if config.get(key)},
     )
 
 
 def are_switches(given: Any) -> bool:
-    """Names with numbers, true or false: what is taken from a file. A text may be the path of one that the
+    """Names with finite numbers, true or false: what is taken from a file. A text may be the path of one that the
     environment would open.
     """
     return isinstance(given, dict) and all(
-        isinstance(name, str) and isinstance(value, (bool, int, float)) for name, value in given.items()
+        isinstance(name, str) and type(value) in (bool, int, float) and abs(value) < sys.float_info.max
+        for name, value in given.items()
     )
 
 
@@ -128,7 +135,7 @@ def _switches(folder: RunFolder, given: Any) -> dict[str, Any]:
     if are_switches(given):
         return dict(given)
     raise ValueError(
-        f"{str(folder.config_file)!r} says env_kwargs={given!r}, expected names with numbers, true or false."
+        f"{str(folder.config_file)!r} says env_kwargs={given!r}, expected names with finite numbers, true or false."
     )
 
 
@@ -162,7 +169,7 @@ def _zoo(file: Path, settings: Path, statistics: bool) -> Found:
             )
     algorithm = str(arguments.get("algo", "agent"))
     kwargs = arguments.get("env_kwargs") or config.get("env_kwargs") or {}  # in the order of its `enjoy`
-    around = {key: config[key] for key in ("env_wrapper", "vec_env_wrapper") if config.get(key)}
+    around = {key: config[key] for key in WRAPPERS if config.get(key)}
     simple = are_switches(kwargs)
     return Found(
         file,
@@ -170,11 +177,11 @@ def _zoo(file: Path, settings: Path, statistics: bool) -> Found:
         f"{algorithm}-{file.stem}",
         "a folder of rl-baselines3-zoo",
         normalised=normalised,
-        env_id=str(arguments.get("env", settings.name)),
+        env_id=str(arguments.get("env") or settings.name),
         seed=arguments.get("seed"),
         frame_stack=config.get("frame_stack"),
         env_kwargs=dict(kwargs) if simple else {},
-        surroundings=around if simple else {**around, "env_kwargs": kwargs},
+        unmade=around if simple else {**around, "env_kwargs": kwargs},
     )
 
 

@@ -36,6 +36,6 @@ def mapping_of(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as YAML: {error}") from error
     return found if isinstance(found, dict) else {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.actors._layouts import Found, find
+from lipsrl.actors._surroundings import environment_of
 from lipsrl.actors.algorithms import is_address
 from lipsrl.actors.frames import kept_frames
 from lipsrl.actors.loading import load_model
@@ -43,7 +42,9 @@ class Agent:
         statistics: file of ``vec_normalize``.
         found: the statistics were looked for and found beside the zip.
         stated: the user, or a configuration, says that there is no VecNormalize.
-        env_kwargs: of ``gymnasium.make``, where a run folder says them and no other environment was given.
+        env_kwargs: of ``gymnasium.make``, where a configuration says them and no other environment was given.
+        unmade: what a configuration says of the environment that is not made here: wrappers, and arguments that are not
+            taken from a file.
     """
 
     model: BaseAlgorithm
@@ -58,6 +59,7 @@ class Agent:
     found: bool = False
     stated: bool = False
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    unmade: dict[str, Any] = field(default_factory=dict)
 
     @property
     def training_returns(self) -> np.ndarray:
@@ -87,7 +89,8 @@ def load_agent(
         path: file or folder.
         vec_normalize: ``"auto"``: the statistics that belong to the file, if there are any. A VecNormalize or its
             file. ``None`` or ``"none"``: there were none.
-        env: id, factory or environment: what the spaces are taken from where those in the file cannot be read.
+        env: id, factory or environment: what the spaces are taken from where those in the file cannot be read. An id
+            is the agent's environment; its ``env_kwargs`` hold if the configuration names the same one.
         trust: restore what acting needs whatever it names. That runs code of the file: for your own only.
 
     Raises:
@@ -127,7 +130,7 @@ def load_agent(
             f"({found.zip.stem}.vecnormalize.pkl). Give it (--vec-normalize FILE, vec_normalize=), or say "
             "--vec-normalize none."
         )
-    env_id = env if isinstance(env, str) else _configured(found)
+    env_id, env_kwargs = environment_of(found, env)
     return Agent(
         model,
         statistics,
@@ -140,37 +143,9 @@ def load_agent(
         file,
         auto and file is not None,
         stated,
-        found.env_kwargs if env is None else {},
+        env_kwargs,
+        found.unmade,
     )
-
-
-def _configured(found: Found) -> str | None:
-    """The environment's id that a configuration names, unless making it would import a module of the folder itself."""
-    if not isinstance(found.env_id, str):
-        return None
-    if found.surroundings:
-        told = ", ".join(f"{name}: {value}" for name, value in found.surroundings.items())
-        own = "env_kwargs" in found.surroundings
-        warnings.warn(
-            f"{str(found.zip)!r} was trained in {found.env_id!r} with {told}. "
-            + ("Arguments that are no numbers are not taken from a file: name the environment yourself, env= (--env)."
-               if own else "Wrappers of the training are not put around the environment here."),
-            stacklevel=3,
-        )  # fmt: skip
-        if own:
-            return None
-    module, colon, _ = found.env_id.rpartition(":")
-    folder, inside = found.zip.parent.resolve(), Path(*module.split("."))
-    where = ((Path(entry or ".") / inside).resolve() for entry in ("", *sys.path))
-    own = any(folder in (one, *one.parents) for one in where)
-    if colon and (own or module.split(".")[0] in sys.stdlib_module_names):
-        warnings.warn(
-            f"the configuration beside {str(found.zip)!r} names the environment {found.env_id!r}, and making it would "
-            "import code of that folder or of Python itself. If you want that, name it yourself: env= (--env).",
-            stacklevel=3,
-        )
-        return None
-    return found.env_id
 
 
 def _spaces_of(env: Any) -> tuple[spaces.Space[Any], spaces.Space[Any]]:

@@ -32,6 +32,7 @@ from lipsrl.disturbances import (
     Quantization,
 )
 from lipsrl.evaluation import NonFiniteError, evaluate, random_return, rollout_trace
+from lipsrl.evaluation._words import environment_in_words
 
 #: An id, or what makes an environment.
 EnvLike: TypeAlias = str | Callable[[], gym.Env[Any, Any]]
@@ -144,7 +145,7 @@ def assess(
     ]
     return Assessment(
         name=name,
-        env=str(evaluation.metadata.get("env") or env),
+        env=environment_in_words(evaluation.metadata) or str(env),
         criteria=tuple(criteria),
         assumptions=tuple(dict.fromkeys(assumptions)),
         tolerance=tuple(sensors.tolist()),

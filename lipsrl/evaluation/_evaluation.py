@@ -16,6 +16,7 @@ from lipsrl.evaluation._files import metadata_path, read, write
 from lipsrl.evaluation._merge import merge
 from lipsrl.evaluation._schema import conform
 from lipsrl.evaluation._summary import SUMMARIZED, summarize
+from lipsrl.evaluation._words import environment_in_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +227,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         agents = ", ".join(self.frame["agent"].unique())
-        task = self.metadata.get("env", "an unknown task")
+        task = environment_in_words(self.metadata) or "an unknown task"
         return f"Evaluation({len(self.frame)} episodes of {agents} on {task})"
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from lipsrl._validation import lookup
 from lipsrl.evaluation import Evaluation
+from lipsrl.evaluation._words import environment_in_words
 from lipsrl.reporting.answer import answer
 from lipsrl.reporting.certificate_table import certificate_rows
 from lipsrl.reporting.charts.scales import shortened
@@ -91,7 +92,9 @@ def comparison_table(
     if certificates:
         said.append(_KINDS)
     table = Table(
-        title=Text(f"{checked.metadata.get('env', 'Evaluation')}: {len(checked.frame):,} episodes in all"),
+        title=Text(
+            f"{environment_in_words(checked.metadata) or 'Evaluation'}: {len(checked.frame):,} episodes in all"
+        ),
         caption=Text("\n".join(said)),
         caption_justify="left",
         box=box.SIMPLE_HEAD,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lipsrl.evaluation import Evaluation
+from lipsrl.evaluation._words import environment_in_words
 from lipsrl.reporting.numbers import number
 from lipsrl.reporting.wording import describe_disturbance
 
@@ -31,7 +32,7 @@ def settings(evaluation: Evaluation, floor: float | None) -> list[tuple[str, str
     metadata, frame = evaluation.metadata, evaluation.frame
     definitions = metadata.get("disturbances") or {}
     known = {
-        "Environment": metadata.get("env"),
+        "Environment": environment_in_words(metadata),
         "Disturbance": "; ".join(
             describe_disturbance(d, definitions.get(d)) for d in frame["disturbance"].unique()
         ),
@@ -51,7 +52,7 @@ def subtitle(evaluation: Evaluation) -> str:
     agents = len(agents_of(evaluation))
     seeds = int(frame.groupby("agent")["seed"].nunique(dropna=False).max())
     parts = [
-        str(evaluation.metadata.get("env") or ""),
+        environment_in_words(evaluation.metadata),
         f"{agents} agent{'s' if agents > 1 else ''}",
         f"{seeds} training seeds"
         if seeds > 1

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lipsrl._validation import lookup, unknown_name
 from lipsrl.evaluation import Evaluation
+from lipsrl.evaluation._words import environment_in_words
 from lipsrl.reporting.consistency import Certificate, as_float, by_agent
 from lipsrl.reporting.context import agents_of, disturbances_of
 from lipsrl.reporting.degradation import Degradation
@@ -184,6 +185,6 @@ def _apart(evaluation: Evaluation) -> tuple[Evaluation, Evaluation | None]:
 
 
 def _title(evaluation: Evaluation) -> str:
-    agents, env = agents_of(evaluation), evaluation.metadata.get("env")
+    agents, env = agents_of(evaluation), environment_in_words(evaluation.metadata)
     who = " against ".join(agents) if len(agents) <= 2 else f"{len(agents)} agents"
     return f"{who} on {env}" if env else f"{who} under disturbance"

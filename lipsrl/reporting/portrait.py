@@ -99,11 +99,13 @@ def phase_portrait(
         source.close([environment])
 
 
-def trajectory(observations: Any, env_id: str) -> tuple[Array, Array] | None:
+def trajectory(
+    observations: Any, env_id: str, env_kwargs: Mapping[str, Any] | None = None
+) -> tuple[Array, Array] | None:
     """An episode's path in the plane; None where there is no plane."""
     try:
-        environment = gym.make(env_id, disable_env_checker=True)
-    except gym.error.Error:
+        environment = gym.make(env_id, disable_env_checker=True, **(env_kwargs or {}))
+    except Exception:  # whatever the environment's own code raises: a line in a picture is not worth a report
         return None
     plane = plane_of(environment)
     environment.close()

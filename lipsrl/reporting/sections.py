@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lipsrl.evaluation._words import env_kwargs_of
 from lipsrl.reporting.charts.figure import Figure, Plot
 from lipsrl.reporting.charts.scales import shortened
 from lipsrl.reporting.context import definition_of, trace_sentence
@@ -190,7 +191,12 @@ def _actions(findings: Findings) -> list[Figure]:
 
 def _portraits(findings: Findings) -> list[Figure]:
     chosen = {agent: findings.portraits[agent] for agent in list(findings.portraits)[:PORTRAITS]}
-    plots = portrait_plots(chosen, findings.traces, findings.evaluation.metadata.get("env"))
+    plots = portrait_plots(
+        chosen,
+        findings.traces,
+        findings.evaluation.metadata.get("env"),
+        env_kwargs_of(findings.evaluation.metadata),
+    )
     if not plots:
         return []
     said = " ".join(dict.fromkeys(p.said for p in chosen.values() if p.said))

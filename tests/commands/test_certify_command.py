@@ -249,6 +249,7 @@ class TestEquilibrium:
             (("--equilibrium", 0, 0, "--env", "Pendulum-v9"), "cannot be made"),
             (("--equilibrium-action", 0), "equilibrium_action needs equilibrium"),
             (("--env-kwargs", "g:4"), "env_kwargs needs another option"),
+            (("--env-kwargs", "g:4", "--epsilon", 0.1), "env_kwargs needs another option"),
             (("--equilibrium", 0, 0, "--env", "Pendulum-v1", "--env-kwargs", "h:4"), "cannot be made"),
             (("--equilibrium", 0, 0, "--env", "Pendulum-v1", "--norm", "linf"), "both be in l2"),
         ):

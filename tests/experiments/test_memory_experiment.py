@@ -119,14 +119,14 @@ def test_a_study_is_made_measured_and_not_made_again(args, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[-1] == said.splitlines()[-1]
 
 
-def test_a_finished_training_of_another_length_is_none_of_the_study(args):
+def test_a_training_of_another_length_is_none_of_the_study(args):
     folder = memory.place(args, 3, "teacher")
-    folder.write_config(folder.read_config() | {"timesteps": 2_000})
-    with pytest.raises(
-        ValueError, match=r"training of 2,000 steps; those of this study on 'pendulum' have 300,000"
-    ):
-        memory.make(args, 3, "teacher")
-    folder.write_config(folder.read_config() | {"timesteps": 300_000})
+    config = folder.read_config()
+    for other in ({"timesteps": 2_000}, {"timesteps": 300_000, "status": "interrupted"}, {"timesteps": None}):
+        folder.write_config(config | other)
+        with pytest.raises(ValueError, match=r"was to have .* those of this study on 'pendulum' have 300000"):
+            memory.make(args, 3, "teacher")
+    folder.write_config(config | {"timesteps": 300_000, "status": "finished"})
     memory.make(args, 3, "teacher")
 
 

@@ -187,6 +187,8 @@ def test_a_portrait_is_the_policy_itself():
     assert portrait.slope[-1, 30] == pytest.approx(0.0, abs=1e-3)
     assert phase_portrait(lambda o: np.zeros(len(o), dtype=int), "CartPole-v1") is None  # discrete
     assert trajectory(np.array([[0.0, 1.0, 3.0]]), "Pendulum-v1")[0][0] == pytest.approx(np.pi / 2)
+    # an environment that cannot be made once more costs a line in a picture, and not the report
+    assert trajectory(np.array([[0.0, 1.0, 3.0]]), "Pendulum-v1", {"render_mode": 1}) is None
 
 
 def test_sensitivities_of_a_linear_policy_are_its_columns():

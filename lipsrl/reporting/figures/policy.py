@@ -58,7 +58,10 @@ def sensor_plot(
 
 
 def portrait_plots(
-    portraits: Mapping[str, Portrait], traces: Mapping[str, Mapping[str, Any]], env_id: str | None
+    portraits: Mapping[str, Portrait],
+    traces: Mapping[str, Mapping[str, Any]],
+    env_id: str | None,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> list[Plot]:
     """Two panels per agent, its action and its slope, on shared colours; the recorded episode as a line over them."""
     if not portraits:
@@ -68,7 +71,7 @@ def portrait_plots(
     steep = spread(np.concatenate([s.ravel() for s in slopes]))[1]
     plots = []
     for agent, portrait in portraits.items():
-        path = _path(agent, traces.get(agent), env_id)
+        path = _path(agent, traces.get(agent), env_id, env_kwargs)
         largest = spread(portrait.slope)[1]
         for values, word, limits, diverging in (
             (portrait.action, "action (env. units)", (-reach, reach), True),
@@ -85,10 +88,12 @@ def portrait_plots(
     return plots
 
 
-def _path(agent: str, trace: Mapping[str, Any] | None, env_id: str | None) -> list[Series]:
+def _path(
+    agent: str, trace: Mapping[str, Any] | None, env_id: str | None, env_kwargs: Mapping[str, Any] | None
+) -> list[Series]:
     if trace is None or env_id is None or "observations" not in trace:
         return []
-    found = trajectory(trace["observations"], env_id)
+    found = trajectory(trace["observations"], env_id, env_kwargs)
     if found is None:
         return []
     x, y = found
