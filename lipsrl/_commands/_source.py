@@ -14,7 +14,6 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 
-from lipsrl.actors._surroundings import refused_arguments
 from lipsrl.actors.agent import Agent, load_agent
 
 #: Episodes of training that say something.
@@ -217,9 +216,7 @@ def in_environment(
     given = keyword_arguments(env_kwargs or [])
     ids = {env or source.env_id for source in sources}
     if None in ids:
-        refused = [
-            refused_arguments(s.agent.unmade) for s in sources if s.env_id is None and s.agent is not None
-        ]
+        refused = [s.agent.refused_arguments for s in sources if s.env_id is None and s.agent is not None]
         why = next(
             filter(None, refused),
             "neither the zip nor settings beside it name one that can be made from them",

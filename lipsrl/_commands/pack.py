@@ -14,8 +14,7 @@ from rich.console import Console
 
 from lipsrl._commands._frames import frames_said
 from lipsrl._commands._source import in_environment, open_source
-from lipsrl.actors._layouts import are_switches
-from lipsrl.actors.run_folder import RunFolder
+from lipsrl.actors.run_folder import RunFolder, are_switches
 
 
 @dataclass

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lipsrl.actors._yaml import mapping_of
-from lipsrl.actors.run_folder import RunFolder
+from lipsrl.actors.run_folder import RunFolder, are_switches
 
 #: Names of ``CheckpointCallback``.
 _CHECKPOINT = re.compile(r"(?P<prefix>.+)_(?P<steps>\d+)_steps")
@@ -116,16 +115,6 @@ def _run(folder: RunFolder) -> Found:
         frame_stack=_frames(folder, config.get("frame_stack")),
         env_kwargs=_switches(folder, config.get("env_kwargs")),
         unmade={key: config[key] for key in WRAPPERS if config.get(key)},
-    )
-
-
-def are_switches(given: Any) -> bool:
-    """Names with finite numbers, true or false: what is taken from a file. A text may be the path of one that the
-    environment would open.
-    """
-    return isinstance(given, dict) and all(
-        isinstance(name, str) and type(value) in (bool, int, float) and abs(value) < sys.float_info.max
-        for name, value in given.items()
     )
 
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lipsrl.actors._layouts import Found, find
-from lipsrl.actors._surroundings import environment_of
+from lipsrl.actors._surroundings import environment_of, refused_arguments
 from lipsrl.actors.algorithms import is_address
 from lipsrl.actors.frames import kept_frames
 from lipsrl.actors.loading import load_model
@@ -60,6 +60,11 @@ class Agent:
     stated: bool = False
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     unmade: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def refused_arguments(self) -> str:
+        """Why a configuration's ``env_kwargs`` are not used, in words; empty where it has none that are refused."""
+        return refused_arguments(self.unmade)
 
     @property
     def training_returns(self) -> np.ndarray:

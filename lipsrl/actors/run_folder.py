@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ from lipsrl.actors.loading import load_model
 from lipsrl.actors.normalization import load_vec_normalize
 
 SCHEMA_VERSION = 1
+
+
+def are_switches(given: Any) -> bool:
+    """Names with finite numbers, true or false: what is taken from a file. A text may be the path of one that the
+    environment would open.
+    """
+    return isinstance(given, dict) and all(
+        isinstance(name, str) and type(value) in (bool, int, float) and abs(value) < sys.float_info.max
+        for name, value in given.items()
+    )
 
 
 @dataclass(frozen=True)
