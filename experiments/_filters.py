@@ -21,11 +21,13 @@ class Smoothed:
     Args:
         policy: of raw observations.
         share: of the action before, in [0, 1).
+        of: fingerprint of the policy, so that an evaluation can be recognised as that of this one.
     """
 
-    def __init__(self, policy: Policy, share: float) -> None:
+    def __init__(self, policy: Policy, share: float, of: str | None = None) -> None:
         self._policy = policy
         self._share = share
+        self.fingerprint = _fingerprint("smoothed", share, of)
 
     def predict(
         self, observation: Array, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -49,10 +51,12 @@ class ConstantVelocity:
     Args:
         policy: of raw observations.
         share: α in (0, 1]; 1 trusts the sensor.
+        of: as in `Smoothed`.
     """
 
-    def __init__(self, policy: Policy, share: float) -> None:
+    def __init__(self, policy: Policy, share: float, of: str | None = None) -> None:
         self._policy = policy
+        self.fingerprint = _fingerprint("filtered", share, of)
         self._alpha, self._beta = share, share**2 / (2 - share)
 
     def predict(
@@ -70,3 +74,7 @@ class ConstantVelocity:
                 fresh = np.asarray(episode_start, dtype=bool)
                 estimate[fresh], velocity[fresh] = measured[fresh], 0.0
         return np.asarray(self._policy(estimate.astype(np.float32))), (estimate, velocity)
+
+
+def _fingerprint(kind: str, share: float, of: str | None) -> str | None:
+    return None if of is None else f"{kind} {share} {of}"

@@ -95,6 +95,26 @@ def check_length(folder: RunFolder, recipe: str, task: str) -> None:
         )
 
 
+def source_of(agent: str) -> str:
+    """The agent whose student another is."""
+    return ATTACKED if agent == FINE_TUNED else "teacher"
+
+
+def check_source(folder: RunFolder, source: RunFolder) -> None:
+    """Refuse what was made of another model than the one that lies in ``source`` now.
+
+    Raises:
+        ValueError: it was. Folders that do not say of which they were made (until 2026-12) pass, as do those whose
+            source is not there.
+    """
+    made_of = folder.read_config().get("made_of") if folder.config_file.is_file() else None
+    if made_of and source.config_file.is_file() and made_of != model_fingerprint(*source.load()):
+        raise ValueError(
+            f"{folder.path} was made of another model than the one in {source.path} now. Remove {folder.path}, or "
+            "give another --output."
+        )
+
+
 def make(args: Args, seed: int, agent: str) -> None:
     """Leave the run folder of one agent behind."""
     folder = place(args, seed, agent)
@@ -105,19 +125,14 @@ def make(args: Args, seed: int, agent: str) -> None:
     if folder.config_file.is_file() and not cut_off:
         if recipe is not None:
             check_length(folder, recipe[0], args.task)
+        elif agent not in LEARNERS:
+            for each in (ATTACKED, FINE_TUNED) if agent == FINE_TUNED else (agent,):
+                check_source(place(args, seed, each), place(args, seed, source_of(each)))
         return
     if recipe is not None:
         command = module_command(
-            "experiments.train",
-            "--task",
-            args.task,
-            "--seed",
-            seed,
-            "--output",
-            folder.path,
-            "--agent",
-            *recipe,
-        )
+            "experiments.train", "--task", args.task, "--seed", seed, "--output", folder.path, "--agent", *recipe
+        )  # fmt: skip
         steps = STUDIES[args.task].timesteps
         command += [] if steps is None else ["--timesteps", str(steps)]
         failures = run_all([[*command, "--track", "disabled", "--resume"]], 1)
@@ -126,15 +141,18 @@ def make(args: Args, seed: int, agent: str) -> None:
         return
     begun = time.perf_counter()
     task, study = get_task(args.task), STUDIES[args.task]
-    statistics = None
+    statistics, made_of = None, {}
     if agent in LEARNERS:
         model = LEARNERS[agent](get_agent(args.teacher), task, study, seed)
-    elif agent == FINE_TUNED:
-        make(args, seed, ATTACKED)
-        untuned, statistics = place(args, seed, ATTACKED).load()
-        model = fine_tuned(untuned, statistics, task, study, seed)
     else:
-        model = student(*place(args, seed, "teacher").load(), task, study, agent, seed)
+        if agent == FINE_TUNED:
+            make(args, seed, ATTACKED)
+        source, statistics = place(args, seed, source_of(agent)).load()
+        made_of["made_of"] = model_fingerprint(source, statistics)
+        if agent == FINE_TUNED:
+            model = fine_tuned(source, statistics, task, study, seed)
+        else:
+            model, statistics = student(source, statistics, task, study, agent, seed), None
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.save_model(model, statistics)
     folder.write_config(
@@ -142,7 +160,7 @@ def make(args: Args, seed: int, agent: str) -> None:
             "task": args.task, "env_id": task.env_id, "seed": seed, "agent": agent,
             "algorithm": type(model).__name__, "vec_normalize": folder.normalization_file.is_file(),
             "frame_stack": getattr(model, "frame_stack", 1), "seconds": round(time.perf_counter() - begun, 1),
-            "command": command_line("experiments.memory"), "versions": versions(),
+            "command": command_line("experiments.memory"), "versions": versions(), **made_of,
         }
     )  # fmt: skip
 
@@ -156,7 +174,10 @@ def contestant(args: Args, seed: int, agent: str) -> tuple[Any, VecNormalize | N
     policy = lipsrl.load_policy(
         lipsrl.export(model, folder.path / "policy.safetensors", vec_normalize=statistics)
     )
-    return (Smoothed(policy, SMOOTHING) if agent == "smoothed" else ConstantVelocity(policy, TRUST)), None
+    of = model_fingerprint(model, statistics)
+    return (
+        Smoothed(policy, SMOOTHING, of) if agent == "smoothed" else ConstantVelocity(policy, TRUST, of)
+    ), None
 
 
 def families(task: Task, study: Study) -> dict[str, tuple[Any, tuple[float, ...]]]:
@@ -193,6 +214,7 @@ def measure(args: Args, seed: int, agent: str) -> None:
             if same and of_model(stored, model_fingerprint(model, statistics)):
                 continue
             print(f"{file}: of other settings or another model; measured again", flush=True)
+            folder.certificate_file.unlink(missing_ok=True)  # of the same model as that evaluation
         evaluation = lipsrl.evaluate(
             {(agent, seed): model}, task.make, disturbances=disturbances, strengths=strengths,
             n_episodes=study.episodes, seed=0, vec_normalize=statistics, floor=task.floor,
@@ -230,15 +252,8 @@ def study(args: Args) -> None:
             one_seed(args, seed)
     else:
         common = [
-            "--task",
-            args.task,
-            "--teacher",
-            args.teacher,
-            "--output",
-            args.output,
-            "--agents",
-            *args.agents,
-        ]
+            "--task", args.task, "--teacher", args.teacher, "--output", args.output, "--agents", *args.agents
+        ]  # fmt: skip
         commands = [
             module_command("experiments.memory", *common, "--seeds", seed, "--only") for seed in args.seeds
         ]

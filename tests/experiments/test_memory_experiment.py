@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -128,6 +129,24 @@ def test_a_training_of_another_length_is_none_of_the_study(args):
             memory.make(args, 3, "teacher")
     folder.write_config(config | {"timesteps": 300_000, "status": "finished"})
     memory.make(args, 3, "teacher")
+
+
+@pytest.mark.filterwarnings("ignore:The student's mean return")
+def test_the_student_and_the_filter_of_a_teacher_that_was_trained_again_are_not_counted(args, capsys):
+    memory.study(args)
+    certificate = memory.place(args, 3, "teacher").certificate_file.read_text()
+    venv = VecNormalize(DummyVecEnv([get_task("pendulum").make]))
+    other = PPO("MlpPolicy", venv, n_steps=64, policy_kwargs={"net_arch": [8]}, device="cpu", seed=4)
+    other.learn(64)
+    memory.place(args, 3, "teacher").save_model(other)
+    with pytest.raises(ValueError, match=r"window was made of another model than the one in .*teacher now"):
+        memory.study(args)
+    said = capsys.readouterr().out
+    for agent in ("teacher", "filtered"):
+        assert f"{agent}/noise.parquet: of other settings or another model; measured again" in said
+    assert memory.place(args, 3, "teacher").certificate_file.read_text() != certificate
+    shutil.rmtree(memory.place(args, 3, "window").path)
+    memory.study(args)
 
 
 def test_an_agent_below_the_floor_has_no_area_and_the_others_keep_theirs():
