@@ -42,6 +42,10 @@ def differing(found: dict[str, Any], settings: dict[str, Any]) -> tuple[str, str
     asked = json.loads(json.dumps(settings))
     keys = [key for key in IDENTITY if key in found]
     pairs: dict[str, tuple[Any, Any]] = {}
+    if (
+        "lipschitz_schedule" in found
+    ):  # its K is where that ended; where it began stands in the hyperparameters
+        keys = ["lipschitz_schedule", *(key for key in keys if key != "lipschitz_bound")]
     if "lipschitz_search" in found:  # its K is what it found; it began with that of the hyperparameters
         keys.remove("lipschitz_bound")
         if "lipschitz_search" not in asked:
@@ -139,17 +143,6 @@ class Unfinished:
     def end(self) -> None:
         """The training is over, and all that it leaves is written."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def set_aside(folder: RunFolder, previous: Path) -> None:
-    """Make room for a training from the start; what it replaces is kept until there is a new model."""
-    if not folder.path.exists():
-        return
-    if previous.exists() and not folder.model_file.is_file():  # set aside by a training that was killed
-        shutil.rmtree(folder.path)
-        return
-    shutil.rmtree(previous, ignore_errors=True)
-    folder.path.rename(previous)
 
 
 def _short(value: Any) -> str:

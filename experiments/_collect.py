@@ -12,14 +12,15 @@ from typing import Any
 import pandas as pd
 
 from envs import get_task
-from experiments._memory_agents import AGENTS
+from experiments._memory_agents import AGENTS, FILTERED
+from experiments._pooling import refuse_mixtures
 from experiments._study import COLUMNS, MEASURED, Run, Setting, Study, read_parquet
 from lipsrl.tracking import RunFolder
 
 #: The agent that others are compared with.
 PLAIN = "teacher"
 #: Not networks that answer one observation at a time: neither attacked nor certified.
-UNATTACKED = ("smoothed", "filtered", "recurrent")
+UNATTACKED = (*FILTERED, "recurrent")
 
 
 def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, list[str]]:
@@ -31,7 +32,8 @@ def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, li
         tasks: only these; all where none is given.
 
     Raises:
-        ValueError: nothing there, or a file that cannot be read.
+        ValueError: nothing there, a file that cannot be read, an agent that is there twice, or runs of one agent that
+            differ in more than their seed.
     """
     if not root.is_dir():
         raise ValueError(f"collect={str(root)!r} is no folder; expected one of run folders TASK-SEED/AGENT.")
@@ -40,6 +42,7 @@ def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, li
     frames: list[pd.DataFrame] = []
     skipped: list[str] = []
     versions: dict[str, set[str]] = {}
+    places: dict[tuple[str, str], dict[int, Path]] = {}
     for seed_folder in sorted(path for path in root.iterdir() if path.is_dir()):
         configs = {path.name: _config(path) for path in sorted(seed_folder.iterdir()) if path.is_dir()}
         plain = _plain_of(seed_folder.name, configs)
@@ -55,6 +58,12 @@ def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, li
             if lacks:
                 skipped.append(f"{seed_folder.name}/{agent}: unfinished, no {', '.join(lacks)}")
                 continue
+            _refuse_misplaced(folder, configs[agent], plain)
+            twin = places.setdefault((setting, agent), {}).setdefault(int(plain["seed"]), folder)
+            if twin != folder:
+                raise ValueError(
+                    f"{twin} and {folder} are both {runs[-1].name!r}: one run would count twice."
+                )
             runs.append(_run(folder, configs[agent], setting, agent, int(plain["seed"])))
             frames.append(_means(folder, setting, agent, int(plain["seed"])))
             _add_setting(settings, setting, plain, folder)
@@ -63,6 +72,10 @@ def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, li
     if not runs:
         words = f" ({'; '.join(skipped[:3])})" if skipped else ""
         raise ValueError(f"No finished agent under {root}{words}; expected TASK-SEED/AGENT/noise.parquet.")
+    for (_, agent), found in places.items():
+        own = [RunFolder(folder) for folder in found.values()]
+        refuse_mixtures(own, [{**_config(one.path), "agent": agent} for one in own])
+    _refuse_other_bounds(runs)
     chosen = ["--tasks", *tasks] if tasks else []
     return _study(name, settings, runs, pd.concat(frames, ignore_index=True), versions, chosen), skipped
 
@@ -80,8 +93,8 @@ def joined(stored: Study, fresh: Study) -> tuple[Study, list[Run]]:
         known = settings.setdefault(name, setting)
         if not _alike(known, setting):
             raise ValueError(
-                f"{name!r} was measured at other strengths, radii or from another floor than in the study "
-                f"{stored.name!r}. Give the runs another --study, or measure them again."
+                f"{name!r} was measured at other strengths, radii or episodes, or from another floor than in the "
+                f"study {stored.name!r}. Give the runs another --study, or measure them again."
             )
         if not known.epsilons:
             settings[name] = setting
@@ -94,6 +107,7 @@ def joined(stored: Study, fresh: Study) -> tuple[Study, list[Run]]:
         for package in (*stored.versions, *fresh.versions)
     }
     conditions = pd.concat([stored.conditions, rows], ignore_index=True) if new else stored.conditions
+    _refuse_other_bounds([*stored.runs, *new])
     both = _study(stored.name, settings, [*stored.runs, *new], conditions, versions, ["--add"])
     return both, [run for run in fresh.runs if run.name in have]
 
@@ -107,17 +121,53 @@ def _study(
     options: Sequence[str],
 ) -> Study:
     """Everything in its order, with the commands that make it."""
+    _refuse_other_episodes(conditions)
     order = {agent: place for place, agent in enumerate(AGENTS)}
     runs = sorted(runs, key=lambda run: (run.setting, order[run.agent], run.seed))
     conditions = conditions.assign(order=conditions["agent"].map(order))
     conditions = conditions.sort_values(["setting", "order", "seed"], kind="stable", ignore_index=True)
     agents = {agent: AGENTS[agent] for agent in AGENTS if any(run.agent == agent for run in runs)}
-    commands = [*(_made_by(setting, settings[setting], runs) for setting in sorted(settings))]
+    commands = [
+        command for setting in sorted(settings) for command in _made_by(setting, settings[setting], runs)
+    ]
     collected = ["python", "-m", "experiments.results", "--collect", "RUNS", "--study", name, *options]
     return Study(
         name, PLAIN, agents, [*commands, shlex.join(collected)], dict(sorted(settings.items())), runs,
         conditions[COLUMNS], {package: sorted(found) for package, found in sorted(versions.items())},
     )  # fmt: skip
+
+
+def _refuse_misplaced(folder: Path, config: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+    """Refuse a run that says itself that it is of another task or seed than the folder that it lies in."""
+    other = {key: config[key] for key in ("task", "seed") if config.get(key, plain[key]) != plain[key]}
+    if other:
+        raise ValueError(
+            f"{folder} says that it is of {other}, and lies beside agents of "
+            f"{ {key: plain[key] for key in other} }. Move it to TASK-SEED of its own."
+        )
+
+
+def _refuse_other_bounds(runs: Sequence[Run]) -> None:
+    """Refuse runs of one agent that were made under different K; those of an older study do not say theirs."""
+    known: dict[tuple[str, str], Run] = {}
+    for run in (run for run in runs if run.promise is not None):
+        first = known.setdefault((run.setting, run.agent), run)
+        if first.promise != run.promise:
+            raise ValueError(
+                f"{first.name}, was made under K = {first.promise:g}, and {run.name}, under K = {run.promise:g}: one "
+                "cell would be of both. Collect them as studies of their own."
+            )
+
+
+def _refuse_other_episodes(conditions: pd.DataFrame) -> None:
+    """Refuse runs of one setting whose means are over different numbers of episodes: others, for differences."""
+    for (setting, family), own in conditions.groupby(["setting", "family"], sort=True, observed=True):
+        numbers = sorted(int(number) for number in own["episodes"].unique())
+        if len(numbers) > 1:
+            raise ValueError(
+                f"{setting!r} was measured over {' and '.join(map(str, numbers))} episodes ({family}); differences "
+                "are of the same episodes. Measure the runs again with one number."
+            )
 
 
 def _plain_of(name: str, configs: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
@@ -151,7 +201,7 @@ def _run(folder: Path, config: dict[str, Any], setting: str, agent: str, seed: i
     window = certificate.get("window") or {}
     return Run(
         setting, agent, seed, seconds, certificate["upper_bound"], certificate["lower_bound"],
-        window.get("newest"), certificate["network"]["tightness"],
+        window.get("newest"), certificate["network"]["tightness"], certificate.get("promise"),
     )  # fmt: skip
 
 
@@ -176,15 +226,15 @@ def _add_setting(settings: dict[str, Setting], name: str, plain: dict[str, Any],
     task = get_task(plain["task"])
     found = Setting(
         task.name, task.env_id, plain["agent"], noise.get("floor"), noise["strengths"], task.chatter_strength,
-        sorted(e for e in attacks.get("strengths", []) if e > 0),
+        sorted(e for e in attacks.get("strengths", []) if e > 0), noise.get("seed", 0),
     )  # fmt: skip
     known = settings.get(name)
     if known is None or not known.epsilons:
         settings[name] = found
     if known is not None and not _alike(known, found):
         raise ValueError(
-            f"{folder} was measured at other strengths, radii or from another floor than the runs of {name!r} "
-            "before it; collect them as studies of their own, or measure it again."
+            f"{folder} was measured at other strengths, radii or episodes, or from another floor than the runs of "
+            f"{name!r} before it; collect them as studies of their own, or measure it again."
         )
 
 
@@ -205,13 +255,19 @@ def _json(file: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _made_by(name: str, setting: Setting, runs: Iterable[Run]) -> str:
-    """The command that makes the runs of one setting."""
-    own = [run for run in runs if run.setting == name]
+def _made_by(name: str, setting: Setting, runs: Iterable[Run]) -> list[str]:
+    """The commands that make the runs of one setting, one for all agents that have the same seeds."""
+    seeds: dict[str, list[str]] = {}
+    for run in (run for run in runs if run.setting == name):
+        seeds.setdefault(run.agent, []).append(str(run.seed))
+    agents: dict[tuple[str, ...], list[str]] = {}
+    for agent, found in seeds.items():
+        agents.setdefault(tuple(found), []).append(agent)
     teacher = [] if setting.plain_recipe == "ppo" else ["--teacher", setting.plain_recipe]
-    seeds = [str(seed) for seed in sorted({run.seed for run in own})]
-    agents = list(dict.fromkeys(run.agent for run in own))
-    return shlex.join(
-        ["python", "-m", "experiments.memory", "--task", setting.task, *teacher, "--seeds", *seeds, "--agents",
-         *agents, "--output", "RUNS"]
-    )  # fmt: skip
+    return [
+        shlex.join(
+            ["python", "-m", "experiments.memory", "--task", setting.task, *teacher, "--seeds", *found, "--agents",
+             *those, "--output", "RUNS"]
+        )
+        for found, those in agents.items()
+    ]  # fmt: skip

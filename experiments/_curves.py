@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 
+from experiments._console import said
 from lipsrl._files import atomic_path
 from lipsrl.tracking import WandbWriter
 
 
-class _CSV(CSVOutputFormat):
+class _Survives:
+    """A writer over which a full disk does not end the training: what it could not write is missing, and said once."""
+
+    _said = False
+
+    def write(self, *values: Any) -> None:
+        self._try(super().write, *values)  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._try(super().close)  # type: ignore[misc]
+
+    def _try(self, work: Callable[..., None], *values: Any) -> None:
+        try:
+            work(*values)
+        except OSError as error:
+            if not self._said:
+                self._said = True
+                print(
+                    f"{self.where} cannot be written: {said(error)} Training goes on; its curve may have gaps.",  # type: ignore[attr-defined]
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+
+class _NewCSV(_Survives, CSVOutputFormat):
+    where = "progress.csv"
+
+
+class _NewTensorBoard(_Survives, TensorBoardOutputFormat):
+    where = "tensorboard/"
+
+
+class _CSV(_NewCSV):
     """progress.csv, whose rows before stay."""
 
     def __init__(self, path: Path, before: bytes) -> None:
@@ -25,7 +60,7 @@ class _CSV(CSVOutputFormat):
         self.separator, self.quotechar = ",", '"'
 
 
-class _TensorBoard(TensorBoardOutputFormat):
+class _TensorBoard(_NewTensorBoard):
     """Events after ``steps``; TensorBoard leaves out those that a killed process wrote beyond."""
 
     def __init__(self, folder: Path, steps: int) -> None:
@@ -59,8 +94,8 @@ class Curves:
         self.wandb, self._progress = wandb, folder / "progress.csv"
         board = folder / "tensorboard"
         if before is None:
-            csv: KVWriter = CSVOutputFormat(str(self._progress))
-            outputs = [csv, TensorBoardOutputFormat(str(board)), wandb]
+            csv: KVWriter = _NewCSV(str(self._progress))
+            outputs = [csv, _NewTensorBoard(str(board)), wandb]
             self.logger = _Logger(str(folder), outputs)
             return
         state = before["curves"]

@@ -67,6 +67,7 @@ HISTORY = 8
 SMOOTHING, TRUST = 0.4, 0.5
 
 ATTACKED, FINE_TUNED, DROPOUT = "window-attacked", "fine-tuned", "window-dropout"
+FILTERED = ("smoothed", "filtered")
 REGULARISED, NOISY = "regularised", "noise-trained"
 #: name → what it is
 AGENTS = {
@@ -99,6 +100,18 @@ def shown(study: Study, statistics: VecNormalize | None, agent: str) -> Disturba
     if statistics is not None:
         bias = bias.scale_by_std(sensor_std(statistics))
     return Mixture([white, bias, MADAttack(None, study.shown_epsilon)], weights=[2, 1, 2])
+
+
+def lesson(study: Study, agent: str) -> dict[str, Any]:
+    """The settings of a study that an agent is made with."""
+    if agent in LEARNERS:
+        return {"noise": study.noise, "timesteps": study.timesteps}
+    own = {"noise": study.noise, "rounds": study.rounds, "steps": study.steps}
+    if agent != "window-free":
+        own["bound"] = study.memoryless_bound if agent == "memoryless" else study.bound
+    if agent in (ATTACKED, FINE_TUNED):
+        own |= {"steps": study.attacked_steps, "shown_epsilon": study.shown_epsilon}
+    return own | ({"fine_tune_steps": study.fine_tune_steps} if agent == FINE_TUNED else {})
 
 
 def uninterrupted(work: Callable[[], Any]) -> Any:

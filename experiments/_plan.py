@@ -11,11 +11,13 @@ from typing import Any
 
 from agents import get_agent
 from envs import get_task
-from experiments._checkpoint import Unfinished
+from experiments._checkpoint import Unfinished, is_finished
 from experiments._parallel import module_command
+from experiments._setup import hyperparameters, refuse_fixed_end
 from experiments.launchers import Job
 from lipsrl._files import write_text
-from lipsrl._validation import positive_finite, positive_int
+from lipsrl._validation import lookup, positive_finite, positive_int
+from lipsrl.layers import BUDGETS, LAYERS
 from lipsrl.tracking import Mode, RunFolder
 
 
@@ -86,7 +88,8 @@ def plan(
     A bound, a layer and a budget are of Lipschitz agents: a plain one is trained once beside them.
 
     Raises:
-        ValueError: a name that does not exist, a number out of range, the same thing twice, nothing at all.
+        ValueError: a name that does not exist, a number out of range, the same thing twice, nothing at all; a bound, a
+            layer or a budget, and no agent that has one; a bound of an agent whose own moves while it learns.
     """
     for name, values in (("agents", agents), ("tasks", tasks), ("seeds", seeds)):
         if not values:
@@ -106,6 +109,13 @@ def plan(
         positive_int("timesteps", timesteps)
     for bound in lipschitz_bound:
         positive_finite("lipschitz_bound", bound)
+    for name in layer:
+        lookup("layer", name, LAYERS)
+    if budget is not None:
+        lookup("budget", budget, BUDGETS)
+    if min(seeds) < 0:
+        raise ValueError(f"seeds must be integers >= 0, received {min(seeds)}.")
+    _refuse_unused(agents, tasks, lipschitz_bound=lipschitz_bound, layer=layer, budget=budget)
     found: dict[str, RunConfig] = {}
     for seed, task, agent in itertools.product(seeds, tasks, agents):
         recipe, length = get_agent(agent), timesteps
@@ -127,6 +137,19 @@ def plan(
                     "one of them out."
                 )
     return list(found.values())
+
+
+def _refuse_unused(agents: Sequence[str], tasks: Sequence[str], **chosen: Any) -> None:
+    """Refuse what no agent would heed."""
+    given = {name: value for name, value in chosen.items() if value}
+    if given and all(get_agent(agent).layer is None for agent in agents):
+        raise ValueError(
+            f"{_listed(given)} is of Lipschitz agents, and none of {', '.join(agents)} is one. Leave it out, or add "
+            "such an agent (python -m experiments.train --list)."
+        )
+    for agent in agents if chosen["lipschitz_bound"] else ():
+        for task in tasks:
+            refuse_fixed_end(get_agent(agent), task, chosen["lipschitz_bound"][0])
 
 
 class SweepFolder:
@@ -182,7 +205,7 @@ class SweepFolder:
         folder = self.output / config.name
         return Job(
             config.name, tuple(config.command(folder, track, checkpoint_every)), folder,
-            f"{config.label}/{config.task}", config.timesteps, lambda: _config(folder).get("status") == "finished",
+            f"{config.label}/{config.task}", config.timesteps, lambda: is_finished(RunFolder(folder)),
             lambda: _config(folder).get("train_seconds"),
         )  # fmt: skip
 
@@ -225,14 +248,17 @@ def _check_run(folder: Path, config: RunConfig) -> None:
         return
     recipe = get_agent(config.agent).with_layer(config.layer).with_history(config.history)
     scale = 1.0 if config.regularizer_scale is None else config.regularizer_scale
-    options = {"lipschitz_bound": config.lipschitz_bound, "budget": config.budget}
-    own = recipe.policy_kwargs(get_task(config.task), regularizer_scale=scale, **options)
+    bounds = {"lipschitz_bound": config.lipschitz_bound, "budget": config.budget}
+    task = get_task(config.task)
+    learned = json.loads(json.dumps(hyperparameters(recipe, task, {"regularizer_scale": scale, **bounds})))
+    own = learned.pop("policy_kwargs")
     asked = {
         "recipe": config.agent, "task": config.task, "seed": config.seed, "timesteps": config.timesteps,
-        "layer": recipe.layer, "history": recipe.frames, **{key: own.get(key) for key in options},
-        "regularizers": json.loads(json.dumps(own.get("regularizers", []))),
+        "layer": recipe.layer, "history": recipe.frames, "disturbance": recipe.disturbance.get(config.task),
+        "env_kwargs": task.env_kwargs, **learned, **own, **{key: own.get(key) for key in bounds},
+        "regularizers": own.get("regularizers", []),
     }  # fmt: skip
-    there = found | _of_policy(found)
+    there = found | _of_learning(found)
     chosen = {field.name for field in fields(config) if getattr(config, field.name) is not None}
     different = {
         key: there.get(key)
@@ -246,12 +272,12 @@ def _check_run(folder: Path, config: RunConfig) -> None:
         )
 
 
-def _of_policy(found: dict[str, Any]) -> dict[str, Any]:
-    """What a run folder says of the options of its policy."""
-    if "policy_kwargs" not in found.get("hyperparameters", {}):
-        return {}
-    kwargs = found["hyperparameters"]["policy_kwargs"]
-    there = {key: kwargs[key] for key in ("lipschitz_bound", "budget") if key in kwargs}
+def _of_learning(found: dict[str, Any]) -> dict[str, Any]:
+    """What a run folder says of the options of its algorithm and its policy."""
+    there = dict(found.get("hyperparameters", {}))
+    if "policy_kwargs" not in there:
+        return there
+    there |= {"regularizers": [], **there.pop("policy_kwargs")}
     if "lipschitz_search" in found:
         there["lipschitz_bound"] = "auto"
-    return there | {"regularizers": kwargs.get("regularizers", [])}
+    return there

@@ -10,7 +10,9 @@ from envs import Task, get_task
 from lipsrl.tracking import RunFolder
 
 #: What all runs of an agent share but for the seed, as `experiments.train` notes it.
-_SETTINGS = ("timesteps", "history", "layer", "hyperparameters")
+_SETTINGS = (
+    "recipe", "algorithm", "env_kwargs", "disturbance", "timesteps", "status", "history", "layer", "hyperparameters"
+)  # fmt: skip
 
 
 def one_task(configs: Sequence[dict[str, Any]]) -> Task:
@@ -19,6 +21,19 @@ def one_task(configs: Sequence[dict[str, Any]]) -> Task:
     if len(names) != 1:
         raise ValueError(f"The runs are of different tasks ({', '.join(names)}); give runs of one task.")
     return get_task(names[0])
+
+
+def refuse_pooling(folders: Sequence[RunFolder]) -> None:
+    """Of every task: ``ValueError`` where `refuse_twins` or `refuse_mixtures` raises one."""
+    configs = [folder.read_config() for folder in folders]
+    for task in {config["task"] for config in configs}:
+        own = [
+            (folder, config)
+            for folder, config in zip(folders, configs, strict=True)
+            if config["task"] == task
+        ]
+        refuse_twins(*zip(*own, strict=True))
+        refuse_mixtures(*zip(*own, strict=True))
 
 
 def refuse_twins(folders: Sequence[RunFolder], configs: Sequence[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from agents import get_agent
 from experiments._plan import RunConfig, SweepFolder
+from experiments._setup import refuse_fixed_end
 from experiments.evaluate import evaluate_run, white_noise
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.tracking import RunFolder
@@ -45,19 +46,24 @@ def import_optuna() -> Any:
 
 
 def score(folders: list[Path], episodes: int) -> float:
-    """Mean over the runs of the area under the return curve as white noise grows (normalised AUC)."""
+    """Mean over the runs of the area under the return curve as white noise grows (normalised AUC).
+
+    A run whose clean return is below the task's floor has no area; there is nothing to keep, so it counts as 0.
+    """
     found = []
     for path in folders:
         evaluation = white_noise(evaluate_run(RunFolder.open(path), episodes=episodes, seed=10_000))
-        found.append(float(evaluation.normalized_auc()["normalized_auc"].iloc[0]))
+        area = float(evaluation.normalized_auc()["normalized_auc"].iloc[0])
+        found.append(0.0 if np.isnan(area) else area)
     return float(np.mean(found))
 
 
-def _refuse(options: Search, configs: list[RunConfig]) -> tuple[float, float]:
+def check_search(options: Search, configs: list[RunConfig]) -> tuple[float, float]:
     """Least and largest K; ``ValueError`` where there is no one K to search."""
     assert options.search_k is not None
     low, high = (positive_finite("search_k", value) for value in options.search_k)
     positive_int("trials", options.trials)
+    positive_int("search_episodes", options.search_episodes)
     if low >= high:
         raise ValueError(f"search_k must be the least and the largest K, received {low:g} {high:g}.")
     for key in ("agent", "task", "layer", "history"):
@@ -70,6 +76,7 @@ def _refuse(options: Search, configs: list[RunConfig]) -> tuple[float, float]:
         raise ValueError("search_k and lipschitz_bound exclude each other.")
     if get_agent(configs[0].agent).layer is None:
         raise ValueError(f"agent={configs[0].agent!r} has no K to search.")
+    refuse_fixed_end(get_agent(configs[0].agent), configs[0].task, low)
     return low, high
 
 
@@ -90,7 +97,7 @@ def search(
         ValueError: no range of K, several agents or tasks, no Lipschitz agent, Optuna absent, a search of other
             settings in the journal.
     """
-    low, high = _refuse(options, configs)
+    low, high = check_search(options, configs)
     optuna = import_optuna()
     journal = SweepFolder(output).path / "search.journal"
     study = _study(optuna, journal, f"{configs[0].label}/{configs[0].task}")

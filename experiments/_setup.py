@@ -77,10 +77,24 @@ def live_smoothness(recipe: Recipe, task: Task, floor: FeasibilityFloor | None) 
     )
 
 
+def refuse_fixed_end(recipe: Recipe, task: str, bound: float | str | None) -> None:
+    """Refuse a K for an agent whose K moves to one of its own while it learns: that one would be the agent's.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if bound is not None and task in recipe.final_bound:
+        raise ValueError(
+            f"lipschitz_bound={bound} would be where {recipe.name!r} starts from; on {task} it ends at "
+            f"{recipe.final_bound[task]:g} whatever that is. Leave it out, or choose an agent whose K stays."
+        )
+
+
 def policy_options(
     recipe: Recipe, task: Task, bound: float | str | None, budget: str | None, scale: float
 ) -> dict[str, Any]:
     """What replaces the recipe's own options of the policy. A search for K needs layers that can grow, and room."""
+    refuse_fixed_end(recipe, task.name, bound)
     if bound == "auto":
         bound, budget = LOOSE * recipe.lipschitz_bound.get(task.name, 1.0), budget or "growing"
     return {"lipschitz_bound": bound, "budget": budget, "regularizer_scale": scale}
@@ -98,6 +112,24 @@ def search_for_bound(
     )
 
 
+def hyperparameters(recipe: Recipe, task: Task, options: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says of how an agent learns.
+
+    Args:
+        options: that replaced the recipe's.
+    """
+    settings = recipe.for_task(task.name)
+    return {
+        "n_envs": settings.n_envs,
+        "max_episode_steps": settings.max_episode_steps,
+        **{key: repr(value) if callable(value) else value for key, value in settings.algorithm.items()},
+        "policy_kwargs": {
+            key: getattr(value, "__name__", value)
+            for key, value in recipe.policy_kwargs(task, **options).items()
+        },
+    }
+
+
 def describe(
     model: BaseAlgorithm,
     recipe: Recipe,
@@ -112,7 +144,6 @@ def describe(
     Args:
         options: that replaced the recipe's.
     """
-    settings = recipe.for_task(task.name)
     return {
         "agent": label or recipe.name,
         "recipe": recipe.name,
@@ -125,20 +156,17 @@ def describe(
         "policy": recipe.policy if isinstance(recipe.policy, str) else recipe.policy.__name__,
         "feasibility_floor": None if floor is None else floor.floor,
         "lipschitz_bound": getattr(getattr(model.policy, "options", None), "lipschitz_bound", None),
+        **(
+            {"lipschitz_schedule": {"end": recipe.final_bound[task.name]}}
+            if task.name in recipe.final_bound
+            else {}
+        ),
         "layer": recipe.layer,
         "history": attached_frames(model),
         "disturbance": recipe.disturbance.get(task.name),
         "live_disturbance": f"gaussian:{task.chatter_strength:g}",
         "vec_normalize": model.get_vec_normalize_env() is not None,
-        "hyperparameters": {
-            "n_envs": settings.n_envs,
-            "max_episode_steps": settings.max_episode_steps,
-            **{key: repr(value) if callable(value) else value for key, value in settings.algorithm.items()},
-            "policy_kwargs": {
-                key: getattr(value, "__name__", value)
-                for key, value in recipe.policy_kwargs(task, **options).items()
-            },
-        },
+        "hyperparameters": hyperparameters(recipe, task, options),
         "command": command_line("experiments.train"),
         "versions": versions(),
         "git_revision": git_revision(),

@@ -34,6 +34,7 @@ class Setting:
         strengths: of the noise, raw sensor units, the first is 0.
         chatter_strength: white noise at which the fluctuation is quoted.
         epsilons: of the attacks, l-inf, in units of what the policy receives.
+        evaluation_seed: of the episodes.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Setting:
     strengths: list[float]
     chatter_strength: float
     epsilons: list[float] = field(default_factory=list)
+    evaluation_seed: int = 0
 
     @property
     def epsilon(self) -> float | None:
@@ -60,6 +62,7 @@ class Run:
         upper_bound, lower_bound: of the certificate, raw units, l2; None: no certificate.
         newest: of a window, where only the newest frame is off.
         network_tightness: of the network alone, in units of what the policy receives.
+        promise: K that it was made under, in those units; None: none, or not known.
     """
 
     setting: str
@@ -70,6 +73,7 @@ class Run:
     lower_bound: float | None = None
     newest: float | None = None
     network_tightness: float | None = None
+    promise: float | None = None
 
     @property
     def name(self) -> str:

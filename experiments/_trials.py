@@ -13,9 +13,9 @@ import pandas as pd
 from agents import get_agent
 from agents.regularized import TRIALS, chosen_scale
 from envs import Task
+from experiments._checkpoint import is_finished
 from experiments._conditions import Episodes, kept
 from experiments._parallel import module_command, run_all
-from experiments.train import is_finished
 from lipsrl._files import write_text
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import evaluate

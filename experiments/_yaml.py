@@ -28,7 +28,7 @@ def read_options(path: Path, kind: type[T], **nested: str) -> T:
     if not path.is_file():
         raise FileNotFoundError(f"{str(path)!r} is not a file: give the YAML file of a sweep.")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
@@ -50,6 +50,19 @@ def read_options(path: Path, kind: type[T], **nested: str) -> T:
         values[owner[name]][name] = _value(path, name, value, types_[name])
     inside = {outer: one(**values[outer]) for outer, one in inner.items()}
     return kind(**values[None], **inside)
+
+
+class _Once(yaml.SafeLoader):
+    """YAML's own rule, which PyYAML does not keep: a name stands once in a mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} stands there more than once", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def _value(path: Path, name: str, value: Any, hint: Any) -> Any:

@@ -18,9 +18,10 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from envs import Task, get_task
+from envs import Task
 from experiments._conditions import MEASURED, Conditions, Episodes
 from experiments._console import fail, open_runs, parse
+from experiments._pooling import one_task, refuse_mixtures, refuse_twins
 from experiments._rows import rows_of
 from lipsrl._files import write_text
 from lipsrl.statistics import bootstrap_ci, iqm, paired_difference
@@ -98,13 +99,13 @@ def of_runs(paths: list[Path], args: Args) -> str:
     """The table of run folders of one task.
 
     Raises:
-        ValueError: runs of several tasks.
+        ValueError: runs of several tasks, one training twice, or an agent with several settings.
     """
     folders = open_runs(paths)
     configs = [folder.read_config() for folder in folders]
-    task = get_task(configs[0]["task"])
-    if {config["task"] for config in configs} != {task.name}:
-        raise ValueError("The runs are of different tasks; give runs of one.")
+    task = one_task(configs)
+    refuse_twins(folders, configs)
+    refuse_mixtures(folders, configs)
     first, episodes = configs[0]["agent"], Episodes(args.episodes, args.seed)
     rows = pd.concat(
         [

@@ -33,6 +33,7 @@ from experiments._distill_settings import Args, bound_of, is_complete, lesson, s
 from experiments._distill_tables import Measured, side_by_side
 from experiments._locks import exclusive
 from experiments._parallel import module_command
+from experiments._pooling import refuse_pooling
 from experiments.evaluate import certify_run
 from experiments.launchers import Job, launch
 from experiments.launchers.launch import FailedError, check
@@ -172,6 +173,8 @@ def distil(args: Args) -> None:
         raise ValueError(
             f"run: students are named like their teachers' folders, and these are not all different: {names}."
         )
+    refuse_pooling(folders)
+    refuse_pooling([RunFolder.open(path) for path in args.scratch])
     missing = [folder for folder in folders if not is_complete(args, folder)]
     here = args.launch.launcher == "local" and (args.launch.workers == 1 or len(missing) == 1)
     if args.only or here:

@@ -21,14 +21,14 @@ import tyro
 
 from agents import get_agent
 from envs import get_task
+from experiments._checkpoint import is_finished
 from experiments._console import open_runs, parse
 from experiments._distill_tables import markdown
 from experiments.evaluate import certify_run, evaluate_run, white_noise
 from experiments.launchers import Options
 from experiments.sweep import Args as SweepArgs
 from experiments.sweep import exit_status, sweep
-from experiments.train import is_finished
-from lipsrl._validation import positive_finite
+from lipsrl._validation import positive_finite, positive_int
 from lipsrl.certificates import Certificate
 from lipsrl.evaluation import Evaluation
 from lipsrl.reporting.numbers import interval, number
@@ -145,6 +145,7 @@ def frontier(args: Args) -> Trained | None:
     if not bounds or len(set(bounds)) < len(bounds):
         raise ValueError(f"bounds must be at least one number, all different, received {args.bounds}.")
     task = get_task(args.task)
+    positive_int("episodes", args.episodes)
     asked = SweepArgs(
         agents=[args.plain, args.agent], tasks=[args.task], seeds=args.seeds, first_seed=args.first_seed,
         timesteps=args.timesteps, lipschitz_bound=bounds, budget=args.budget, output=args.output, extend=args.extend,

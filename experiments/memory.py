@@ -31,6 +31,7 @@ from experiments._memory_agents import (
     AGENTS,
     ALONE,
     ATTACKED,
+    FILTERED,
     FINE_TUNED,
     LEARNERS,
     SMOOTHING,
@@ -38,9 +39,11 @@ from experiments._memory_agents import (
     TRUST,
     Study,
     fine_tuned,
+    lesson,
     student,
     trained_recipe,
 )
+from experiments._memory_checks import check_lesson, check_source, check_training
 from experiments._memory_tables import tables
 from experiments._parallel import module_command, run_all
 from experiments._stored import holds, of_model
@@ -79,20 +82,23 @@ def place(args: Args, seed: int, agent: str) -> RunFolder:
     return RunFolder(args.output / f"{teacher}{args.task}-{seed}" / agent)
 
 
-def check_length(folder: RunFolder, recipe: str, task: str) -> None:
-    """Refuse a training of another length, or one that was ended before: agents of one study have learned alike.
-
-    Raises:
-        ValueError: it is one.
-    """
-    asked = STUDIES[task].timesteps or get_agent(recipe).for_task(task).timesteps
-    config = folder.read_config()
-    if config.get("status", "finished") != "finished" or config.get("timesteps", asked) != asked:
-        raise ValueError(
-            f"{folder.path} holds a training that was to have {config.get('timesteps')} steps and is "
-            f"{config.get('status', 'finished')}; those of this study on {task!r} have {asked}. Give another --output "
-            "(students there were made of it)."
-        )
+def training(args: Args, seed: int, agent: str) -> list[object] | None:
+    """Options of `experiments.train` for an agent that it trains; ``None`` for others."""
+    recipe = trained_recipe(agent, args.teacher, args.task)
+    if recipe is None:
+        return None
+    steps = STUDIES[args.task].timesteps
+    options = [
+        "--task",
+        args.task,
+        "--seed",
+        seed,
+        "--output",
+        place(args, seed, agent).path,
+        "--agent",
+        *recipe,
+    ]
+    return [*options, *([] if steps is None else ["--timesteps", steps]), "--track", "disabled", "--resume"]
 
 
 def source_of(agent: str) -> str:
@@ -100,42 +106,24 @@ def source_of(agent: str) -> str:
     return ATTACKED if agent == FINE_TUNED else "teacher"
 
 
-def check_source(folder: RunFolder, source: RunFolder) -> None:
-    """Refuse what was made of another model than the one that lies in ``source`` now.
-
-    Raises:
-        ValueError: it was. Folders that do not say of which they were made (until 2026-12) pass, as do those whose
-            source is not there.
-    """
-    made_of = folder.read_config().get("made_of") if folder.config_file.is_file() else None
-    if made_of and source.config_file.is_file() and made_of != model_fingerprint(*source.load()):
-        raise ValueError(
-            f"{folder.path} was made of another model than the one in {source.path} now. Remove {folder.path}, or "
-            "give another --output."
-        )
-
-
 def make(args: Args, seed: int, agent: str) -> None:
     """Leave the run folder of one agent behind."""
     folder = place(args, seed, agent)
-    if agent in ("smoothed", "filtered"):
+    if agent in FILTERED:
         return
     cut_off = Unfinished(folder.path).settings() is not None  # of a training that goes on
-    recipe = trained_recipe(agent, args.teacher, args.task)
+    options = training(args, seed, agent)
     if folder.config_file.is_file() and not cut_off:
-        if recipe is not None:
-            check_length(folder, recipe[0], args.task)
-        elif agent not in LEARNERS:
+        if options is not None:
+            check_training(folder, options)
+            return
+        check_lesson(folder, lesson(STUDIES[args.task], agent))
+        if agent not in LEARNERS:
             for each in (ATTACKED, FINE_TUNED) if agent == FINE_TUNED else (agent,):
                 check_source(place(args, seed, each), place(args, seed, source_of(each)))
         return
-    if recipe is not None:
-        command = module_command(
-            "experiments.train", "--task", args.task, "--seed", seed, "--output", folder.path, "--agent", *recipe
-        )  # fmt: skip
-        steps = STUDIES[args.task].timesteps
-        command += [] if steps is None else ["--timesteps", str(steps)]
-        failures = run_all([[*command, "--track", "disabled", "--resume"]], 1)
+    if options is not None:
+        failures = run_all([module_command("experiments.train", *options)], 1)
         if failures:
             raise ValueError(f"training failed: {failures[0].command}")
         return
@@ -160,14 +148,15 @@ def make(args: Args, seed: int, agent: str) -> None:
             "task": args.task, "env_id": task.env_id, "seed": seed, "agent": agent,
             "algorithm": type(model).__name__, "vec_normalize": folder.normalization_file.is_file(),
             "frame_stack": getattr(model, "frame_stack", 1), "seconds": round(time.perf_counter() - begun, 1),
-            "command": command_line("experiments.memory"), "versions": versions(), **made_of,
+            "command": command_line("experiments.memory"), "versions": versions(),
+            "lesson": lesson(study, agent), **made_of,
         }
     )  # fmt: skip
 
 
 def contestant(args: Args, seed: int, agent: str) -> tuple[Any, VecNormalize | None]:
     """What is evaluated: a model with its normalisation, or a filter around the exported teacher."""
-    if agent not in ("smoothed", "filtered"):
+    if agent not in FILTERED:
         return place(args, seed, agent).load()
     folder = place(args, seed, "teacher")
     model, statistics = folder.load()
@@ -211,7 +200,9 @@ def measure(args: Args, seed: int, agent: str) -> None:
             stored = Evaluation.load(file)
             named = disturbances if isinstance(disturbances, Mapping) else {disturbances.name: disturbances}
             same = holds(stored.metadata, task, named, strengths, study.episodes, 0)
-            if same and of_model(stored, model_fingerprint(model, statistics)):
+            # filters had no fingerprint until 2026-12: it cannot be told of which teacher those evaluations are
+            told = agent not in FILTERED or None not in stored.fingerprints.values()
+            if same and told and of_model(stored, model_fingerprint(model, statistics)):
                 continue
             print(f"{file}: of other settings or another model; measured again", flush=True)
             folder.certificate_file.unlink(missing_ok=True)  # of the same model as that evaluation
@@ -242,6 +233,9 @@ def study(args: Args) -> None:
         raise ValueError(f"expected seeds and agents, received seeds={args.seeds} and agents={args.agents}.")
     for agent in args.agents:
         lookup("agents", agent, AGENTS)
+        recipe = trained_recipe(agent, args.teacher, args.task)  # before a teacher is trained for hours
+        if recipe is not None:
+            get_agent(recipe[0]).for_task(args.task)
     positive_int("jobs", args.jobs)
     if len(set(args.seeds)) < len(args.seeds):
         raise ValueError(

@@ -32,11 +32,13 @@ from experiments import baselines
 from experiments._conditions import FILTERED, Conditions, Episodes
 from experiments._console import command_line, fail, parse
 from experiments._locks import exclusive
-from experiments._memory_agents import STUDIES, student
+from experiments._memory_agents import STUDIES, lesson, student
+from experiments._memory_checks import check_lesson, check_source
 from experiments._rows import Rows, rows_of
 from experiments._trials import Trainings, method_of, scale_of, scales
 from lipsrl._validation import lookup, positive_int
 from lipsrl.certificates import certify
+from lipsrl.evaluation import model_fingerprint
 from lipsrl.tracking import RunFolder
 from lipsrl.tracking.config import versions
 
@@ -87,12 +89,15 @@ class Args:
 def distil(args: Args, seed: int) -> None:
     """The window student of a plain agent."""
     folder = RunFolder(args.output / f"{WINDOW}-{args.task}-{seed}")
+    teacher = RunFolder.open(args.output / f"{args.family}-{args.task}-{seed}")
     if folder.config_file.is_file():
+        check_lesson(folder, lesson(STUDIES[args.task], WINDOW))
+        check_source(folder, teacher)
         return
     torch.set_num_threads(1)
     task, begun = get_task(args.task), time.perf_counter()
-    teacher = RunFolder.open(args.output / f"{args.family}-{args.task}-{seed}")
-    model = student(*teacher.load(), task, STUDIES[args.task], WINDOW, seed)
+    source, statistics = teacher.load()
+    model = student(source, statistics, task, STUDIES[args.task], WINDOW, seed)
     seconds = round(time.perf_counter() - begun, 1)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.save_model(model)
@@ -102,6 +107,7 @@ def distil(args: Args, seed: int) -> None:
         "algorithm": type(model).__name__, "vec_normalize": model.get_vec_normalize_env() is not None,
         "frame_stack": getattr(model, "frame_stack", 1), "train_seconds": seconds,
         "command": command_line("experiments.regularizers"), "versions": versions(),
+        "lesson": lesson(STUDIES[args.task], WINDOW), "made_of": model_fingerprint(source, statistics),
     }  # fmt: skip
     folder.write_config(config)
 

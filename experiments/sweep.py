@@ -20,7 +20,7 @@ import tyro
 from experiments._console import command_line, fail, parse
 from experiments._locks import exclusive
 from experiments._plan import RunConfig, SweepFolder, plan
-from experiments._search import Search, search
+from experiments._search import Search, check_search, search
 from experiments._yaml import read_options
 from experiments.launchers import Options, launch
 from experiments.launchers.launch import FailedError, check
@@ -104,6 +104,8 @@ def sweep(args: Args) -> list[Path]:
     """
     configs = configs_of(args)
     check(args.launch)
+    if args.search.search_k is not None:
+        check_search(args.search, configs)
     command = command_line("experiments.sweep")
     searched = args.search.search_k is not None
     if not searched and args.search != Search():
@@ -122,13 +124,13 @@ def sweep(args: Args) -> list[Path]:
 
 
 def arguments() -> Args:
-    """The command line, on top of the YAML file that is its first argument, if there is one."""
-    path = next(iter(sys.argv[1:]), "")
-    if path.endswith((".yaml", ".yml")):
-        default = read_options(Path(path), Args, launch="launch", search="search")
-        default.config = Path(path)
-        return parse(Args, __doc__, default=default)
-    return parse(Args, __doc__)
+    """The command line, on top of the YAML file that it names, wherever it stands there."""
+    args = parse(Args, __doc__)
+    if args.config is None:
+        return args
+    default = read_options(args.config, Args, launch="launch", search="search")
+    default.config = args.config
+    return parse(Args, __doc__, default=default)
 
 
 def exit_status(work: Callable[[], object]) -> int:

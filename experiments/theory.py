@@ -41,6 +41,7 @@ from envs.linear_quadratic_theory import (
     smallest_stabilising_gain,
 )
 from experiments._console import command_line, fail, open_runs, parse
+from experiments._pooling import refuse_twins
 from lipsrl._files import write_text
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.actors.frames import attached_frames
@@ -185,10 +186,12 @@ def of_agents(args: Args) -> list[dict[str, Any]]:
     """Rows of the run folders and of their window students.
 
     Raises:
-        ValueError: a run of another task.
+        ValueError: a run of another task, or one training twice.
     """
     rows = []
-    for folder in open_runs(args.run):
+    folders = open_runs(args.run)
+    refuse_twins(folders, [folder.read_config() for folder in folders])
+    for folder in folders:
         config = folder.read_config()
         if config["task"] != TASK.name:
             raise ValueError(f"{folder.path} is of task={config['task']!r}; give runs of {TASK.name}.")

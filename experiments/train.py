@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,12 +26,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents import Recipe, get_agent
 from envs import Task, get_task
-from experiments._checkpoint import CheckpointCallback, Unfinished, check_finished, is_finished, set_aside
+from experiments._checkpoint import CheckpointCallback, Unfinished, check_finished
 from experiments._console import fail, parse
 from experiments._curves import Curves
 from experiments._ending import interrupted, summary
 from experiments._list import tables
 from experiments._locks import exclusive
+from experiments._place import is_free, set_aside
 from experiments._progress import ProgressCallback
 from experiments._setup import (
     describe,
@@ -122,21 +123,6 @@ def default_output(args: Args) -> Path:
     return Path("runs/sweeps") / sweep / f"{name}-{run}" if sweep and run else Path("runs") / name
 
 
-def _is_free(folder: RunFolder, args: Args) -> bool:
-    """Whether something is to be trained there; ``FileExistsError`` where something else is in the way."""
-    if args.overwrite and args.resume:
-        raise ValueError(
-            "resume=True continues the existing training, overwrite=True deletes it. Choose one."
-        )
-    if args.overwrite or not folder.path.exists() or Unfinished(folder.path).settings() is not None:
-        return True
-    if args.resume and is_finished(folder):
-        return False
-    raise FileExistsError(
-        f"{folder.path} is there already. Pass --overwrite to replace it, or --output for another place."
-    )
-
-
 def train(args: Args) -> RunFolder:
     """Run the training that ``args`` describe, or what is left of it.
 
@@ -145,24 +131,40 @@ def train(args: Args) -> RunFolder:
         FileExistsError: the run folder is there already.
         BusyError: another process is training there.
     """
-    recipe, task = (
-        get_agent(args.agent).with_layer(args.layer).with_history(args.history),
-        get_task(args.task),
-    )
-    timesteps = recipe.for_task(task.name).timesteps if args.timesteps is None else args.timesteps
-    positive_int("timesteps", timesteps)
+    recipe, task, timesteps = _asked(args)
     every = max(timesteps // CHECKPOINT_SHARE, 1) if args.checkpoint_every is None else args.checkpoint_every
     if every < 0:
         raise ValueError(f"checkpoint_every must be an integer >= 0, received {every}.")
     folder = RunFolder(args.output or default_output(args))
-    _is_free(folder, args)
+    is_free(folder, args.overwrite, args.resume)
     torch.set_num_threads(positive_int("threads", args.threads))
     with exclusive(folder.path):
-        if not _is_free(folder, args):  # another process may have finished it meanwhile
-            check_finished(folder, _built(args, recipe, task, make_training_env(recipe, task), timesteps)[1])
+        if not is_free(folder, args.overwrite, args.resume):  # another process may have finished it meanwhile
+            check(replace(args, output=folder.path))
             print(f"{folder.path}: finished, kept")
             return folder
         return _train(args, recipe, task, timesteps, every, folder)
+
+
+def check(args: Args) -> None:
+    """Refuse a finished training in ``args.output`` that is not the one that ``args`` describe.
+
+    Raises:
+        ValueError: says what differs.
+    """
+    assert args.output is not None
+    recipe, task, timesteps = _asked(args)
+    venv = make_training_env(recipe, task)
+    check_finished(RunFolder(args.output), _built(args, recipe, task, venv, timesteps)[1])
+    venv.close()
+
+
+def _asked(args: Args) -> tuple[Recipe, Task, int]:
+    """What is trained on what, and how many steps."""
+    recipe = get_agent(args.agent).with_layer(args.layer).with_history(args.history)
+    task = get_task(args.task)
+    timesteps = recipe.for_task(task.name).timesteps if args.timesteps is None else args.timesteps
+    return recipe, task, positive_int("timesteps", timesteps)
 
 
 def _built(
@@ -254,6 +256,8 @@ def _train(
     if search is not None and search.found is not None:
         config |= {"lipschitz_bound": search.found.bound, "lipschitz_search": asdict(search.found)}
         print(search.found)
+    elif "lipschitz_schedule" in config:  # what tables and students take for the K of the agent
+        config["lipschitz_bound"] = model.policy_kwargs["lipschitz_bound"]
     folder.write_config({**config, "resumed_at": clock.resumed})
     certificate = certify(model) if recipe.certifiable else None
     unfit: Sequence[str] = ()

@@ -14,9 +14,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.logger import CSVOutputFormat, TensorBoardOutputFormat
 
 from experiments import _checkpoint, train
-from experiments._checkpoint import CheckpointCallback, Unfinished
+from experiments._checkpoint import CheckpointCallback, Unfinished, is_finished
 from experiments._locks import BusyError, exclusive, lock_file
 from lipsrl.actors.normalization import load_vec_normalize
 from lipsrl.policies import AutoLipschitz
@@ -216,11 +217,11 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
         patch.setattr(train, "learn", lambda model, timesteps, *rest: interrupted(model, *rest))
         folder = train.train(miniature.args(tmp_path / "run", **options))
     assert folder.read_config()["status"] == "interrupted"
-    assert not train.is_finished(folder)
+    assert not is_finished(folder)
     folder = train.train(miniature.args(tmp_path / "run", **options))
     assert folder.read_config()["status"] == "finished"
     assert folder.read_config()["resumed_at"] == [64]
-    assert train.is_finished(folder)
+    assert is_finished(folder)
 
 
 def interrupted(model, label, progress, watching):
@@ -330,6 +331,22 @@ def test_what_is_replaced_is_kept_until_there_is_a_new_model(tmp_path, monkeypat
         train.train(miniature.args(output, timesteps=128, layer="sandwich"))
     train.train(miniature.args(output, timesteps=128))
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_full_disk_costs_rows_of_the_curve_and_not_the_training(tmp_path, monkeypatch, capsys):
+    """A real ENOSPC, from the kernel, where SB3's own writers would end it."""
+
+    def full(*_):
+        with open("/dev/full", "wb", buffering=0) as device:  # noqa: PTH123
+            device.write(b"x")
+
+    for kind in (CSVOutputFormat, TensorBoardOutputFormat):
+        monkeypatch.setattr(kind, "write", full)
+    folder = train.train(miniature.args(tmp_path / "run", timesteps=128))
+    assert folder.read_config()["status"] == "finished"
+    said = capsys.readouterr().err
+    assert said.count("progress.csv cannot be written: No space left on device.") == 1
+    assert said.count("tensorboard/ cannot be written: No space left on device.") == 1
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(tmp_path, monkeypatch, capsys):

@@ -247,6 +247,15 @@ def test_existing_run_is_not_overwritten(demo):
     assert (folder / "model.zip").read_bytes() == before
 
 
+def test_overwrite_removes_run_folders_only(tmp_path):
+    """Of a folder that no training left behind nothing is removed."""
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("all of it")
+    with pytest.raises(FileExistsError, match="thesis is no run folder"):
+        train(Args(agent="ppo", output=tmp_path / "thesis", overwrite=True, track="disabled", timesteps=2048))
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "all of it"
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_keeps_the_model(tmp_path, how):
     output = tmp_path / "run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
 import sys
 
@@ -127,8 +128,37 @@ def test_a_training_of_another_length_is_none_of_the_study(args):
         folder.write_config(config | other)
         with pytest.raises(ValueError, match=r"was to have .* those of this study on 'pendulum' have 300000"):
             memory.make(args, 3, "teacher")
+    for other in ({"seed": 5}, {"recipe": "sac"}, {"hyperparameters": {"gamma": 0.5}}, {"task": "hopper"}):
+        folder.write_config(config | {"timesteps": 300_000, "status": "finished"} | other)
+        with pytest.raises(ValueError, match=r"holds a finished training with .* is asked for"):
+            memory.make(args, 3, "teacher")
     folder.write_config(config | {"timesteps": 300_000, "status": "finished"})
     memory.make(args, 3, "teacher")
+
+
+@pytest.mark.filterwarnings("ignore:The student's mean return")
+def test_a_student_of_another_lesson_is_none_of_the_study(args, monkeypatch):
+    memory.make(args, 3, "window")
+    monkeypatch.setitem(
+        memory.STUDIES, "pendulum", dataclasses.replace(memory.STUDIES["pendulum"], memoryless_bound=1.0)
+    )
+    memory.make(args, 3, "window")  # not its own setting
+    monkeypatch.setitem(
+        memory.STUDIES, "pendulum", dataclasses.replace(memory.STUDIES["pendulum"], bound=9.0)
+    )
+    with pytest.raises(ValueError, match=r"was made with \{'bound': 8.0\}; the study has \{'bound': 9.0\}"):
+        memory.make(args, 3, "window")
+
+
+def test_a_filter_of_which_it_cannot_be_told_whose_it_is_is_measured_again(args, capsys):
+    args = dataclasses.replace(args, agents=["filtered"])
+    memory.study(args)
+    file = memory.place(args, 3, "filtered").path / "noise.json"
+    file.write_text(re.sub(r'"fingerprint": "[^"]*"', '"fingerprint": null', file.read_text()))
+    capsys.readouterr()
+    memory.study(args)
+    assert "filtered/noise.parquet: of other settings or another model" in capsys.readouterr().out
+    assert "null" not in file.read_text().split('"fingerprint": ')[1][:6]
 
 
 @pytest.mark.filterwarnings("ignore:The student's mean return")

@@ -50,7 +50,11 @@ def test_a_training_leaves_a_run_folder(name, tmp_path, monkeypatch, capsys):
     assert ("no certificate" in said) == (name == "ppo-lipsnet")
     model, _ = folder.load()
     if name == "ppo-sandwich-ramp":
-        assert model.policy.options.lipschitz_bound == pytest.approx(5.0)
+        assert config["lipschitz_bound"] == model.policy.options.lipschitz_bound == pytest.approx(5.0)
+        again = train.Args(**{**vars(args), "resume": True})
+        assert train.train(again).path == folder.path  # finished, kept
+        with pytest.raises(ValueError, match="it ends at 5 whatever that is"):
+            train.train(train.Args(agent=name, lipschitz_bound=12.0, output=tmp_path / "other"))
     if name == "ppo-fir-sandwich":
         assert model.frame_stack == config["history"] == 8
     if name == "sac-caps":

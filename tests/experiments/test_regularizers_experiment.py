@@ -12,7 +12,7 @@ import pytest
 from agents import get_agent as real
 from agents.regularized import TRIALS
 from envs import get_task
-from experiments import _trials, baselines, regularizers, train
+from experiments import _pooling, _trials, regularizers, train
 from experiments._locks import BusyError, exclusive
 from experiments._rows import Rows
 from experiments._trials import scale_of
@@ -57,7 +57,7 @@ def trained(monkeypatch):
     monkeypatch.setattr(_trials, "run_all", run_all)
     monkeypatch.setattr(regularizers, "ProcessPoolExecutor", Pool)
     short = dataclasses.replace(get_task("pendulum"), env_kwargs={"max_episode_steps": 12})
-    for module in (baselines, regularizers):
+    for module in (_pooling, regularizers):
         monkeypatch.setattr(module, "get_task", lambda _: short)
     monkeypatch.setattr(
         _trials,

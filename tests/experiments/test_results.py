@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import tyro
 
 from experiments import memory
-from experiments._collect import collect
+from experiments._collect import collect, joined
 from experiments._results_page import page
 from experiments._scores import AR1, CLEAN, FLUCTUATION, WHITE, WORST, Scores, balanced, task_iqm
 from experiments._study import COLUMNS, Run, Setting, Study, studies
@@ -314,6 +315,71 @@ def test_unfinished_agents_are_left_out_with_a_word(runs):
         "stray: no config.json of an agent that names a task",
     ]
     assert len(made.runs) == 4
+
+
+def change(file, **values):
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_a_run_that_is_there_twice_is_refused(runs):
+    shutil.copytree(runs / "pendulum-0", runs / "pendulum-0-backup")
+    with pytest.raises(
+        ValueError, match=r"pendulum-0/teacher and .*backup/teacher are both .*one run would count twice"
+    ):
+        collect(runs, "small")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("config.json", {"seed": 3}, r"says that it is of \{'seed': 3\}"),
+        ("config.json", {"task": "hopper"}, r"says that it is of \{'task': 'hopper'\}"),
+        ("config.json", {"timesteps": 9}, "were trained with timesteps=5 and 9"),
+        (
+            "config.json",
+            {"hyperparameters": {"policy_kwargs": {"lipschitz_bound": 50.0}}},
+            "lipschitz_bound=5.0 and 50",
+        ),
+        ("certificate.json", {"promise": 50.0}, "under K = 5, and window of pendulum, seed 1, under K = 50"),
+        ("noise.json", {"seed": 99}, "at other strengths, radii or episodes"),
+    ],
+)
+def test_runs_of_one_agent_that_differ_in_more_than_their_seed_are_refused(file, values, message, runs):
+    for seed in (0, 1):
+        folder = runs / f"pendulum-{seed}" / "window"
+        change(
+            folder / "config.json", timesteps=5, hyperparameters={"policy_kwargs": {"lipschitz_bound": 5.0}}
+        )
+        change(folder / "certificate.json", promise=5.0)
+    assert {run.promise for run in collect(runs, "small")[0].runs} == {None, 5.0}
+    change(runs / "pendulum-1" / "window" / file, **values)
+    with pytest.raises(ValueError, match=message):
+        collect(runs, "small")
+
+
+def test_means_over_other_numbers_of_episodes_are_refused(runs):
+    file = runs / "pendulum-1" / "window" / "noise.parquet"
+    rows = pd.read_parquet(file)
+    rows[rows["episode"] == 0].to_parquet(file)
+    with pytest.raises(ValueError, match="measured over 1 and 2 episodes"):
+        collect(runs, "small")
+
+
+def test_a_command_asks_for_no_more_than_there_is(runs):
+    leave_run(runs, 1, "scratch")
+    assert collect(runs, "small")[0].commands[:-1] == [
+        "python -m experiments.memory --task pendulum --seeds 0 1 --agents teacher filtered window --output RUNS",
+        "python -m experiments.memory --task pendulum --seeds 1 --agents scratch --output RUNS",
+    ]
+
+
+def test_a_run_that_is_added_was_made_under_the_same_bound(runs, tmp_path):
+    for seed, bound in ((0, 5.0), (1, 50.0)):
+        change(runs / f"pendulum-{seed}" / "window" / "certificate.json", promise=bound)
+    (tmp_path / "other").mkdir()
+    (runs / "pendulum-1").rename(tmp_path / "other" / "pendulum-1")
+    with pytest.raises(ValueError, match="one cell would be of both"):
+        joined(collect(runs, "small")[0], collect(tmp_path / "other", "small")[0])
 
 
 def test_agents_whose_teacher_is_elsewhere_are_collected(tmp_path):

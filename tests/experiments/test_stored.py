@@ -101,6 +101,9 @@ def test_trainings_that_differ_are_no_seeds_of_one_agent(tmp_path):
     folders = [RunFolder(tmp_path / name) for name in "ab"]
     other = CONFIG | {"seed": 1}
     refuse_mixtures(folders, [CONFIG, other])
+    for name, value in {"recipe": "ppo-noise", "status": "interrupted", "disturbance": "gaussian:1"}.items():
+        with pytest.raises(ValueError, match=f"were trained with {name}="):
+            refuse_mixtures(folders, [CONFIG | {name: "ppo"}, other | {name: value}])
     refuse_mixtures(folders, [CONFIG, other | {"agent": "ppo-2", "timesteps": 9}])
     refuse_mixtures(
         folders, [CONFIG, {"task": "pendulum", "agent": "ppo", "seed": 1}]

@@ -65,6 +65,15 @@ def test_all_combinations_by_seed_with_ids_that_say_what_was_chosen():
         ({"lipschitz_bound": [5.0, 5.0000001]}, "have one id, ppo-sandwich-K5-pendulum-0"),
         ({"launch": Options(address="a:1")}, "address='a:1' is of launcher='ray', received launcher='local'"),
         ({"launch": Options(slurm="--time=1")}, "slurm='--time=1' is of launcher='slurm'"),
+        ({"first_seed": -1}, "seeds must be integers >= 0, received -1"),
+        (
+            {"agents": ["ppo", "ppo-lipsnet"], "lipschitz_bound": [4.0]},
+            r"lipschitz_bound=\[4.0\] is of Lipschitz",
+        ),
+        ({"agents": ["ppo"], "layer": ["spectral"]}, "none of ppo is one"),
+        ({"agents": ["ppo"], "budget": "even"}, "budget=even is of Lipschitz agents"),
+        ({"budget": "evn"}, "budget='evn' is not known. Did you mean 'even'"),
+        ({"agents": ["ppo-sandwich-ramp"], "lipschitz_bound": [4.0]}, "it ends at 5 whatever that is"),
         ({"search": Search(trials=3)}, "trials=3 and search_episodes=50 are of a search, and there is none"),
     ],
 )
@@ -107,6 +116,12 @@ def test_a_file_says_the_same_as_flags_and_flags_win(tmp_path, monkeypatch):
         config=file, agents=["ppo", "ppo-sandwich"], tasks=["pendulum"], seeds=5, lipschitz_bound=[4.0, 6.5],
         output=Path("runs/study"), track="disabled", launch=Options("ray", 8, "auto"), search=Search((2.0, 20.0)),
     )  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["sweep", "--seeds", "5", "--address", "auto", str(file)])
+    assert sweep.arguments() == args  # wherever it stands
+    other = file.rename(tmp_path / "study.txt")  # whatever it is called
+    monkeypatch.setattr(sys, "argv", ["sweep", str(other), "--workers", "4"])
+    assert sweep.arguments().agents == ["ppo", "ppo-sandwich"]
+    assert sweep.arguments().launch == Options("ray", 4)
     monkeypatch.setattr(sys, "argv", ["sweep", "--task", "pendulum", "--jobs", "3"])
     assert sweep.arguments() == Args(launch=Options(workers=3))
 
@@ -125,6 +140,7 @@ def test_a_file_says_the_same_as_flags_and_flags_win(tmp_path, monkeypatch):
         ("launcher: rya\n", "launcher must be one of 'local', 'ray', 'slurm', received 'rya'"),
         ("search_k: [1]\n", "search_k must be 2 values, each a number, received [1]"),
         ("output: 5\n", "output must be a path, received 5"),
+        ("seeds: 2\nagents: [ppo]\nseeds: 3\n", "'seeds' stands there more than once"),
         ("agents: !!python/object/apply:os.system ['true']\n", "study.yaml is no YAML: "),
     ],
 )
@@ -258,6 +274,13 @@ def test_what_is_left_to_the_recipe_must_be_the_recipes_own(agent, found, messag
         ({"layer": "orthogonal"}, "layer=orthogonal, not layer=sandwich"),
         ({"history": 4}, "history=4, not history=1"),
         ({"recipe": "ppo"}, "recipe=ppo, not recipe=ppo-sandwich"),
+        ({"disturbance": "gaussian:7"}, "disturbance=gaussian:7, not disturbance=None"),
+        ({"hyperparameters": {"gamma": 0.1}}, "gamma=0.1, not gamma=0.9"),
+        ({"hyperparameters": {"n_envs": 1}}, "n_envs=1, not n_envs=4"),
+        (
+            {"hyperparameters": {"policy_kwargs": {"net_arch": [8]}}},
+            r"net_arch=\[8\], not net_arch=\[64, 64\]",
+        ),
     ],
 )
 def test_what_the_run_is_must_be_what_the_recipe_says(found, message, tmp_path):
@@ -277,6 +300,14 @@ def test_what_was_cut_off_is_not_finished(tmp_path):
     assert not job.done()
     finish(tmp_path / "b", timesteps=1, status="interrupted")
     assert not SweepFolder(tmp_path / "b").job(RunConfig("ppo", "pendulum", 0, 1), None, None).done()
+
+
+def test_what_lost_its_model_is_trained_again(tmp_path, launched):
+    args = Args(agents=["ppo"], seeds=1, output=tmp_path)
+    sweep.sweep(args)
+    (tmp_path / "ppo-pendulum-0" / "model.zip").unlink()
+    sweep.sweep(args)
+    assert launched == [["ppo-pendulum-0"]] * 2
 
 
 def test_two_sweeps_in_one_folder(tmp_path, monkeypatch):
@@ -356,6 +387,8 @@ def test_a_search_finds_k_and_goes_on_after_a_kill(tmp_path, launched, monkeypat
         ({"search": Search((5.0, 2.0))}, "least and the largest K"),
         ({"agents": ["ppo-sandwich", "ppo-aol"]}, "there are 2 of agent"),
         ({"agents": ["ppo"]}, "agent='ppo' has no K to search"),
+        ({"agents": ["ppo-sandwich-ramp"]}, "it ends at 5 whatever that is"),
+        ({"search": Search((2.0, 5.0), search_episodes=0)}, "search_episodes must be an integer > 0"),
         ({"lipschitz_bound": [4.0]}, "exclude each other"),
         ({"launch": Options(launcher="slurm")}, "a search waits"),
     ],
@@ -389,3 +422,9 @@ def test_the_score_is_the_auc_under_white_noise(monkeypatch, tmp_path):
     monkeypatch.setattr(RunFolder, "open", classmethod(lambda cls, path: path))
     expected = float(table.normalized_auc()["normalized_auc"].iloc[0])
     assert _search.score([tmp_path, tmp_path], 2) == pytest.approx(expected)
+    below = evaluate({("a", 0): still}, "Pendulum-v1", disturbances=[GaussianNoise(1.0)], strengths=(0, 0.1),
+                     n_episodes=2, floor=0.0, max_episode_steps=10)  # fmt: skip
+    tables = {"good": table, "bad": below}
+    monkeypatch.setattr(_search, "evaluate_run", lambda folder, **_: tables[folder.name])
+    # no area: nothing to keep, and the search goes on
+    assert _search.score([tmp_path / "good", tmp_path / "bad"], 2) == pytest.approx(expected / 2)
