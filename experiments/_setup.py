@@ -103,10 +103,9 @@ def policy_options(
 def search_for_bound(
     model: BaseAlgorithm, recipe: Recipe, task: Task, floor: FeasibilityFloor | None
 ) -> AutoLipschitz:
-    """The search of ``--lipschitz-bound auto``, above the task's floor where that is known in the policy's units."""
-    known = floor is not None and model.get_vec_normalize_env() is None  # its statistics are not known yet
+    """The search of ``--lipschitz-bound auto``, above the task's floor, in the policy's units as they are then."""
     return AutoLipschitz(
-        floor=float(floor.floor_for(policy_units(model))) if floor and known else 0.0,
+        floor=0.0 if floor is None else lambda model: float(floor.floor_for(policy_units(model))),
         eval_env=make_training_env(recipe, task, SEARCH_EPISODES),
         n_eval_episodes=SEARCH_EPISODES,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from lipsrl._validation import is_real, non_negative
@@ -81,7 +83,8 @@ class AutoLipschitz(MeasuredBound):
         explore: share of the training before the search, in (0, 0.7]; 0.5 if not given; not with ``target_return``.
         floor: K below which no controller can do the task, in the policy's units
             (:func:`lipsrl.feasibility.feasibility_floor` with ``observation_gain=policy_units(model)``). K never goes
-            below it.
+            below it. Behind VecNormalize those units change while it learns: give a function of the model, as
+            ``lambda model: floor.floor_for(policy_units(model))``, which is asked whenever K moves.
         eval_env: environment, or better a VecEnv of several, of the same task as the training's, wrapped alike
             (``VecFrameStack``); ``VecNormalize`` is put around it where the training has it, with the statistics of the
             training. As in SB3's ``EvalCallback``, do not give the training's own.
@@ -89,7 +92,7 @@ class AutoLipschitz(MeasuredBound):
 
     Raises:
         ValueError: an argument out of range; at the start of training where the policy is not constrained, starts
-            below the floor, or sees other observations than ``eval_env`` gives.
+            below a floor that is a number, or sees other observations than ``eval_env`` gives.
 
     Warns:
         UserWarning: there is no search, and K stays: too few episodes ended, or nothing was learned in the first part.
@@ -101,7 +104,7 @@ class AutoLipschitz(MeasuredBound):
         target_return: float | None = None,
         tolerance: float | None = None,
         explore: float | None = None,
-        floor: float = 0.0,
+        floor: float | Callable[[BaseAlgorithm], float] = 0.0,
         verbose: int = 0,
         *,
         eval_env: gym.Env[Any, Any] | VecEnv | None = None,
@@ -125,7 +128,9 @@ class AutoLipschitz(MeasuredBound):
                 "with a target the search begins when it is reached. Leave one out."
             )
         self.target_return, self.tolerance = target_return, float(tolerance)
-        self.floor = non_negative("floor", floor)
+        self._floor_of = floor if callable(floor) else None
+        #: The newest, where it is a function; 0 before it was asked for.
+        self.floor = 0.0 if callable(floor) else non_negative("floor", floor)
         self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
         self._kept = KeptReturn(self._state, self.tolerance, self._measures)
@@ -149,7 +154,8 @@ class AutoLipschitz(MeasuredBound):
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
             )
         super()._init_callback()
-        asked = [self.target_return, None if self._measures else self.tolerance, self.explore, self.floor]
+        floor = "a function" if self._floor_of is not None else self.floor
+        asked = [self.target_return, None if self._measures else self.tolerance, self.explore, floor]
         asked += [] if self.eval_env is None else [self.n_eval_episodes]
         earlier = [self.target_return, self.tolerance, *asked[2:]]
         self._state = taken_up(self.model, asked, earlier)
@@ -285,8 +291,13 @@ class AutoLipschitz(MeasuredBound):
             self._move_above_floor(min(self._bound(), policy.lipschitz_network.lipschitz_bound()))
 
     def _move_above_floor(self, wanted: float) -> None:
+        self._ask_for_floor()
         self._state["at_floor"] = self._state["at_floor"] or wanted < self.floor
         self._move(min(max(wanted, self.floor), LARGEST))
+
+    def _ask_for_floor(self) -> None:
+        if self._floor_of is not None:
+            self.floor = non_negative("floor", float(self._floor_of(self.model)))
 
     def _give_up(self, why: str) -> None:
         """The training goes on with the K that it has: hours of it are not to be lost."""
@@ -296,6 +307,7 @@ class AutoLipschitz(MeasuredBound):
     def _settle(self) -> None:
         """The end of the search."""
         state = self._state
+        self._ask_for_floor()
         state["late"] = state["late"] or [self._bound()]  # rollouts may be longer than the search
         # rounding may put the mean below the floor, if all were at it
         state["bound"] = max(float(np.exp(np.mean(np.log(state["late"])))), self.floor)

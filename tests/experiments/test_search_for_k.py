@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from agents import get_agent
+from envs import get_task
 from experiments import _search
 from experiments._plan import plan
 from experiments._search import Search
+from experiments._setup import floor_of, make_training_env, search_for_bound
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +54,19 @@ def test_another_search_is_not_answered_by_this_one(other, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         tried(tmp_path, 1, **other)
     assert tried(tmp_path, 1) == []
+
+
+def test_the_floor_of_a_task_is_in_the_units_of_the_statistics_as_they_are(tmp_path):
+    recipe, task = get_agent("ppo-sandwich"), get_task("pendulum")
+    model = recipe.build(make_training_env(recipe, task), task, seed=0)
+    floor = floor_of(task)
+    searching = search_for_bound(model, recipe, task, floor)
+    searching.init_callback(model)  # nothing is refused before there are statistics
+    model.get_vec_normalize_env().obs_rms.var[:] = (0.25, 0.25, 16.0)
+    searching._ask_for_floor()
+    assert searching.floor == pytest.approx(floor.floor_for([2.0, 2.0, 0.25]), rel=1e-6)
+    assert searching.floor < floor.floor
+    assert search_for_bound(model, recipe, task, None).floor == 0.0
 
 
 def test_a_journal_of_an_earlier_version_knows_its_range(tmp_path):

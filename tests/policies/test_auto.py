@@ -96,6 +96,31 @@ def test_the_floor_holds_and_says_so(train):
     assert callback.found.at_floor
 
 
+def test_a_floor_that_moves_is_asked_for_whenever_k_moves(train):
+    """As in units of VecNormalize, whose statistics are not known before."""
+    asked = []
+
+    def floor(model):
+        asked.append(4.0 + 4.0 * model.num_timesteps / STEPS)
+        return asked[-1]
+
+    callback = Earned(needs(1.0), floor=floor)
+    with pytest.warns(UserWarning, match="went below the floor .* and was held there"):
+        train(callback, bound=32.0)
+    found = callback.found
+    assert found.at_floor
+    assert found.floor == asked[-1] > 7.5
+    assert found.bound >= found.floor
+    assert all(bound >= 4.0 + 4.0 * (at - 1) / 100 for at, bound in enumerate(callback.bounds[50:], 50))
+    assert len(asked) > 20
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_a_floor_that_is_none_is_refused_when_it_is_asked_for(train, value):
+    with pytest.raises(ValueError, match="floor must be a finite number >= 0"):
+        train(Earned(needs(1.0), floor=lambda model: value), bound=32.0)
+
+
 def test_a_training_that_learns_nothing_is_told(train):
     callback = Earned(lambda bound, progress: -5.0)
     with pytest.warns(UserWarning, match="nothing that could be kept"):
