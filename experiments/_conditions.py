@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +145,27 @@ def measure(
     return pd.concat(found, ignore_index=True)
 
 
-def kept(file: Path, episodes: Episodes, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """What ``file`` in a run folder holds of the same episodes and model; else what ``make`` measures, left there."""
+def kept(
+    file: Path, episodes: Episodes, make: Callable[[], pd.DataFrame], task: Task | None = None
+) -> pd.DataFrame:
+    """What ``file`` in a run folder holds of the same episodes and model; else what ``make`` measures, left there.
+
+    Args:
+        task: whose conditions they are, if they are those of a task; files of before 2026-12 do not say.
+    """
     of, files = {"episodes": episodes.number, "seed": episodes.seed}, files_of(file.parent)
+    under = None
+    if task is not None:
+        env = {"env_id": task.env_id, "env_kwargs": dict(task.env_kwargs)}
+        under = json.loads(json.dumps({**asdict(Conditions.of(task)), **env}))
     if file.is_file():
         found = json.loads(file.read_text())
         # files of before 0.3 do not say of which model: of one that is no younger
-        if found["of"] == of and found.get("files", files if _is_younger(file) else None) == files:
+        same = found.get("files", files if _is_younger(file) else None) == files
+        if same and found["of"] == of and found.get("under", under) == under:
             return pd.DataFrame(found["means"])
     means = make()
-    kept = {"of": of, "files": files, "means": json.loads(means.to_json(orient="records"))}
+    kept = {"of": of, "under": under, "files": files, "means": json.loads(means.to_json(orient="records"))}
     write_text(file, json.dumps(kept))
     return means
 
@@ -173,7 +184,7 @@ def of_run(folder: RunFolder, task: Task, episodes: Episodes) -> pd.DataFrame:
         model, statistics = folder.load()
         return measure(label, model, statistics, task, episodes, task.make, folder.certificate_file.is_file())
 
-    means = kept(folder.path / "conditions.json", episodes, play)
+    means = kept(folder.path / "conditions.json", episodes, play, task)
     return means.assign(agent=label[0], seed=label[1])
 
 
@@ -207,5 +218,5 @@ def filtered(folder: RunFolder, task: Task, episodes: Episodes, smoothing: float
         ]
         return means
 
-    means = kept(folder.path / f"conditions-ema-{smoothing:g}.json", episodes, play)
+    means = kept(folder.path / f"conditions-ema-{smoothing:g}.json", episodes, play, task)
     return means.assign(agent=label[0], seed=label[1])

@@ -7,13 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agents import get_agent
 from envs import get_task
 from experiments._checkpoint import Unfinished, is_finished
 from experiments._parallel import module_command
-from experiments._setup import hyperparameters, refuse_fixed_end
+from experiments._setup import hyperparameters, policy_options, refuse_fixed_end
 from experiments.launchers import Job
 from lipsrl._files import write_text
 from lipsrl._validation import lookup, positive_finite, positive_int
@@ -35,7 +35,7 @@ class RunConfig:
     task: str
     seed: int
     timesteps: int
-    lipschitz_bound: float | None = None
+    lipschitz_bound: float | Literal["auto"] | None = None
     layer: str | None = None
     history: int | None = None
     budget: str | None = None
@@ -45,7 +45,8 @@ class RunConfig:
     def label(self) -> str:
         """What tables call the agent: the recipe, and what was chosen instead of its own."""
         parts = [self.agent, self.layer, self.budget]
-        parts += [None if self.lipschitz_bound is None else f"K{self.lipschitz_bound:g}"]
+        bound = self.lipschitz_bound
+        parts += [None if bound is None else "Kauto" if bound == "auto" else f"K{bound:g}"]
         parts += [None if self.history is None else f"h{self.history}"]
         parts += [None if self.regularizer_scale is None else f"x{self.regularizer_scale:g}"]
         return "-".join(part for part in parts if part is not None)
@@ -78,7 +79,7 @@ def plan(
     seeds: Sequence[int],
     *,
     timesteps: int | None = None,
-    lipschitz_bound: Sequence[float] = (),
+    lipschitz_bound: Sequence[float | Literal["auto"]] = (),
     layer: Sequence[str] = (),
     history: Sequence[int] = (),
     budget: str | None = None,
@@ -104,11 +105,12 @@ def plan(
     for name, values in lists.items():
         twice = {value for value in values if list(values).count(value) > 1}
         if twice:
-            raise ValueError(f"{name} has {sorted(twice)} more than once.")
+            raise ValueError(f"{name} has {sorted(twice, key=str)} more than once.")
     if timesteps is not None:
         positive_int("timesteps", timesteps)
     for bound in lipschitz_bound:
-        positive_finite("lipschitz_bound", bound)
+        if bound != "auto":
+            positive_finite("lipschitz_bound", bound)
     for name in layer:
         lookup("layer", name, LAYERS)
     if budget is not None:
@@ -128,7 +130,7 @@ def plan(
             recipe.for_task(task)
             recipe.with_layer(chosen).with_history(window)
             config = RunConfig(
-                agent, task, seed, length, None if bound is None else float(bound), chosen, window,
+                agent, task, seed, length, bound if bound in (None, "auto") else float(bound), chosen, window,
                 None if free else budget,
             )  # fmt: skip
             if found.setdefault(config.name, config) != config:
@@ -248,14 +250,17 @@ def _check_run(folder: Path, config: RunConfig) -> None:
         return
     recipe = get_agent(config.agent).with_layer(config.layer).with_history(config.history)
     scale = 1.0 if config.regularizer_scale is None else config.regularizer_scale
-    bounds = {"lipschitz_bound": config.lipschitz_bound, "budget": config.budget}
     task = get_task(config.task)
-    learned = json.loads(json.dumps(hyperparameters(recipe, task, {"regularizer_scale": scale, **bounds})))
+    options = policy_options(recipe, task, config.lipschitz_bound, config.budget, scale)
+    learned = json.loads(json.dumps(hyperparameters(recipe, task, options)))
     own = learned.pop("policy_kwargs")
+    bounds = {"lipschitz_bound": own.get("lipschitz_bound"), "budget": own.get("budget")}
+    if config.lipschitz_bound == "auto":
+        bounds["lipschitz_bound"] = "auto"
     asked = {
         "recipe": config.agent, "task": config.task, "seed": config.seed, "timesteps": config.timesteps,
         "layer": recipe.layer, "history": recipe.frames, "disturbance": recipe.disturbance.get(config.task),
-        "env_kwargs": task.env_kwargs, **learned, **own, **{key: own.get(key) for key in bounds},
+        "env_kwargs": task.env_kwargs, **learned, **own, **bounds,
         "regularizers": own.get("regularizers", []),
     }  # fmt: skip
     there = found | _of_learning(found)

@@ -103,7 +103,7 @@ def _said(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_said(one) for one in arguments if one is not type(None))
     if origin is typing.Literal:
-        return "one of " + ", ".join(map(repr, arguments))
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(repr, arguments))
     if origin is list:
         return f"a list, each {_said(arguments[0])}"
     if origin is tuple:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -46,8 +46,9 @@ class Args:
     """First training seed. A screening should not use the seeds of the final table."""
     timesteps: int | None = None
     """Environment steps. Default: the agent's own number."""
-    lipschitz_bound: list[float] = field(default_factory=list)
-    """Values of K. Every Lipschitz agent is trained with each of them. Default: the agent's own K."""
+    lipschitz_bound: list[float | Literal["auto"]] = field(default_factory=list)
+    """Values of K, or auto: the K that experiments.train finds. Every Lipschitz agent is trained with each of them.
+    Default: the agent's own K."""
     layer: list[str] = field(default_factory=list)
     """Layer types. Every Lipschitz agent is trained with each of them. Default: the agent's own."""
     history: list[int] = field(default_factory=list)

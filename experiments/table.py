@@ -2,7 +2,7 @@
 
     python -m experiments.table runs/families/*
 
-Runs of the same agent, K and budget with different training seeds are pooled. Runs without an
+Runs of the same agent, K (or search for one) and budget with different training seeds are pooled. Runs without an
 evaluation are evaluated first.
 """
 
@@ -55,7 +55,10 @@ def key_of(config: dict[str, Any]) -> tuple[str, str, str]:
     """Agent, K and budget."""
     options = config["hyperparameters"]["policy_kwargs"]
     bound = config["lipschitz_bound"]
-    return config["agent"], "–" if bound is None else f"{bound:g}", options.get("budget", "output")
+    known = (
+        "auto" if "lipschitz_search" in config else "–" if bound is None else f"{bound:g}"
+    )  # found: one per seed
+    return config["agent"], known, options.get("budget", "output")
 
 
 def read(folder: RunFolder, args: Args) -> Run:

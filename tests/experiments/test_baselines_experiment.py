@@ -9,13 +9,13 @@ import numpy as np
 
 from agents import get_agent
 from envs import get_task
-from experiments import _conditions, baselines, train
+from experiments import _conditions, _pooling, baselines, train
 from tests.experiments.test_regularized_agents import small
 
 
 def test_table_of_a_stock_a_regularised_and_an_uncertifiable_agent(tmp_path, monkeypatch, capsys):
     short = dataclasses.replace(get_task("pendulum"), env_kwargs={"max_episode_steps": 12})
-    monkeypatch.setattr(baselines, "get_task", lambda _: short)
+    monkeypatch.setattr(_pooling, "get_task", lambda _: short)
     folders = []
     for name in ("ppo", "ppo-caps", "ppo-lipsnet"):
         recipe = dataclasses.replace(small(get_agent(name)), name=name)

@@ -84,6 +84,30 @@ def test_what_does_not_exist_leaves_nothing_behind(options, message, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_search_for_k_while_training_is_one_of_the_bounds(tmp_path, launched, monkeypatch):
+    import tyro
+
+    monkeypatch.setattr(sys, "argv", ["sweep", "--agents", "ppo-sandwich", "--lipschitz-bound", "4", "auto"])
+    assert sweep.arguments().lipschitz_bound == [4.0, "auto"]
+    file = write(tmp_path / "study.yaml", "lipschitz_bound: [auto, 4]\n")
+    monkeypatch.setattr(sys, "argv", ["sweep", str(file)])
+    assert sweep.arguments().lipschitz_bound == ["auto", 4.0]
+    (config,) = plan(["ppo-sandwich"], ["pendulum"], [0], lipschitz_bound=["auto"])
+    assert config.name == "ppo-sandwich-Kauto-pendulum-0"
+    command = SweepFolder(tmp_path).job(config, None, None).command
+    assert tyro.cli(TrainArgs, args=list(command[3:])).lipschitz_bound == "auto"
+    # a finished one is kept; one that was not searched for is another
+    place = tmp_path / "out" / config.name
+    kwargs = {"lipschitz_bound": 10.0, "budget": "growing"}
+    finish(
+        place, timesteps=300_000, hyperparameters={"policy_kwargs": kwargs}, lipschitz_search={"bound": 6.0}
+    )
+    SweepFolder(tmp_path / "out").check([config])
+    finish(place, timesteps=300_000, hyperparameters={"policy_kwargs": kwargs})
+    with pytest.raises(ValueError, match=r"lipschitz_bound=10\.0, not lipschitz_bound=auto"):
+        SweepFolder(tmp_path / "out").check([config])
+
+
 def test_every_command_is_one_of_train(tmp_path):
     """Parsed by its own parser, and it asks for what the config says."""
     import tyro
@@ -136,7 +160,10 @@ def test_a_file_says_the_same_as_flags_and_flags_win(tmp_path, monkeypatch):
         ("config: other.yaml\n", "option='config' is not known"),
         ("seeds: three\n", "seeds must be an integer, received 'three'"),
         ("seeds: true\n", "seeds must be an integer, received True"),
-        ("lipschitz_bound: [4, six]\n", "lipschitz_bound must be a list, each a number, received [4, 'six']"),
+        (
+            "lipschitz_bound: [4, six]\n",
+            "lipschitz_bound must be a list, each a number or 'auto', received [4, 'six']",
+        ),
         ("launcher: rya\n", "launcher must be one of 'local', 'ray', 'slurm', received 'rya'"),
         ("search_k: [1]\n", "search_k must be 2 values, each a number, received [1]"),
         ("output: 5\n", "output must be a path, received 5"),
