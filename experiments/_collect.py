@@ -59,12 +59,11 @@ def collect(root: Path, name: str, tasks: Sequence[str] = ()) -> tuple[Study, li
                 skipped.append(f"{seed_folder.name}/{agent}: unfinished, no {', '.join(lacks)}")
                 continue
             _refuse_misplaced(folder, configs[agent], plain)
+            one = _run(folder, configs[agent], setting, agent, int(plain["seed"]))
             twin = places.setdefault((setting, agent), {}).setdefault(int(plain["seed"]), folder)
             if twin != folder:
-                raise ValueError(
-                    f"{twin} and {folder} are both {runs[-1].name!r}: one run would count twice."
-                )
-            runs.append(_run(folder, configs[agent], setting, agent, int(plain["seed"])))
+                raise ValueError(f"{twin} and {folder} are both {one.name!r}: one run would count twice.")
+            runs.append(one)
             frames.append(_means(folder, setting, agent, int(plain["seed"])))
             _add_setting(settings, setting, plain, folder)
             for package, version in configs[agent].get("versions", {}).items():

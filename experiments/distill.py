@@ -183,6 +183,11 @@ def distil(args: Args) -> None:
     elif missing:
         # as paths, or a trailing slash would hand every run to each of the commands
         given = [part for part in sys.argv[1:] if Path(part) not in args.run]
+        if len(given) + len(args.run) != len(sys.argv[1:]):
+            raise ValueError(
+                "a run is called like the value of another option; give the absolute paths of the runs, or their "
+                "commands could not be told apart."
+            )
         launch(
             [_job(args, folder, given) for folder in missing], args.launch, args.output / ".sweep", "distill"
         )

@@ -145,6 +145,23 @@ def test_each_command_gets_one_run_however_its_path_is_written(teacher, tmp_path
     ]
 
 
+def test_a_run_that_is_called_like_another_value_is_refused(teacher, tmp_path, monkeypatch):
+    """Each command would have lost that value."""
+    monkeypatch.chdir(tmp_path)
+    runs = [
+        a_run(Path(name), task="pendulum", agent="ppo", seed=seed) for seed, name in enumerate(("5", "6"))
+    ]
+    monkeypatch.setattr(experiment.sys, "argv", ["distill", "5", "6", "--rounds", "5"])
+    with pytest.raises(ValueError, match="give the absolute paths"):
+        experiment.distil(Args(runs, rounds=5, output=tmp_path / "students"))
+
+
+def test_teachers_that_would_count_twice_are_refused(teacher, tmp_path):
+    twin = a_run(tmp_path / "more" / "ppo-2", task="pendulum", agent="ppo", seed=0)
+    with pytest.raises(ValueError, match="are both agent 'ppo' with training seed 0"):
+        experiment.distil(Args([teacher, twin], output=tmp_path / "students"))
+
+
 def test_an_interrupted_student_is_not_compared(teacher, tmp_path, monkeypatch):
     def cut_short(*args, **kwargs):
         warnings.warn("cut short", InterruptedWarning, stacklevel=2)

@@ -324,7 +324,8 @@ def change(file, **values):
 def test_a_run_that_is_there_twice_is_refused(runs):
     shutil.copytree(runs / "pendulum-0", runs / "pendulum-0-backup")
     with pytest.raises(
-        ValueError, match=r"pendulum-0/teacher and .*backup/teacher are both .*one run would count twice"
+        ValueError,
+        match=r"pendulum-0/teacher and .*backup/teacher are both 'teacher of pendulum, seed 0': one run would",
     ):
         collect(runs, "small")
 
