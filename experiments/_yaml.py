@@ -56,7 +56,7 @@ class _Once(yaml.SafeLoader):
     """YAML's own rule, which PyYAML does not keep: a name stands once in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise yaml.constructor.ConstructorError(

@@ -150,6 +150,12 @@ def test_a_file_says_the_same_as_flags_and_flags_win(tmp_path, monkeypatch):
     assert sweep.arguments() == Args(launch=Options(workers=3))
 
 
+def test_a_file_may_refer_to_itself(tmp_path, monkeypatch):
+    file = write(tmp_path / "study.yaml", "agents: &few [ppo]\ntasks: [pendulum]\n<<: {seeds: 4}\n")
+    monkeypatch.setattr(sys, "argv", ["sweep", str(file)])
+    assert sweep.arguments().seeds == 4
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
