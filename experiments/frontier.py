@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
@@ -45,8 +45,8 @@ class Args:
     """Name of its plain twin, with which every K is compared."""
     task: str = "pendulum"
     """Name of the task (see envs/)."""
-    bounds: list[float] = field(default_factory=lambda: [2.0, 4.0, 6.0, 8.0, 12.0, 16.0])
-    """Values of K."""
+    bounds: list[float | Literal["auto"]] = field(default_factory=lambda: [2.0, 4.0, 6.0, 8.0, 12.0, 16.0])
+    """Values of K. auto beside them: the K that each training finds (experiments.train --lipschitz-bound auto)."""
     seeds: int = 3
     """Number of training seeds of every agent."""
     first_seed: int = 0
@@ -76,15 +76,18 @@ class Trained:
         evaluation: of all of them.
         bounds: agent → K.
         plain: the agent that the others are compared with.
+        searched: agent → the K that each of its trainings found, by seed. Nothing is recommended by these.
     """
 
     evaluation: Evaluation
     bounds: dict[str, float]
     plain: str
+    searched: dict[str, list[float]] = field(default_factory=dict)
 
     @cached_property
     def _differences(self) -> dict[str, pd.DataFrame]:
-        return {agent: self.evaluation.compare(agent, self.plain, "return") for agent in self.bounds}
+        agents = [*self.bounds, *self.searched]
+        return {agent: self.evaluation.compare(agent, self.plain, "return") for agent in agents}
 
     def difference(self, agent: str, strength: float) -> pd.Series:
         """Return of ``agent`` minus that of the plain one, paired by training seed."""
@@ -100,26 +103,49 @@ class Trained:
         return min(fitting, key=lambda agent: self.bounds[agent], default=None)
 
 
+def beside_search(trained: Trained) -> str:
+    """What each search found, beside the K that is recommended without noise."""
+    best, lines = trained.recommended(), []
+    for agent, found in trained.searched.items():
+        gap = trained.difference(agent, 0.0)
+        text = f"{agent}: K = {', '.join(f'{k:.3g}' for k in found)}"
+        if best is not None:
+            low, high = (k / trained.bounds[best] for k in (min(found), max(found)))
+            text += f", {low:.2f} to {high:.2f} times the smallest K without noise"
+        lines.append(
+            f"{text}; return minus that of {trained.plain}: {number(gap['difference'])} "
+            f"{interval(gap['difference_low'], gap['difference_high'])}."
+        )
+    return "\n".join(lines)
+
+
 def table(trained: Trained, certificates: dict[str, list[Certificate]], strengths: list[float]) -> str:
-    """Markdown: one row per K."""
+    """Markdown: one row per K, and one per search."""
     chatter = "mean \\|Δa\\|"
     small = next((s for s in strengths if s > 0), strengths[0])
     heads = ["K", "return clean"] + [f"σ = {s:g}" for s in strengths if s > 0]
     rows = [[*heads, "clean, minus plain", f"{chatter} at σ = {small:g}", "tightness of the network"]]
     summary = trained.evaluation.summary(["return", "action_fluctuation"]).set_index(["agent", "strength"])
-    for agent in [trained.plain, *sorted(trained.bounds, key=lambda name: trained.bounds[name])]:
+    names = {
+        agent: f"{trained.bounds[agent]:g}"
+        for agent in sorted(trained.bounds, key=trained.bounds.__getitem__)
+    }
+    names |= {
+        agent: f"auto: {', '.join(f'{k:.3g}' for k in found)}" for agent, found in trained.searched.items()
+    }
+    for agent in [trained.plain, *names]:
 
         def cell(column: str, strength: float, agent: str = agent) -> str:
             row = summary.loc[(agent, strength)]
             low, high = row[f"{column}_low"], row[f"{column}_high"]
             return f"{number(row[column])} {interval(low, high)}"
 
-        known = agent in trained.bounds
+        known = agent in names
         found = trained.difference(agent, 0.0) if known else None
         tightness = [c.network.tightness for c in certificates[agent]]
         rows.append(
             [
-                f"{trained.bounds[agent]:g}" if known else "plain",
+                names.get(agent, "plain"),
                 *(cell("return", s) for s in strengths),
                 "" if found is None else
                 f"{number(found['difference'])} {interval(found['difference_low'], found['difference_high'])}",
@@ -141,8 +167,8 @@ def frontier(args: Args) -> Trained | None:
         raise ValueError(
             f"expected a plain agent and a Lipschitz one, received plain={args.plain!r} and agent={args.agent!r}."
         )
-    bounds = [positive_finite("bounds", bound) for bound in args.bounds]
-    if not bounds or len(set(bounds)) < len(bounds):
+    bounds = [bound if bound == "auto" else positive_finite("bounds", bound) for bound in args.bounds]
+    if not set(bounds) - {"auto"} or len(set(bounds)) < len(bounds):
         raise ValueError(f"bounds must be at least one number, all different, received {args.bounds}.")
     task = get_task(args.task)
     positive_int("episodes", args.episodes)
@@ -155,14 +181,18 @@ def frontier(args: Args) -> Trained | None:
     if args.launch.launcher == "slurm" and not all(is_finished(RunFolder(path)) for path in paths):
         return None  # submitted: the same command later evaluates
     folders = open_runs(paths)
-    evaluations, known, certificates = [], {}, {}
+    evaluations, known, searched, certificates = [], {}, {}, {}
     for folder in folders:
         config = folder.read_config()
         evaluations.append(white_noise(evaluate_run(folder, episodes=args.episodes, seed=0)))
         certificates.setdefault(config["agent"], []).append(certify_run(folder))
-        if config["layer"] is not None:
+        if "lipschitz_search" in config:
+            searched.setdefault(config["agent"], []).append(float(config["lipschitz_bound"]))
+            if config["lipschitz_search"] is None:
+                print(f"note: {folder.path} found no K and has the one that it began with.", file=sys.stderr)
+        elif config["layer"] is not None:
             known[config["agent"]] = float(config["lipschitz_bound"])
-    trained = Trained(Evaluation.concat(evaluations), known, args.plain)
+    trained = Trained(Evaluation.concat(evaluations), known, args.plain, searched)
     trained.evaluation.save(args.output / "frontier.parquet")
     print(table(trained, certificates, list(task.strengths)) + "\n")
     for strength in task.strengths:
@@ -170,6 +200,8 @@ def frontier(args: Args) -> Trained | None:
         where = "without noise" if strength == 0 else f"at σ = {strength:g}"
         said = "no K of these" if agent is None else f"K = {trained.bounds[agent]:g}"
         print(f"Smallest K whose return is not distinguishable from that of {args.plain} {where}: {said}.")
+    if searched:
+        print(beside_search(trained))
     return trained
 
 

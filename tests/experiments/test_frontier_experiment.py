@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,25 @@ def test_the_smallest_k_that_costs_nothing(like):
     assert found.difference("K2", 0.0)["difference"] == pytest.approx(-2.1, abs=0.1)
 
 
+def test_what_a_search_found_stands_beside_and_is_not_recommended(like):
+    levels = {0.0: [10.0, 11.0, 9.0], 0.2: [5.0, 6.0, 4.0]}
+    known = trained(like, dict.fromkeys(("plain", "K2", "K4", "K8", "Kauto"), levels))
+    found = Trained(known.evaluation, known.bounds, "plain", {"Kauto": [1.0, 3.0, 1.5]})
+    assert found.recommended() == "K2"
+    said = frontier.beside_search(found)
+    assert said.startswith(
+        "Kauto: K = 1, 3, 1.5, 0.50 to 1.50 times the smallest K without noise; return minus"
+    )
+    certificates = {name: [proven()] for name in ("plain", "K2", "K4", "K8", "Kauto")}
+    rows = frontier.table(found, certificates, [0.0, 0.2]).splitlines()
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["plain", "2", "4", "8", "auto: 1, 3, 1.5"]
+
+
+def proven():
+    """Of a certificate what the table reads."""
+    return SimpleNamespace(network=SimpleNamespace(tightness=0.9))
+
+
 def test_no_k_may_be_small_enough(like):
     worse = {
         name: {0.0: [value] * 3, 0.2: [value] * 3} for name, value in (("K2", 1.0), ("K4", 2.0), ("K8", 3.0))
@@ -70,23 +91,29 @@ def test_trains_evaluates_and_prints(tmp_path, monkeypatch, capsys):
             train.train(
                 miniature.args(
                     args.output / f"{name}-{bound}", name, timesteps=64, lipschitz_bound=bound,
-                    label=name if bound is None else f"{name}-K{bound:g}",
+                    label=name if bound is None else f"{name}-K{bound}",
                 )
             ).path
             for name, bound in names
         ]  # fmt: skip
 
     monkeypatch.setattr(frontier, "sweep", sweep)
-    found = frontier.frontier(Args(bounds=[2.0, 8.0], seeds=1, episodes=2, output=tmp_path, extend=True))
+    with pytest.warns(UserWarning, match="no K was looked for"):  # too short
+        found = frontier.frontier(
+            Args(bounds=[2.0, "auto", 8.0], seeds=1, episodes=2, output=tmp_path, extend=True)
+        )
     assert asked[0].agents == ["ppo", "ppo-sandwich"]
     assert asked[0].extend
-    assert found.bounds == {"ppo-sandwich-K2": 2.0, "ppo-sandwich-K8": 8.0}
-    said = capsys.readouterr().out
+    assert found.bounds == {"ppo-sandwich-K2.0": 2.0, "ppo-sandwich-K8.0": 8.0}
+    assert list(found.searched) == ["ppo-sandwich-Kauto"]
+    said, note = capsys.readouterr()
+    assert "found no K and has the one that it began with" in note
+    assert "ppo-sandwich-Kauto: K = " in said
     assert "| plain |" in said
     assert "| 2 |" in said
     assert "Smallest K whose return is not distinguishable from that of ppo without noise: " in said
     stored = Evaluation.load(tmp_path / "frontier.parquet")
-    assert set(stored.frame["agent"]) == {"ppo", *found.bounds}
+    assert set(stored.frame["agent"]) == {"ppo", *found.bounds, *found.searched}
 
 
 def test_what_is_in_slurms_queue_is_not_evaluated_yet(tmp_path, monkeypatch):
@@ -101,6 +128,7 @@ def test_what_is_in_slurms_queue_is_not_evaluated_yet(tmp_path, monkeypatch):
         ({"agent": "ppo"}, "expected a plain agent and a Lipschitz one"),
         ({"bounds": []}, "bounds must be at least one number"),
         ({"bounds": [2.0, 2.0]}, "all different"),
+        ({"bounds": ["auto"]}, "bounds must be at least one number"),
         ({"bounds": [-1.0]}, "bounds must be a finite number > 0"),
     ],
 )
