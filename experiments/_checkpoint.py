@@ -102,6 +102,10 @@ class Unfinished:
             found: dict[str, Any] = json.loads(self.settings_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{self.settings_file} is damaged ({error}). Pass --overwrite to begin anew, or give another --output."
+            ) from error
         return found
 
     def check(self, settings: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from agents import AGENTS as RECIPES
 from envs import get_task
 from experiments._memory_agents import AGENTS, FILTERED
 from experiments._pooling import refuse_mixtures
@@ -175,7 +176,12 @@ def _plain_of(name: str, configs: Mapping[str, dict[str, Any]]) -> dict[str, Any
         return configs[PLAIN]
     for agent in (agent for agent in AGENTS if "task" in configs.get(agent, {})):
         task, seed = configs[agent]["task"], configs[agent]["seed"]
-        recipe = name.removesuffix(f"{task}-{seed}").rstrip("-") or "ppo"
+        recipe = "ppo" if name == f"{task}-{seed}" else name.removesuffix(f"-{task}-{seed}")
+        if recipe not in RECIPES:
+            raise ValueError(
+                f"{name} has agents of {task}, seed {seed}, and no plain one: it must be called {task}-{seed}, or "
+                f"RECIPE-{task}-{seed} after the recipe of the plain agent (a copy would count twice)."
+            )
         return {"task": task, "seed": seed, "agent": recipe}
     return None
 

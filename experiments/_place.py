@@ -20,10 +20,12 @@ def is_free(folder: RunFolder, overwrite: bool, resume: bool) -> bool:
         raise ValueError(
             "resume=True continues the existing training, overwrite=True deletes it. Choose one."
         )
-    if not folder.path.exists() or Unfinished(folder.path).settings() is not None:
+    if not folder.path.exists():
         return True
     if overwrite:
         _refuse_other_folder(folder)
+        return True
+    if Unfinished(folder.path).settings() is not None:
         return True
     if resume and is_finished(folder):
         return False
@@ -34,12 +36,13 @@ def is_free(folder: RunFolder, overwrite: bool, resume: bool) -> bool:
 
 def _refuse_other_folder(folder: RunFolder) -> None:
     """``FileExistsError`` where --overwrite would remove what no training left behind."""
-    own = (folder.config_file, folder.model_file, folder.path / "progress.csv")
-    if not folder.path.is_dir() or (any(folder.path.iterdir()) and not any(file.is_file() for file in own)):
-        raise FileExistsError(
-            f"{folder.path} is no run folder: it has neither config.json nor model.zip. --overwrite replaces run "
-            "folders only; remove it yourself, or give another --output."
-        )
+    own = (folder.model_file, folder.path / "progress.csv", Unfinished(folder.path).path)
+    if folder.path.is_dir() and (not any(folder.path.iterdir()) or any(file.exists() for file in own)):
+        return
+    raise FileExistsError(
+        f"{folder.path} is no run folder: it has neither model.zip nor progress.csv. --overwrite replaces run folders "
+        "only; remove it yourself, or give another --output."
+    )
 
 
 def set_aside(folder: RunFolder, previous: Path) -> None:

@@ -54,6 +54,7 @@ def refuse_mixtures(folders: Sequence[RunFolder], configs: Sequence[dict[str, An
     first: dict[str, tuple[RunFolder, dict[str, str]]] = {}
     for folder, config in zip(folders, configs, strict=True):
         own = _flat({name: config[name] for name in _SETTINGS if name in config})
+        own["lipschitz_search"] = json.dumps("lipschitz_search" in config)  # not the K that it found
         known, theirs = first.setdefault(config["agent"], (folder, own))
         differing = [name for name in own if own[name] != theirs.get(name, own[name])]
         if differing:

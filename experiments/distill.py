@@ -174,7 +174,7 @@ def distil(args: Args) -> None:
             f"run: students are named like their teachers' folders, and these are not all different: {names}."
         )
     refuse_pooling(folders)
-    refuse_pooling([RunFolder.open(path) for path in args.scratch])
+    refuse_pooling(open_runs(args.scratch) if args.scratch else [])
     missing = [folder for folder in folders if not is_complete(args, folder)]
     here = args.launch.launcher == "local" and (args.launch.workers == 1 or len(missing) == 1)
     if args.only or here:

@@ -92,7 +92,8 @@ class AutoLipschitz(MeasuredBound):
 
     Raises:
         ValueError: an argument out of range; at the start of training where the policy is not constrained, starts
-            below a floor that is a number, or sees other observations than ``eval_env`` gives.
+            below the floor (a function's behind VecNormalize is not known yet), or sees other observations than
+            ``eval_env`` gives.
 
     Warns:
         UserWarning: there is no search, and K stays: too few episodes ended, or nothing was learned in the first part.
@@ -149,6 +150,12 @@ class AutoLipschitz(MeasuredBound):
 
     def _init_callback(self) -> None:
         own = self._bound()
+        if self._floor_of is not None:
+            given = non_negative(
+                "floor", float(self._floor_of(self.model))
+            )  # what is none is refused before hours
+            # before there are statistics it is in other units
+            self.floor = given if self.model.get_vec_normalize_env() is None else 0.0
         if own < self.floor:
             raise ValueError(
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
@@ -180,6 +187,9 @@ class AutoLipschitz(MeasuredBound):
                 state["interrupted"] = before
         if self._good is not None and self._fell(self._return() or 0.0):
             self._put_back()
+            state["bound"] = self._bound()
+        if self._floor_of is not None and "bound" in state:
+            self._hold_above_floor()
             state["bound"] = self._bound()
         if "target" not in state and "gave_up" not in state and progress >= 1.0:
             self._give_up(
@@ -243,6 +253,7 @@ class AutoLipschitz(MeasuredBound):
 
     def _step(self, now: float, progress: float, passed: float) -> None:
         """Move K by what the return says, ``passed`` of the training after the step before."""
+        self._hold_above_floor()
         state, bound = self._state, self._bound()
         missing = self._kept.missing(now)
         state["kept"] = [[when, k] for when, k in state["kept"] if when > progress - BACK]
@@ -271,6 +282,7 @@ class AutoLipschitz(MeasuredBound):
 
     def _begin(self, now: float, progress: float) -> None:
         """The target; and the room above what the weights have reached is given up."""
+        self._hold_above_floor()
         state = self._state
         own = now if self.target_return is not None else self._kept.lately(now)
         if self.target_return is None and own <= state["first"]:
@@ -295,9 +307,29 @@ class AutoLipschitz(MeasuredBound):
         self._state["at_floor"] = self._state["at_floor"] or wanted < self.floor
         self._move(min(max(wanted, self.floor), LARGEST))
 
+    def _hold_above_floor(self) -> None:
+        """A floor that moves may have come above K."""
+        self._ask_for_floor()
+        if self._bound() < self.floor:
+            self._move_above_floor(self._bound())
+
     def _ask_for_floor(self) -> None:
-        if self._floor_of is not None:
-            self.floor = non_negative("floor", float(self._floor_of(self.model)))
+        if self._floor_of is None:
+            return
+        floor = float(self._floor_of(self.model))
+        if math.isfinite(floor) and floor >= 0:
+            self.floor = floor
+        elif not self._told:
+            self._told = True
+            warnings.warn(
+                f"floor gave {floor}, which is no K; the search keeps the floor before, {self.floor:g}.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _put_back(self) -> None:
+        super()._put_back()
+        self._hold_above_floor()
 
     def _give_up(self, why: str) -> None:
         """The training goes on with the K that it has: hours of it are not to be lost."""

@@ -23,6 +23,7 @@ import pytest
 from agents import AGENTS, get_agent
 from envs import TASKS, get_task
 from experiments import compare
+from experiments._place import is_free
 from experiments.evaluate import evaluate_run
 from experiments.train import Args, train
 from lipsrl import cli
@@ -254,6 +255,15 @@ def test_overwrite_removes_run_folders_only(tmp_path):
     with pytest.raises(FileExistsError, match="thesis is no run folder"):
         train(Args(agent="ppo", output=tmp_path / "thesis", overwrite=True, track="disabled", timesteps=2048))
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "all of it"
+    (tmp_path / "thesis" / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(FileExistsError, match=r"neither model\.zip nor progress\.csv"):
+        is_free(RunFolder(tmp_path / "thesis"), True, False)
+    begun = tmp_path / "run" / ".training"
+    begun.mkdir(parents=True)
+    (begun / "settings.json").write_text("")
+    with pytest.raises(ValueError, match=r"settings\.json is damaged .* Pass --overwrite"):
+        is_free(RunFolder(tmp_path / "run"), False, True)
+    assert is_free(RunFolder(tmp_path / "run"), True, False)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

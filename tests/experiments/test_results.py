@@ -330,6 +330,14 @@ def test_a_run_that_is_there_twice_is_refused(runs):
         collect(runs, "small")
 
 
+@pytest.mark.parametrize("name", ["pendulum-2", "pendulum-1.bak", "sacc-pendulum-1"])
+def test_a_copy_without_its_plain_agent_is_refused(name, tmp_path):
+    """Its name would be taken for another recipe's."""
+    leave_run(tmp_path, 1, "noise-trained").parent.rename(tmp_path / name)
+    with pytest.raises(ValueError, match="it must be called pendulum-1, or RECIPE-pendulum-1"):
+        collect(tmp_path, "small")
+
+
 @pytest.mark.parametrize(
     ("file", "values", "message"),
     [

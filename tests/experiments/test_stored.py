@@ -101,6 +101,8 @@ def test_trainings_that_differ_are_no_seeds_of_one_agent(tmp_path):
     folders = [RunFolder(tmp_path / name) for name in "ab"]
     other = CONFIG | {"seed": 1}
     refuse_mixtures(folders, [CONFIG, other])
+    with pytest.raises(ValueError, match="were trained with lipschitz_search=false and true"):
+        refuse_mixtures(folders, [CONFIG, other | {"lipschitz_search": {"bound": 3.3}}])
     for name, value in {"recipe": "ppo-noise", "status": "interrupted", "disturbance": "gaussian:1"}.items():
         with pytest.raises(ValueError, match=f"were trained with {name}="):
             refuse_mixtures(folders, [CONFIG | {name: "ppo"}, other | {name: value}])

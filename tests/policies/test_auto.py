@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,9 +117,25 @@ def test_a_floor_that_moves_is_asked_for_whenever_k_moves(train):
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
-def test_a_floor_that_is_none_is_refused_when_it_is_asked_for(train, value):
+def test_a_floor_that_is_none_is_refused_at_the_start_and_not_after_hours(train, value):
     with pytest.raises(ValueError, match="floor must be a finite number >= 0"):
         train(Earned(needs(1.0), floor=lambda model: value), bound=32.0)
+    callback = Earned(needs(8.0), floor=lambda model: 2.0 if model.num_timesteps < STEPS * 0.7 else value)
+    with pytest.warns(UserWarning, match="which is no K; the search keeps the floor before, 2"):
+        train(callback, bound=32.0)
+    assert callback.found.floor == 2.0
+
+
+def test_an_agent_that_is_put_back_is_held_above_the_floor_of_then(train, monkeypatch):
+    with pytest.raises(ValueError, match="is below floor=4"):
+        train(Earned(needs(1.0), floor=lambda model: 4.0), bound=3.0)
+    callback = Earned(needs(1.0), floor=lambda model: 2.0 + 6.0 * model.num_timesteps / STEPS)
+    with pytest.warns(UserWarning, match="was held there"):
+        model = train(callback, bound=3.0)  # which the floor overtakes before the search
+    assert callback.found.bound >= callback.found.floor == 8.0
+    monkeypatch.setattr(callback, "_good", (3.0, SimpleNamespace(restore=lambda model: None)))
+    callback._put_back()
+    assert model.policy.options.lipschitz_bound == 8.0
 
 
 def test_a_training_that_learns_nothing_is_told(train):
