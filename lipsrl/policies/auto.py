@@ -12,9 +12,10 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from lipsrl._validation import is_real, non_negative
+from lipsrl._validation import is_real
 from lipsrl.networks._scales import LARGEST
 from lipsrl.policies._auto_bound import AutoBound
+from lipsrl.policies._floor import Floor
 from lipsrl.policies._kept_return import MEASURED
 from lipsrl.policies._measured_bound import FEWEST, MeasuredBound
 from lipsrl.policies._search_memory import KeptReturn, taken_up
@@ -129,13 +130,16 @@ class AutoLipschitz(MeasuredBound):
                 "with a target the search begins when it is reached. Leave one out."
             )
         self.target_return, self.tolerance = target_return, float(tolerance)
-        self._floor_of = floor if callable(floor) else None
-        #: The newest, where it is a function; 0 before it was asked for.
-        self.floor = 0.0 if callable(floor) else non_negative("floor", floor)
+        self._floor = Floor(floor)
         self.explore = 0.0 if target_return is not None else EXPLORE if explore is None else float(explore)
         self._state: dict[str, Any] = {}
         self._kept = KeptReturn(self._state, self.tolerance, self._measures)
         self._told = False
+
+    @property
+    def floor(self) -> float:
+        """K never goes below it; the newest where it is a function, 0 before it was asked for."""
+        return self._floor.value
 
     @property
     def found(self) -> AutoBound | None:
@@ -150,19 +154,18 @@ class AutoLipschitz(MeasuredBound):
 
     def _init_callback(self) -> None:
         own = self._bound()
-        if self._floor_of is not None:
-            given = non_negative(
-                "floor", float(self._floor_of(self.model))
-            )  # what is none is refused before hours
-            # before there are statistics it is in other units
-            self.floor = given if self.model.get_vec_normalize_env() is None else 0.0
+        self._floor.begin(self.model)
         if own < self.floor:
             raise ValueError(
                 f"lipschitz_bound={own:g} is below floor={self.floor:g}. Start with several times the floor."
             )
         super()._init_callback()
-        floor = "a function" if self._floor_of is not None else self.floor
-        asked = [self.target_return, None if self._measures else self.tolerance, self.explore, floor]
+        asked = [
+            self.target_return,
+            None if self._measures else self.tolerance,
+            self.explore,
+            self._floor.asked,
+        ]
         asked += [] if self.eval_env is None else [self.n_eval_episodes]
         earlier = [self.target_return, self.tolerance, *asked[2:]]
         self._state = taken_up(self.model, asked, earlier)
@@ -188,7 +191,7 @@ class AutoLipschitz(MeasuredBound):
         if self._good is not None and self._fell(self._return() or 0.0):
             self._put_back()
             state["bound"] = self._bound()
-        if self._floor_of is not None and "bound" in state:
+        if self._floor.moves and "bound" in state:
             self._hold_above_floor()
             state["bound"] = self._bound()
         if "target" not in state and "gave_up" not in state and progress >= 1.0:
@@ -303,29 +306,14 @@ class AutoLipschitz(MeasuredBound):
             self._move_above_floor(min(self._bound(), policy.lipschitz_network.lipschitz_bound()))
 
     def _move_above_floor(self, wanted: float) -> None:
-        self._ask_for_floor()
-        self._state["at_floor"] = self._state["at_floor"] or wanted < self.floor
-        self._move(min(max(wanted, self.floor), LARGEST))
+        floor = self._floor.ask(self.model)
+        self._state["at_floor"] = self._state["at_floor"] or wanted < floor
+        self._move(min(max(wanted, floor), LARGEST))
 
     def _hold_above_floor(self) -> None:
         """A floor that moves may have come above K."""
-        self._ask_for_floor()
-        if self._bound() < self.floor:
+        if self._bound() < self._floor.ask(self.model):
             self._move_above_floor(self._bound())
-
-    def _ask_for_floor(self) -> None:
-        if self._floor_of is None:
-            return
-        floor = float(self._floor_of(self.model))
-        if math.isfinite(floor) and floor >= 0:
-            self.floor = floor
-        elif not self._told:
-            self._told = True
-            warnings.warn(
-                f"floor gave {floor}, which is no K; the search keeps the floor before, {self.floor:g}.",
-                UserWarning,
-                stacklevel=2,
-            )
 
     def _put_back(self) -> None:
         super()._put_back()
@@ -339,7 +327,7 @@ class AutoLipschitz(MeasuredBound):
     def _settle(self) -> None:
         """The end of the search."""
         state = self._state
-        self._ask_for_floor()
+        self._floor.ask(self.model)
         state["late"] = state["late"] or [self._bound()]  # rollouts may be longer than the search
         # rounding may put the mean below the floor, if all were at it
         state["bound"] = max(float(np.exp(np.mean(np.log(state["late"])))), self.floor)

@@ -63,7 +63,7 @@ def test_the_floor_of_a_task_is_in_the_units_of_the_statistics_as_they_are(tmp_p
     searching = search_for_bound(model, recipe, task, floor)
     searching.init_callback(model)  # nothing is refused before there are statistics
     model.get_vec_normalize_env().obs_rms.var[:] = (0.25, 0.25, 16.0)
-    searching._ask_for_floor()
+    searching._floor.ask(model)
     assert searching.floor == pytest.approx(floor.floor_for([2.0, 2.0, 0.25]), rel=1e-6)
     assert searching.floor < floor.floor
     assert search_for_bound(model, recipe, task, None).floor == 0.0
