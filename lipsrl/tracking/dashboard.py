@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -120,7 +121,8 @@ def save_dashboard(path: str | Path, workspace: Any, report: Any, saved: Saved) 
         workspace.entity = report.entity = entity
         if workspace.project not in {project.name for project in api.projects(entity)}:
             api.create_project(workspace.project, entity)
-        workspace._internal_name, workspace._internal_id = saved.view_name, saved.view_id
+        workspace._internal_name = saved.view_name or _new_view_name()
+        workspace._internal_id = saved.view_id
         workspace.save()
         saved = replace(
             saved,
@@ -134,6 +136,11 @@ def save_dashboard(path: str | Path, workspace: Any, report: Any, saved: Saved) 
         saved = replace(saved, report_id=report.id, report_url=report.url)
     write_dashboard(path, workspace, report, saved)
     return saved
+
+
+def _new_view_name() -> str:
+    """Of hexadecimal digits: one of wandb_workspaces' own in 1,296 ends in nw, which its address leaves out."""
+    return f"nw-{secrets.token_hex(6)[:11]}-v"
 
 
 def view_of_url(url: str, saved: Saved) -> Saved:

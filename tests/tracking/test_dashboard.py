@@ -4,6 +4,7 @@ What the servers do with a spec cannot be tried without an account; that they ge
 """
 
 import json
+import sys
 import types
 
 import pytest
@@ -111,6 +112,14 @@ def test_the_file_is_what_was_sent(server, tmp_path):
     assert document["workspace"]["spec"] == json.loads(server.views[saved.view_id]["spec"])
     assert document["report"]["spec"] == json.loads(server.views[saved.report_id]["spec"])
     assert (document["entity"], document["project"]) == ("somebody", "new")
+
+
+def test_no_view_has_a_name_that_its_address_leaves_out_in_part(server, tmp_path, monkeypatch):
+    """«nw-63yv7edqlnw-v» would have the address nw=63yv7edqlv, which finds nothing."""
+    internal = sys.modules["wandb_workspaces.workspaces.internal"]
+    monkeypatch.setattr(internal.runid, "generate_id", lambda length: "63yv7edqlnw")
+    saved = save(tmp_path / "d.json")
+    assert view_of_url(saved.view_url, Saved()).view_name == saved.view_name
 
 
 def test_a_view_of_another_machine_is_taken_over_by_its_address(server, tmp_path):
