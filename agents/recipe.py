@@ -37,6 +37,23 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """How a student is made of a trained teacher (:func:`lipsrl.distill`).
+
+    Attributes:
+        lipschitz_bound: K of the whole window, in units of what the policy receives; ``None``: half of the steepest
+            slope that is found in the teacher.
+        noise: greatest standard deviation of the white noise that it is shown, raw units.
+        rounds, steps: of the distillation; ``None``: its own.
+    """
+
+    lipschitz_bound: float | None
+    noise: float
+    rounds: int = 12
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A named agent.
 
@@ -51,6 +68,9 @@ class Recipe:
         regularizers: task name → soft regularisers.
         final_bound: task name → K at the end of a training whose bound moves there exponentially.
         frames: observations that the policy sees at once.
+        smoothing: task name → weight of the newest action in the moving average that it learns and acts behind.
+        teacher: name of the agent that is trained in its place; this one is that agent's student.
+        lessons: task name → how it is distilled from its teacher.
         certifiable: whether ``lipsrl.certify`` can say anything of the policy.
     """
 
@@ -64,6 +84,9 @@ class Recipe:
     regularizers: dict[str, tuple[Regularizer, ...]] = field(default_factory=dict)
     final_bound: dict[str, float] = field(default_factory=dict)
     frames: int = 1
+    smoothing: dict[str, float] = field(default_factory=dict)
+    teacher: str | None = None
+    lessons: dict[str, Lesson] = field(default_factory=dict)
     certifiable: bool = True
 
     def for_task(self, task: str) -> Settings:
@@ -100,7 +123,11 @@ class Recipe:
         """
         if history is None or positive_int("history", history) == self.frames:
             return self
-        if self.frames != 1:
+        if self.smoothing:
+            raise ValueError(
+                f"agent={self.name!r} averages its actions and sees one observation; leave history out."
+            )
+        if self.frames != 1 and self.teacher is None:
             raise ValueError(
                 f"agent={self.name!r} is made for {self.frames} observations, not history={history}."
             )
@@ -154,7 +181,15 @@ class Recipe:
 
         Args:
             overrides: ``lipschitz_bound``, ``layer``, …: replace the recipe's policy options where not ``None``.
+
+        Raises:
+            ValueError: a student, which has to be distilled from a trained teacher.
         """
+        if self.teacher is not None:
+            raise ValueError(
+                f"agent={self.name!r} is a student of {self.teacher!r}: it is distilled, not built. Use "
+                f"`python -m experiments.train --agent {self.name}`, or lipsrl.distill."
+            )
         settings = self.for_task(task.name)
         return self.algorithm(
             self.policy,

@@ -10,6 +10,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.wrappers import TimeLimit
 
+from lipsrl.wrappers import ActionSmoothing
+
 
 def noise_levels(sensor_scale: Sequence[float]) -> tuple[float, float, float, float, float]:
     """The noise levels of a task: 0, s, 2s, 5s and 10s, the same σ on every sensor, in raw units.
@@ -49,6 +51,8 @@ class Task:
         env_kwargs: passed to ``gymnasium.make``.
         equilibrium: (state, action) that a policy for the task has to hold, as
             :func:`lipsrl.certificates.feasibility_floor` takes them; ``None`` if there is none.
+        smoothing: weight of the newest action in a moving average (`lipsrl.wrappers.ActionSmoothing`) between the agent
+            and this task; ``None``: there is none.
     """
 
     name: str
@@ -65,9 +69,10 @@ class Task:
     actions: str = ""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     equilibrium: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    smoothing: float | None = None
 
     def make(self) -> gym.Env[Any, Any]:
         """A fresh environment, without the checks that cost a third of the time of a small one."""
         env = gym.make(self.env_id, disable_env_checker=True, **self.env_kwargs)
         assert isinstance(env, TimeLimit) or env.spec is not None
-        return env
+        return env if self.smoothing is None else ActionSmoothing(env, self.smoothing)

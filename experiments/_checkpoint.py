@@ -29,8 +29,8 @@ from lipsrl.tracking import RunFolder
 
 #: What says that the training is the same one, of what `experiments.train` writes into config.json.
 IDENTITY = (
-    "agent", "recipe", "task", "env_id", "env_kwargs", "seed", "timesteps", "algorithm", "policy", "layer",
-    "lipschitz_bound", "history", "disturbance", "vec_normalize", "hyperparameters",
+    "agent", "recipe", "task", "env_id", "env_kwargs", "env_wrapper", "seed", "timesteps", "algorithm", "policy",
+    "layer", "lipschitz_bound", "history", "disturbance", "vec_normalize", "hyperparameters", "lesson",
 )  # fmt: skip
 
 
@@ -41,6 +41,8 @@ def differing(found: dict[str, Any], settings: dict[str, Any]) -> tuple[str, str
     """
     asked = json.loads(json.dumps(settings))
     keys = [key for key in IDENTITY if key in found]
+    if "lesson" in found:  # what K was asked for stands there
+        keys = [key for key in keys if key != "lipschitz_bound"]
     pairs: dict[str, tuple[Any, Any]] = {}
     if (
         "lipschitz_schedule" in found

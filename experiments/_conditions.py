@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from envs import Task
+from experiments._filters import task_of
 from experiments._memory_agents import STUDIES
 from experiments._stored import files_of
 from lipsrl._files import write_text
@@ -182,7 +183,8 @@ def of_run(folder: RunFolder, task: Task, episodes: Episodes) -> pd.DataFrame:
 
     def play() -> pd.DataFrame:
         model, statistics = folder.load()
-        return measure(label, model, statistics, task, episodes, task.make, folder.certificate_file.is_file())
+        make = task_of(config).make
+        return measure(label, model, statistics, task, episodes, make, folder.certificate_file.is_file())
 
     means = kept(folder.path / "conditions.json", episodes, play, task)
     return means.assign(agent=label[0], seed=label[1])
@@ -191,6 +193,11 @@ def of_run(folder: RunFolder, task: Task, episodes: Episodes) -> pd.DataFrame:
 def filtered(folder: RunFolder, task: Task, episodes: Episodes, smoothing: float) -> pd.DataFrame:
     """The baseline behind the filter: its fluctuation is that of what the motor receives."""
     config = folder.read_config()
+    if task_of(config).smoothing is not None:
+        raise ValueError(
+            f"{folder.path} is of an agent that averages its actions, and would be shown behind a second average. Put "
+            "another agent first."
+        )
     label = (config["agent"] + FILTERED, config["seed"])
 
     def play() -> pd.DataFrame:

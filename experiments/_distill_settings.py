@@ -62,8 +62,8 @@ def tuned_folder(args: Args, teacher: RunFolder) -> RunFolder:
     return RunFolder(args.output / f"{teacher.path.name}-tuned")
 
 
-def bound_of(args: Args, slope: float, digits: int = 2) -> float:
-    """K for a teacher of this steepest slope, rounded down to two decimals, of a small K to ``digits`` digits.
+def share_of(share: float, slope: float, digits: int = 2) -> float:
+    """K as a share of a teacher's steepest slope, rounded down to two decimals, of a small K to ``digits`` digits.
 
     Raises:
         ValueError: no slope, of which K could be a share.
@@ -73,8 +73,13 @@ def bound_of(args: Args, slope: float, digits: int = 2) -> float:
             f"K is a share of the teacher's steepest slope, which must be > 0, received {slope:g}: its actions are "
             "the same everywhere, and there is nothing to distil."
         )
-    places = max(2, digits - 1 - math.floor(math.log10(args.share * slope)))
-    share = math.floor(10.0**places * args.share * slope) / 10.0**places
+    places = max(2, digits - 1 - math.floor(math.log10(share * slope)))
+    return math.floor(10.0**places * share * slope) / 10.0**places
+
+
+def bound_of(args: Args, slope: float, digits: int = 2) -> float:
+    """K for a teacher of this steepest slope: its share, or the upper limit where that is smaller."""
+    share = share_of(args.share, slope, digits)
     return share if args.lipschitz_bound is None else min(share, args.lipschitz_bound)
 
 

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from experiments._tracking import agent_files
 from lipsrl._digits import rounded_up
-from lipsrl.certificates import Certificate
+from lipsrl.certificates import Certificate, certify
+from lipsrl.tracking import RunFolder, WandbWriter
+from lipsrl.tracking.jobs import log_trained
+
+
+def certified(
+    folder: RunFolder, model: BaseAlgorithm, writer: WandbWriter, config: dict[str, Any]
+) -> Certificate:
+    """The certificate of what was trained, in its run folder and in its W&B run."""
+    certificate = certify(model)
+    certificate.save(folder.certificate_file)
+    name = f"{config['task']}-{config['agent']}-{config['seed']}"
+    log_trained(writer.run, name, certificate, agent_files(folder))
+    return certificate
 
 
 def interrupted(steps: int, timesteps: int, kept: int | None) -> str:
@@ -20,11 +38,16 @@ def interrupted(steps: int, timesteps: int, kept: int | None) -> str:
 
 def summary(steps: int, seconds: float, certificate: Certificate | None) -> str:
     """Steps, speed and what is certified; ``None``: the policy has no Lipschitz constant."""
-    said = "no certificate: the policy has no Lipschitz constant"
-    if certificate is not None:
-        network = certificate.network
-        said = (
-            f"certified ≤ {rounded_up(certificate.upper_bound, 4)} per raw unit "
-            f"(network {rounded_up(network.upper_bound, 4)}, tightness {network.tightness:.0%})"
-        )
+    said = (
+        "no certificate: the policy has no Lipschitz constant" if certificate is None else proven(certificate)
+    )
     return f"{steps} steps in {seconds:.0f} s ({steps / max(seconds, 1e-9):.0f}/s), {said}"
+
+
+def proven(certificate: Certificate) -> str:
+    """What is certified, in words."""
+    network = certificate.network
+    return (
+        f"certified ≤ {rounded_up(certificate.upper_bound, 4)} per raw unit "
+        f"(network {rounded_up(network.upper_bound, 4)}, tightness {network.tightness:.0%})"
+    )

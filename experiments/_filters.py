@@ -1,12 +1,25 @@
-"""What a user would put beside a stock policy: an action smoother, a filter of the observations."""
+"""What a user would put beside a stock policy: an action smoother, a filter of the observations; and what plays for a
+run whose agent has learned behind such a smoother.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from envs import Task, get_task
+from lipsrl.evaluation import model_fingerprint
+from lipsrl.tracking import RunFolder
+
+#: What config.json calls an average of the actions: as rl-baselines3-zoo writes wrappers, which lipsrl's commands point
+#: out.
+SMOOTHING = "lipsrl.wrappers.ActionSmoothing"
 
 Array = NDArray[Any]
 #: raw observations (n, dim) → actions (n, act)
@@ -78,3 +91,56 @@ class ConstantVelocity:
 
 def _fingerprint(kind: str, share: float, of: str | None) -> str | None:
     return None if of is None else f"{kind} {share} {of}"
+
+
+def around(task: Task) -> dict[str, Any]:
+    """What config.json says of the filter between an agent and its task; nothing where there is none."""
+    return {} if task.smoothing is None else {"env_wrapper": {SMOOTHING: {"weight": task.smoothing}}}
+
+
+def task_of(config: Mapping[str, Any]) -> Task:
+    """The task of a run as its agent knows it: behind the filter that it was trained behind, if it was.
+
+    Args:
+        config: of the run.
+    """
+    task, wrapper = get_task(config["task"]), config.get("env_wrapper")
+    return task if wrapper is None else replace(task, smoothing=wrapper[SMOOTHING]["weight"])
+
+
+def shared_task(configs: Sequence[Mapping[str, Any]]) -> Task:
+    """The task of several runs as all their agents know it.
+
+    Raises:
+        ValueError: some stand behind a filter, and some do not: they cannot be shown in one environment.
+    """
+    tasks = [task_of(config) for config in configs]
+    weights = {task.smoothing for task in tasks}
+    if len(weights) > 1:
+        raise ValueError(
+            "agents that average their actions and agents that do not cannot be shown in one environment. Give them to "
+            "two commands, or leave --track and --report out."
+        )
+    return tasks[0]
+
+
+def stock_policy(model: BaseAlgorithm, statistics: VecNormalize | None) -> Policy:
+    """``model`` as a function of raw observations."""
+
+    def act(observation: Array) -> Array:
+        seen = observation if statistics is None else statistics.normalize_obs(observation)
+        return model.predict(seen, deterministic=True)[0]
+
+    return act
+
+
+def player_of(folder: RunFolder) -> tuple[Any, VecNormalize | None]:
+    """What plays for a run in the task itself: its model with its normalisation, or both behind the run's filter.
+
+    So the actions that are measured are those that the actuator receives, in the episodes of all others.
+    """
+    model, statistics = folder.load()
+    weight = task_of(folder.read_config()).smoothing
+    if weight is None:
+        return model, statistics
+    return Smoothed(stock_policy(model, statistics), 1 - weight, model_fingerprint(model, statistics)), None

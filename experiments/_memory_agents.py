@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 
 import lipsrl
 from agents import Recipe
+from agents.students import LESSONS, WINDOW
 from envs import Task
 from lipsrl._validation import lookup
 from lipsrl.attacks import MADAttack
@@ -52,17 +53,32 @@ class Study:
     episodes: int = 100
 
 
-STUDIES = {
-    "pendulum": Study(12.0, 6.0, 0.3, 0.25, (0.1, 0.2, 0.3)),
-    "inverted-double-pendulum": Study(6.0, 3.0, 0.1, 0.05, (0.02, 0.05)),
-    "reacher": Study(0.6, 0.4, 0.05, 0.05, (0.05, 0.1)),
-    "hopper": Study(4.0, 3.0, 0.1, 0.075, (0.05, 0.075, 0.1), fine_tune_steps=300_000, episodes=50),
-    "lunar-lander-continuous": Study(12.0, 6.0, 0.1, 0.05, (0.02, 0.05), episodes=50),
-    # a fifth of the zoo's steps: the pole stands after 100,000
-    "inverted-pendulum": Study(0.5, 0.3, 0.1, 0.5, (0.5, 1.0), timesteps=200_000, episodes=50),
-}
+
+def _study(
+    task: str, memoryless: float, shown_epsilon: float, epsilons: tuple[float, ...], **more: Any
+) -> tuple[str, Study]:
+    """K and noise of the window students are those of the agents ``-window``."""
+    lesson = LESSONS[task]
+    assert lesson.lipschitz_bound is not None
+    return task, Study(
+        lesson.lipschitz_bound, memoryless, lesson.noise, shown_epsilon, epsilons, rounds=lesson.rounds,
+        steps=lesson.steps, **more,
+    )  # fmt: skip
+
+
+STUDIES = dict(
+    [
+        _study("pendulum", 6.0, 0.25, (0.1, 0.2, 0.3)),
+        _study("inverted-double-pendulum", 3.0, 0.05, (0.02, 0.05)),
+        _study("reacher", 0.4, 0.05, (0.05, 0.1)),
+        _study("hopper", 3.0, 0.075, (0.05, 0.075, 0.1), fine_tune_steps=300_000, episodes=50),
+        _study("lunar-lander-continuous", 6.0, 0.05, (0.02, 0.05), episodes=50),
+        # a fifth of the zoo's steps: the pole stands after 100,000
+        _study("inverted-pendulum", 0.3, 0.5, (0.5, 1.0), timesteps=200_000, episodes=50),
+    ]
+)
 #: Observations in a window.
-HISTORY = 8
+HISTORY = WINDOW
 #: Share of the action before in the smoother, and of the measurement in the filter.
 SMOOTHING, TRUST = 0.4, 0.5
 

@@ -11,7 +11,8 @@ from lipsrl.tracking import RunFolder
 
 #: What all runs of an agent share but for the seed, as `experiments.train` notes it.
 _SETTINGS = (
-    "recipe", "algorithm", "env_kwargs", "disturbance", "timesteps", "status", "history", "layer", "hyperparameters"
+    "recipe", "algorithm", "env_kwargs", "env_wrapper", "lesson", "disturbance", "timesteps", "status", "history",
+    "layer", "hyperparameters",
 )  # fmt: skip
 
 

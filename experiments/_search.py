@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from agents import get_agent
-from experiments._plan import RunConfig, SweepFolder
+from experiments._plan import RunConfig
 from experiments._setup import refuse_fixed_end
+from experiments._sweep_folder import SweepFolder
 from experiments.evaluate import evaluate_run, white_noise
 from lipsrl._validation import positive_finite, positive_int
 from lipsrl.tracking import RunFolder

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 from agents import Recipe
 from envs import Task
 from experiments._console import command_line
+from experiments._filters import around
 from lipsrl.actors.frames import attached_frames
 from lipsrl.certificates import FeasibilityFloor, feasibility_floor, policy_units
 from lipsrl.disturbances import GaussianNoise, parse_disturbance
@@ -56,8 +57,11 @@ def make_training_env(recipe: Recipe, task: Task, n_envs: int | None = None) -> 
 
 
 def floor_of(task: Task) -> FeasibilityFloor | None:
-    """What a policy needs to hold the task's equilibrium, in raw units; ``None`` if the task names none."""
-    if task.equilibrium is None:
+    """What a policy needs to hold the task's equilibrium, in raw units; ``None`` if the task names none.
+
+    None of policies behind a filter, too: with a memory between it and the actuator there may be another one.
+    """
+    if task.equilibrium is None or task.smoothing is not None:
         return None
     env = task.make()
     env.reset(seed=0)
@@ -149,6 +153,7 @@ def describe(
         "task": task.name,
         "env_id": task.env_id,
         **({"env_kwargs": dict(task.env_kwargs)} if task.env_kwargs else {}),
+        **around(task),
         "seed": model.seed,
         "timesteps": timesteps,
         "algorithm": type(model).__name__,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from envs import Task
+from experiments._filters import shared_task
 from lipsrl.certificates import Certificate
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import Evaluation
@@ -32,12 +33,16 @@ def log_runs(
     track: Mode,
     project: str | None,
 ) -> None:
-    """A W&B run per run folder, and one that compares where there are several agents; nothing where disabled."""
+    """A W&B run per run folder, and one that compares where there are several agents; nothing where disabled.
+
+    Raises:
+        ValueError: some average their actions, and some do not (`shared_task`).
+    """
     if track == "disabled":
         return
     subjects = []
-    for folder, certificate in zip(folders, certificates, strict=True):
-        config = folder.read_config()
+    configs = [folder.read_config() for folder in folders]
+    for folder, config, certificate in zip(folders, configs, certificates, strict=True):
         model, statistics = folder.load()
         learned: dict[str, Path | None] = {
             "certificate.json": folder.certificate_file,
@@ -59,7 +64,7 @@ def log_runs(
         )
     settings: dict[str, Any] = {"env_id": task.env_id, "n_episodes": evaluation.metadata.get("n_episodes")}
     job = Tracked(
-        "evaluate", task.name, task.make, Path.cwd(), track, project, settings, GaussianNoise(1.0),
+        "evaluate", task.name, shared_task(configs).make, Path.cwd(), track, project, settings, GaussianNoise(1.0),
         task.chatter_strength, seed,
     )  # fmt: skip
     for text in log_measured(job, evaluation, subjects):

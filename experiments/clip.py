@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 import tyro
 
-from envs import get_task
 from experiments._console import fail, open_runs, parse
+from experiments._filters import task_of
 from lipsrl.disturbances import GaussianNoise
 from lipsrl.evaluation import rollout_trace
 from lipsrl.tracking.actions import render_clip
@@ -49,9 +49,9 @@ def main() -> None:
         names = args.names or [f"{config['agent']} {config['seed']}" for config in configs]
         if len(names) != len(folders) or len(set(names)) != len(names):
             raise ValueError(f"names must be {len(folders)} different ones, one per run; received {names}.")
-        task, traces = get_task(configs[0]["task"]), {}
-        for name, folder in zip(names, folders, strict=True):
-            model, statistics = folder.load()
+        traces = {}
+        for name, folder, config in zip(names, folders, configs, strict=True):
+            task, (model, statistics) = task_of(config), folder.load()
             traces[name] = rollout_trace(
                 model, task.make, disturbance=GaussianNoise(1.0), strength=args.noise, seed=args.seed,
                 episode=args.episode, vec_normalize=statistics,

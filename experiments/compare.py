@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from envs import Task
 from experiments._console import command_line, fail, open_runs, parse
+from experiments._filters import shared_task, task_of
 from experiments._pooling import one_task, refuse_mixtures, refuse_twins
 from experiments._stored import of_model
 from experiments._tracking import log_runs
@@ -93,7 +94,9 @@ def records_of(
     records = Records(STANDARD_DISTURBANCES[0], task.chatter_strength, seed=seed)
     for folder, config in zip(folders, configs, strict=True):
         model, statistics = folder.load()
-        records.add(config["agent"], model, task.make, vec_normalize=statistics, folder=folder.path)
+        records.add(
+            config["agent"], model, task_of(config).make, vec_normalize=statistics, folder=folder.path
+        )
     return records.parts()
 
 
@@ -138,6 +141,8 @@ def compare(args: Args) -> Evaluation:
     task = one_task(configs)
     refuse_twins(folders, configs)
     refuse_mixtures(folders, configs)
+    if args.track != "disabled":
+        shared_task(configs)
     if args.reference is not None:  # known before anything is measured
         lookup("reference", args.reference, {config["agent"]: config for config in configs})
     evaluations = [

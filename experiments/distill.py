@@ -27,10 +27,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
 import lipsrl
-from envs import get_task
 from experiments._console import command_line, fail, open_runs, parse
 from experiments._distill_settings import Args, bound_of, is_complete, lesson, student_folder, tuned_folder
 from experiments._distill_tables import Measured, side_by_side
+from experiments._filters import task_of
 from experiments._locks import exclusive
 from experiments._parallel import module_command
 from experiments._pooling import refuse_pooling
@@ -53,7 +53,7 @@ def make_student(args: Args, folder: RunFolder) -> None:
     """Distil one teacher; its student's run folder is left behind."""
     model, statistics_ = folder.load()
     config = folder.read_config()
-    task = get_task(config["task"])
+    task = task_of(config)
     slope = certify_run(folder).network.lower_bound
     noise = task.chatter_strength if args.noise_level is None else args.noise_level
     begun = time.perf_counter()
@@ -86,7 +86,7 @@ def make_tuned(args: Args, folder: RunFolder) -> None:
     own = student_folder(args, folder)
     student, statistics_ = own.load()
     config = own.read_config()
-    task = get_task(config["task"])
+    task = task_of(config)
     venv = lipsrl.distillation.student_environments(task.make, student.n_envs, statistics_)
     student.set_env(venv)
     student.learning_rate = LinearSchedule(FINE_TUNING_RATE, 0.0, 1.0)
@@ -105,7 +105,9 @@ def make_tuned(args: Args, folder: RunFolder) -> None:
 def save(folder: RunFolder, model: BaseAlgorithm, config: dict[str, Any], agent: str, **more: Any) -> None:
     """Write a run folder of a student."""
     policy: Any = model.policy
-    kept = {key: config[key] for key in ("task", "env_id", "seed", "algorithm")}
+    kept = {
+        key: config[key] for key in ("task", "env_id", "env_wrapper", "seed", "algorithm") if key in config
+    }
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.save_model(model)
     folder.write_config(

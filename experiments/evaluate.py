@@ -21,6 +21,7 @@ from rich.console import Console
 from agents import AGENTS
 from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
+from experiments._filters import player_of, shared_task
 from experiments._parallel import module_command
 from experiments._stored import holds
 from experiments._tracking import log_runs
@@ -82,15 +83,15 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
     config = folder.read_config()
     task = get_task(config["task"])
     key = (config["agent"], config["seed"])
-    model, statistics = folder.load()
+    player, statistics = player_of(folder)
     if folder.evaluation_file.is_file() and not force:
         stored = Evaluation.load(folder.evaluation_file)
-        same = stored.fingerprints.get(key) == model_fingerprint(model, statistics)
+        same = stored.fingerprints.get(key) == model_fingerprint(player, statistics)
         found = current(stored, task, episodes, seed) if same else None
         if found is not None:
             return found
     evaluation = evaluate(
-        {key: model},
+        {key: player},
         task.make,
         disturbances=standard_disturbances(),
         strengths=task.strengths,
@@ -179,11 +180,13 @@ def main() -> None:
             if args.launch.launcher == "slurm":
                 return
             args.force = False  # it was done
+        configs = [folder.read_config() for folder in folders]
+        if args.track != "disabled":
+            shared_task(configs)
         evaluations = [
             evaluate_run(folder, episodes=args.episodes, seed=args.seed, force=args.force)
             for folder in folders
         ]
-        configs = [folder.read_config() for folder in folders]
         proofs = [certificate_of(folder, force=args.force) for folder in folders]
         if args.only:
             return

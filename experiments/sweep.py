@@ -19,8 +19,9 @@ import tyro
 
 from experiments._console import command_line, fail, parse
 from experiments._locks import exclusive
-from experiments._plan import RunConfig, SweepFolder, plan
+from experiments._plan import RunConfig, plan
 from experiments._search import Search, check_search, search
+from experiments._sweep_folder import SweepFolder
 from experiments._yaml import read_options
 from experiments.launchers import Options, launch
 from experiments.launchers.launch import FailedError, check

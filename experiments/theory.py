@@ -41,6 +41,7 @@ from envs.linear_quadratic_theory import (
     smallest_stabilising_gain,
 )
 from experiments._console import command_line, fail, open_runs, parse
+from experiments._filters import task_of
 from experiments._pooling import refuse_twins
 from lipsrl._files import write_text
 from lipsrl._validation import positive_finite, positive_int
@@ -195,6 +196,10 @@ def of_agents(args: Args) -> list[dict[str, Any]]:
         config = folder.read_config()
         if config["task"] != TASK.name:
             raise ValueError(f"{folder.path} is of task={config['task']!r}; give runs of {TASK.name}.")
+        if task_of(config).smoothing is not None:
+            raise ValueError(
+                f"{folder.path} averages its actions: it has no gain that theory could speak of."
+            )
         model, statistics = folder.load()
         name, seed = config["agent"], config["seed"]
         gain = gain_at_rest(model, statistics) if attached_frames(model) == 1 else None  # a window is no gain

@@ -13,12 +13,10 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
-import tyro
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -29,7 +27,7 @@ from envs import Task, get_task
 from experiments._checkpoint import CheckpointCallback, Unfinished, check_finished
 from experiments._console import fail, parse
 from experiments._curves import Curves
-from experiments._ending import interrupted, summary
+from experiments._ending import certified, interrupted, summary
 from experiments._list import tables
 from experiments._locks import exclusive
 from experiments._place import is_free, set_aside
@@ -44,62 +42,15 @@ from experiments._setup import (
 )
 from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
 from experiments._state import restore
-from experiments._tracking import agent_files
+from experiments._student import identity_of, train_student
+from experiments._train_args import Args, default_output
 from lipsrl._validation import positive_int
-from lipsrl.certificates import FeasibilityFloor, certify, feasibility_warnings, policy_units
+from lipsrl.certificates import FeasibilityFloor, feasibility_warnings, policy_units
 from lipsrl.policies import LipschitzSchedule
-from lipsrl.tracking import Mode, RunFolder, WandbWriter
-from lipsrl.tracking.jobs import log_trained
+from lipsrl.tracking import RunFolder, WandbWriter
 
 #: Share of a training after which there is a checkpoint, where nobody says how many steps.
 CHECKPOINT_SHARE = 20
-
-
-@dataclass
-class Args:
-    """Train one agent on one task. All results are in one run folder."""
-
-    agent: str = "ppo-sandwich"
-    """Name of the agent (see agents/)."""
-    task: str = "pendulum"
-    """Name of the task (see envs/)."""
-    seed: int = 0
-    """Training seed: network, environments and exploration."""
-    timesteps: int | None = None
-    """Environment steps. Default: the agent's own number."""
-    lipschitz_bound: float | Literal["auto"] | None = None
-    """The bound K. auto: search for the smallest K that keeps the return (lipsrl.policies.AutoLipschitz). Default: the
-    agent's own."""
-    layer: str | None = None
-    """Layer type (see lipsrl.layers.LAYERS). Default: the agent's own."""
-    history: int | None = None
-    """Number of observations that the policy sees at once. Default: the agent's own number."""
-    budget: str | None = None
-    """How K is divided among the layers (see lipsrl.layers.BUDGETS). Default: the agent's own, output."""
-    regularizer_scale: float = 1.0
-    """Factor on the weights of the agent's soft regularisers (see agents/regularized.py)."""
-    label: str | None = None
-    """Name of the agent in tables. Default: the name after --agent."""
-    output: Path | None = None
-    """Run folder. Default: runs/AGENT-TASK-SEED (in a W&B sweep: runs/sweeps/SWEEP/AGENT-TASK-SEED-RUN)."""
-    overwrite: bool = False
-    """Start from the beginning and replace an existing run folder."""
-    resume: bool = False
-    """Continue an interrupted training, or start it. If it is finished already, do nothing and exit with status 0."""
-    checkpoint_every: int | None = None
-    """Environment steps between checkpoints. A killed training loses at most these steps, or one rollout. Default: a
-    twentieth of the training. 0: no checkpoints."""
-    track: Mode | None = None
-    """Weights & Biases mode: online, offline (stored in the run folder) or disabled. Default: the environment variable
-    WANDB_MODE, or offline."""
-    project: str | None = None
-    """W&B project. Default: the environment variable WANDB_PROJECT, or lipsrl."""
-    progress: bool = True
-    """Show a progress bar with the remaining time."""
-    threads: int = 1
-    """torch threads; one is fastest for small networks."""
-    list_: Annotated[bool, tyro.conf.arg(name="list"), tyro.conf.FlagCreatePairsOff] = False
-    """List all tasks and agents and exit."""
 
 
 def learn(
@@ -114,13 +65,6 @@ def learn(
     except KeyboardInterrupt:
         return False
     return True
-
-
-def default_output(args: Args) -> Path:
-    """Where a run goes if nobody says. A W&B sweep runs one agent, task and seed with many options: one folder each."""
-    name = f"{args.label or args.agent}-{args.task}-{args.seed}"
-    sweep, run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
-    return Path("runs/sweeps") / sweep / f"{name}-{run}" if sweep and run else Path("runs") / name
 
 
 def train(args: Args) -> RunFolder:
@@ -143,6 +87,8 @@ def train(args: Args) -> RunFolder:
             check(replace(args, output=folder.path))
             print(f"{folder.path}: finished, kept")
             return folder
+        if recipe.teacher is not None:
+            return train_student(args, recipe, task, timesteps, folder, train, check)
         return _train(args, recipe, task, timesteps, every, folder)
 
 
@@ -154,6 +100,9 @@ def check(args: Args) -> None:
     """
     assert args.output is not None
     recipe, task, timesteps = _asked(args)
+    if recipe.teacher is not None:
+        check_finished(RunFolder(args.output), identity_of(args, recipe, task, timesteps))
+        return
     venv = make_training_env(recipe, task)
     check_finished(RunFolder(args.output), _built(args, recipe, task, venv, timesteps)[1])
     venv.close()
@@ -163,6 +112,11 @@ def _asked(args: Args) -> tuple[Recipe, Task, int]:
     """What is trained on what, and how many steps."""
     recipe = get_agent(args.agent).with_layer(args.layer).with_history(args.history)
     task = get_task(args.task)
+    task = replace(task, smoothing=recipe.smoothing.get(task.name))
+    if args.teacher is not None and recipe.teacher is None:
+        raise ValueError(
+            f"agent={recipe.name!r} has no teacher. Leave --teacher out, or train a student of one."
+        )
     timesteps = recipe.for_task(task.name).timesteps if args.timesteps is None else args.timesteps
     return recipe, task, positive_int("timesteps", timesteps)
 
@@ -259,15 +213,11 @@ def _train(
     elif "lipschitz_schedule" in config:  # what tables and students take for the K of the agent
         config["lipschitz_bound"] = model.policy_kwargs["lipschitz_bound"]
     folder.write_config({**config, "resumed_at": clock.resumed})
-    certificate = certify(model) if recipe.certifiable else None
-    unfit: Sequence[str] = ()
     wandb_writer.summary({"status": status})
-    if certificate is not None:
-        certificate.save(folder.certificate_file)
-        log_trained(
-            wandb_writer.run, f"{args.task}-{config['agent']}-{args.seed}", certificate, agent_files(folder)
-        )
-        unfit = () if floor is None else feasibility_warnings(floor, certificate, policy_units(model))
+    certificate = certified(folder, model, wandb_writer, config) if recipe.certifiable else None
+    unfit: Sequence[str] = ()
+    if certificate is not None and floor is not None:
+        unfit = feasibility_warnings(floor, certificate, policy_units(model))
     curves.logger.close()
     venv.close()
     if finished:
@@ -289,7 +239,8 @@ def main() -> int:
         return 0
     with fail():
         folder = train(args)
-    return 130 if folder.read_config()["status"] == "interrupted" else 0
+    finished = folder.config_file.is_file() and folder.read_config()["status"] != "interrupted"
+    return 0 if finished else 130
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lipsrl import _episodes
 from lipsrl.disturbances import Disturbance
+from lipsrl.evaluation._applied import applied, filter_of
 from lipsrl.evaluation._controller import Controller
 from lipsrl.evaluation._environments import Env
 from lipsrl.evaluation._history import tap_of
@@ -26,6 +27,7 @@ from lipsrl.evaluation._observations import (
 )
 from lipsrl.evaluation._seeding import disturbance_seed, environment_seed
 from lipsrl.evaluation._session import Session
+from lipsrl.evaluation._tape import Tape
 
 if TYPE_CHECKING:
     from lipsrl.evaluation._evaluation import Evaluation
@@ -63,8 +65,10 @@ class Episode:
 
     ``observations`` are the environment's own, ``disturbed`` what the agent was shown (raw units), both
     ``(T, dim)``, or ``(T, 0)`` where observations are no vectors; ``proposed`` the actions before the clip and
-    ``actions`` what the environment received, both ``(T, *action_shape)``; ``rewards`` ``(T,)`` belong to the
-    action of the same row. ``nonfinite`` names the quantity (a key of `QUANTITIES`) that ended the episode because
+    ``actions`` what the environment received, both ``(T, *action_shape)``, and behind an
+    :class:`~lipsrl.wrappers.ActionSmoothing` or :class:`~lipsrl.wrappers.ActionDifference` what that made of them;
+    ``rewards`` ``(T,)`` belong to the action of the same row.
+    ``nonfinite`` names the quantity (a key of `QUANTITIES`) that ended the episode because
     it was not finite, and is empty otherwise.
     """
 
@@ -75,22 +79,6 @@ class Episode:
     actions: NDArray[Any]
     rewards: NDArray[np.float64]
     nonfinite: str = ""
-
-
-class _Tape:
-    """One growing array ``(slots, capacity, *shape)``; memory follows the longest episode, not their
-    number."""
-
-    def __init__(self, slots: int, shape: Sequence[int], dtype: Any) -> None:
-        self._data = np.zeros((slots, 256, *shape), dtype=dtype)
-
-    def write(self, slots: NDArray[np.intp], steps: NDArray[np.intp], values: NDArray[Any]) -> None:
-        if steps.max() >= self._data.shape[1]:
-            self._data = np.concatenate([self._data, np.zeros_like(self._data)], axis=1)
-        self._data[slots, steps] = values
-
-    def read(self, slot: int, length: int) -> NDArray[Any]:
-        return self._data[slot, :length].copy()
 
 
 def run_episodes(
@@ -145,6 +133,7 @@ class _Rollout:
         self._streams = (
             None if disturbance is None else controller.disturbance_for_model(disturbance).batch(slots)
         )
+        self._filters = [filter_of(env) for env in environments]
         self._taps = [tap_of(env) for env in environments]
         for slot, tap in enumerate(self._taps):
             if tap is not None:
@@ -159,7 +148,7 @@ class _Rollout:
         self._observations: Observations = allocate(space, slots)
         # images of whole episodes would not fit into memory, and nothing is measured on them
         self._keeps_observations = is_vector(space)
-        self._tapes: dict[str, _Tape] = {}
+        self._tapes: dict[str, Tape] = {}
         self.active = np.array([slot for slot in range(slots) if self._start(slot)], dtype=np.intp)
 
     def _start(self, slot: int) -> bool:
@@ -201,6 +190,8 @@ class _Rollout:
             self._record("proposed", proposed, active)
             self._record("actions", actions, active)
             finished = self._advance(actions, active)
+            if any(self._filters):  # known after the step
+                self._record("actions", applied(self._filters, actions), active)
             self._record("rewards", self._rewards, active)
             self._lengths[active] += 1
             self._screen("reward", self._rewards, active, ended)
@@ -250,7 +241,7 @@ class _Rollout:
         if not active.size:
             return
         if name not in self._tapes:
-            self._tapes[name] = _Tape(len(self._environments), values.shape[1:], values.dtype)
+            self._tapes[name] = Tape(len(self._environments), values.shape[1:], values.dtype)
         self._tapes[name].write(active, self._lengths[active], values[active])
 
     def _episode(self, slot: int, nonfinite: str) -> Episode:

@@ -36,7 +36,7 @@ def _begin(output, name, options, before):
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     train.get_agent = small
-    train.certify, train.floor_of = (lambda model: None), (lambda task: None)
+    train.certified, train.floor_of = (lambda *_: None), (lambda task: None)
     train.live_smoothness = lambda *_: SmoothnessCallback(every=32)
     if before is not None:
         before()

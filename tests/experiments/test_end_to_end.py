@@ -337,6 +337,9 @@ def test_statistics_are_given_to_one_zip_only(demo, capsys):
 def test_every_agent_builds_on_every_task_it_names():
     for agent in AGENTS.values():
         for task in agent.settings:
+            if agent.teacher is not None:  # it is distilled
+                assert task in agent.lessons
+                agent = get_agent(agent.teacher)
             assert get_agent(agent.name).policy_kwargs(get_task(task))
             assert agent.layer is None or agent.lipschitz_bound[task] > 0
 

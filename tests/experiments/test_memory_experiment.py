@@ -305,7 +305,7 @@ def test_a_clip_of_the_same_episode(args, monkeypatch, capsys, tmp_path):
     from PIL import Image
 
     short = memory.get_task("pendulum")
-    monkeypatch.setattr(clip, "get_task", lambda _: dataclasses.replace(short, env_id="Pendulum-v1"))
+    monkeypatch.setattr(clip, "task_of", lambda _: dataclasses.replace(short, env_id="Pendulum-v1"))
     teacher, output = str(memory.place(args, 3, "teacher").path), tmp_path / "clip.gif"
     command = ["clip", teacher, teacher, "--names", "a", "b", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", command)

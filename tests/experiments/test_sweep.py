@@ -12,8 +12,9 @@ import pytest
 from agents import get_agent
 from experiments import _search, sweep
 from experiments._locks import BusyError, exclusive
-from experiments._plan import RunConfig, SweepFolder, plan
+from experiments._plan import RunConfig, plan
 from experiments._search import Search
+from experiments._sweep_folder import SweepFolder
 from experiments.launchers import Options
 from experiments.sweep import Args
 from experiments.train import Args as TrainArgs
