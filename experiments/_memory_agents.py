@@ -53,7 +53,6 @@ class Study:
     episodes: int = 100
 
 
-
 def _study(
     task: str, memoryless: float, shown_epsilon: float, epsilons: tuple[float, ...], **more: Any
 ) -> tuple[str, Study]:
