@@ -15,7 +15,7 @@ import pytest
 import lipsrl
 from agents import AGENTS, Lesson, get_agent
 from envs import TASKS, get_task
-from experiments import _student, _train_args, compare, train
+from experiments import _student, _train_args, compare, table, train
 from experiments._conditions import Episodes, filtered
 from experiments._filters import SMOOTHING, player_of, shared_task, task_of
 from experiments._locks import exclusive
@@ -336,6 +336,18 @@ class TestAverages:
         make_student(options, averaging)
         config = student_folder(options, averaging).read_config()
         assert config["env_wrapper"] == {SMOOTHING: {"weight": 0.5}}
+
+    def test_the_table_says_the_students_own_budget_and_what_failed(self, student, tmp_path):
+        shutil.copytree(student.path, tmp_path / "run")
+        run = RunFolder(tmp_path / "run")
+        config = run.read_config()
+        run.write_config(config | {"lesson": {**config["lesson"], "budget": "growing"}})
+        rows = {}
+        for threshold in (None, -1e9, 0.0):
+            rows[threshold] = table.table(table.Args([run.path], episodes=2, threshold=threshold))
+        assert "| ppo-window | 12 | growing | 1 |" in rows[None]
+        assert "1 failed" in rows[0.0]
+        assert "failed" not in rows[-1e9]
 
     def test_a_second_average_is_refused(self, averaging):
         with pytest.raises(ValueError, match="shown behind a second average"):
