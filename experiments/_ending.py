@@ -13,15 +13,17 @@ from lipsrl.tracking import RunFolder, WandbWriter
 from lipsrl.tracking.jobs import log_trained
 
 
-def certified(
-    folder: RunFolder, model: BaseAlgorithm, writer: WandbWriter, config: dict[str, Any]
-) -> Certificate:
-    """The certificate of what was trained, in its run folder and in its W&B run."""
+def certified(folder: RunFolder, model: BaseAlgorithm) -> Certificate:
+    """The certificate of what was trained, in its run folder."""
     certificate = certify(model)
     certificate.save(folder.certificate_file)
+    return certificate
+
+
+def logged(folder: RunFolder, writer: WandbWriter, config: dict[str, Any], certificate: Certificate) -> None:
+    """The certificate and the agent in the W&B run of the training."""
     name = f"{config['task']}-{config['agent']}-{config['seed']}"
     log_trained(writer.run, name, certificate, agent_files(folder))
-    return certificate
 
 
 def interrupted(steps: int, timesteps: int, kept: int | None) -> str:

@@ -1,5 +1,5 @@
-"""What a user would put beside a stock policy: an action smoother, a filter of the observations; and what plays for a
-run whose agent has learned behind such a smoother.
+"""What a user would put beside a stock policy: an action smoother, a filter of the observations; and the
+task of a run whose agent has learned behind such a smoother.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecNormalize
 
 from envs import Task, get_task
-from lipsrl.evaluation import model_fingerprint
-from lipsrl.tracking import RunFolder
 
 #: What config.json calls an average of the actions: as rl-baselines3-zoo writes wrappers, which lipsrl's commands point
 #: out.
@@ -119,28 +115,6 @@ def shared_task(configs: Sequence[Mapping[str, Any]]) -> Task:
     if len(weights) > 1:
         raise ValueError(
             "agents that average their actions and agents that do not cannot be shown in one environment. Give them to "
-            "two commands, or leave --track and --report out."
+            "two commands, or leave --track out."
         )
     return tasks[0]
-
-
-def stock_policy(model: BaseAlgorithm, statistics: VecNormalize | None) -> Policy:
-    """``model`` as a function of raw observations."""
-
-    def act(observation: Array) -> Array:
-        seen = observation if statistics is None else statistics.normalize_obs(observation)
-        return model.predict(seen, deterministic=True)[0]
-
-    return act
-
-
-def player_of(folder: RunFolder) -> tuple[Any, VecNormalize | None]:
-    """What plays for a run in the task itself: its model with its normalisation, or both behind the run's filter.
-
-    So the actions that are measured are those that the actuator receives, in the episodes of all others.
-    """
-    model, statistics = folder.load()
-    weight = task_of(folder.read_config()).smoothing
-    if weight is None:
-        return model, statistics
-    return Smoothed(stock_policy(model, statistics), 1 - weight, model_fingerprint(model, statistics)), None

@@ -11,7 +11,6 @@ import tyro
 
 from agents import get_agent
 from experiments import train
-from lipsrl.evaluation import model_fingerprint
 from lipsrl.tracking import RunFolder
 
 
@@ -48,19 +47,4 @@ def check_lesson(folder: RunFolder, asked: dict[str, Any]) -> None:
         raise ValueError(
             f"{folder.path} was made with {other}; the study has { {key: asked.get(key) for key in other} }. Remove "
             "it, or give another --output."
-        )
-
-
-def check_source(folder: RunFolder, source: RunFolder) -> None:
-    """Refuse what was made of another model than the one that lies in ``source`` now.
-
-    Raises:
-        ValueError: it was. Folders that do not say of which they were made (until 2026-12) pass, as do those whose
-            source is not there.
-    """
-    made_of = folder.read_config().get("made_of") if folder.config_file.is_file() else None
-    if made_of and source.config_file.is_file() and made_of != model_fingerprint(*source.load()):
-        raise ValueError(
-            f"{folder.path} was made of another model than the one in {source.path} now. Remove {folder.path}, or "
-            "give another --output."
         )

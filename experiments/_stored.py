@@ -14,7 +14,7 @@ from lipsrl._episodes import time_limit
 from lipsrl.actors.fingerprint import environment_identity
 from lipsrl.attacks import MinimumOverAttacks
 from lipsrl.disturbances import Disturbance
-from lipsrl.evaluation import Evaluation
+from lipsrl.evaluation import Evaluation, model_fingerprint
 from lipsrl.tracking import RunFolder
 
 #: `evaluate`'s own, which the experiments keep.
@@ -55,6 +55,15 @@ def holds(
     )
 
 
+def specification(task: Task) -> Any:
+    """What an evaluation's metadata says of the environment, ``env_spec``."""
+    env = task.make()
+    try:
+        return environment_identity(env)
+    finally:
+        env.close()
+
+
 def _played_in(metadata: Mapping[str, Any], task: Task) -> bool:
     env = task.make()
     try:
@@ -68,6 +77,21 @@ def of_model(evaluation: Evaluation, fingerprint: str | None) -> bool:
     """Whether it played the model of ``fingerprint``, or the one agent of the evaluation cannot be recognised."""
     known = set(evaluation.fingerprints.values())
     return not known or None in known or fingerprint is None or known == {fingerprint}
+
+
+def check_source(folder: RunFolder, source: RunFolder) -> None:
+    """Refuse what was made of another model than the one that lies in ``source`` now.
+
+    Raises:
+        ValueError: it was. Folders that do not say of which they were made (until 2026-12) pass, as do those whose
+            source is not there.
+    """
+    made_of = folder.read_config().get("made_of") if folder.config_file.is_file() else None
+    if made_of and source.config_file.is_file() and made_of != model_fingerprint(*source.load()):
+        raise ValueError(
+            f"{folder.path} was made of another model than the one in {source.path} now. Remove {folder.path}, or "
+            "give another --output."
+        )
 
 
 def files_of(folder: Path) -> dict[str, str]:

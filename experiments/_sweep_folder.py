@@ -13,7 +13,8 @@ from envs import get_task
 from experiments._checkpoint import Unfinished, is_finished
 from experiments._plan import RunConfig, listed
 from experiments._setup import hyperparameters, policy_options
-from experiments._student import identity, lesson_of
+from experiments._stored import check_source
+from experiments._student import identity, lesson_of, place_of_teacher
 from experiments.launchers import Job
 from lipsrl._files import write_text
 from lipsrl.tracking import Mode, RunFolder
@@ -70,10 +71,15 @@ class SweepFolder:
     def job(self, config: RunConfig, track: Mode | None, checkpoint_every: int | None) -> Job:
         """The training of ``config``."""
         folder = self.output / config.name
+        recipe, learns = get_agent(config.agent), None
+        if (
+            recipe.teacher is not None
+        ):  # whose steps those are; how long they took is known of the teacher alone
+            learns = place_of_teacher(RunFolder(folder), recipe, config.task, config.seed).path
         return Job(
             config.name, tuple(config.command(folder, track, checkpoint_every)), folder,
             f"{config.label}/{config.task}", config.timesteps, lambda: is_finished(RunFolder(folder)),
-            lambda: _config(folder).get("train_seconds"),
+            lambda: _config(folder).get("train_seconds") if learns is None else None, learns,
         )  # fmt: skip
 
 
@@ -122,6 +128,8 @@ def _check_run(folder: Path, config: RunConfig) -> None:
         raise ValueError(
             f"{folder} is finished with {listed(different)}, not {wanted}. Give another --output, or remove it."
         )
+    if "lesson" in found:
+        check_source(RunFolder(folder), RunFolder(folder / found["teacher"]))
 
 
 def _asked(config: RunConfig) -> dict[str, Any]:

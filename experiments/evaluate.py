@@ -21,9 +21,9 @@ from rich.console import Console
 from agents import AGENTS
 from envs import Task, get_task
 from experiments._console import fail, open_runs, parse
-from experiments._filters import player_of, shared_task
+from experiments._filters import shared_task, task_of
 from experiments._parallel import module_command
-from experiments._stored import holds
+from experiments._stored import holds, specification
 from experiments._tracking import log_runs
 from experiments.launchers import Job, Options, launch
 from experiments.launchers.launch import FailedError, check
@@ -83,16 +83,16 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
     config = folder.read_config()
     task = get_task(config["task"])
     key = (config["agent"], config["seed"])
-    player, statistics = player_of(folder)
+    model, statistics = folder.load()
     if folder.evaluation_file.is_file() and not force:
         stored = Evaluation.load(folder.evaluation_file)
-        same = stored.fingerprints.get(key) == model_fingerprint(player, statistics)
+        same = stored.fingerprints.get(key) == model_fingerprint(model, statistics)
         found = current(stored, task, episodes, seed) if same else None
         if found is not None:
             return found
     evaluation = evaluate(
-        {key: player},
-        task.make,
+        {key: model},
+        task_of(config).make,
         disturbances=standard_disturbances(),
         strengths=task.strengths,
         n_episodes=episodes,
@@ -101,6 +101,9 @@ def evaluate_run(folder: RunFolder, *, episodes: int, seed: int, force: bool = F
         floor=task.floor,
         progress=sys.stderr.isatty(),
     )
+    if task_of(config).smoothing is not None:
+        # a filter of the actions is a part of the agent, which plays the episodes of all agents of its task
+        evaluation = Evaluation(evaluation.frame, {**evaluation.metadata, "env_spec": specification(task)})
     evaluation.save(folder.evaluation_file)
     return evaluation
 

@@ -43,10 +43,10 @@ from experiments._memory_agents import (
     student,
     trained_recipe,
 )
-from experiments._memory_checks import check_lesson, check_source, check_training
+from experiments._memory_checks import check_lesson, check_training
 from experiments._memory_tables import tables
 from experiments._parallel import module_command, run_all
-from experiments._stored import holds, of_model
+from experiments._stored import check_source, holds, of_model
 from lipsrl._validation import lookup, positive_int
 from lipsrl.attacks import ConstantBiasAttack, MADAttack, MinimumOverAttacks, RandomAttack, RobustSarsaAttack
 from lipsrl.disturbances import AutoregressiveNoise, Bias, Compose, Delay, Dropout, GaussianNoise

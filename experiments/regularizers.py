@@ -33,8 +33,9 @@ from experiments._conditions import FILTERED, Conditions, Episodes
 from experiments._console import command_line, fail, parse
 from experiments._locks import exclusive
 from experiments._memory_agents import STUDIES, lesson, student
-from experiments._memory_checks import check_lesson, check_source
+from experiments._memory_checks import check_lesson
 from experiments._rows import Rows, rows_of
+from experiments._stored import check_source
 from experiments._trials import Trainings, method_of, scale_of, scales
 from lipsrl._validation import lookup, positive_int
 from lipsrl.certificates import certify

@@ -27,7 +27,7 @@ from envs import Task, get_task
 from experiments._checkpoint import CheckpointCallback, Unfinished, check_finished
 from experiments._console import fail, parse
 from experiments._curves import Curves
-from experiments._ending import certified, interrupted, summary
+from experiments._ending import certified, interrupted, logged, summary
 from experiments._list import tables
 from experiments._locks import exclusive
 from experiments._place import is_free, set_aside
@@ -42,7 +42,7 @@ from experiments._setup import (
 )
 from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
 from experiments._state import restore
-from experiments._student import identity_of, train_student
+from experiments._student import check_teacher, identity_of, train_student
 from experiments._train_args import Args, default_output
 from lipsrl._validation import positive_int
 from lipsrl.certificates import FeasibilityFloor, feasibility_warnings, policy_units
@@ -88,7 +88,7 @@ def train(args: Args) -> RunFolder:
             print(f"{folder.path}: finished, kept")
             return folder
         if recipe.teacher is not None:
-            return train_student(args, recipe, task, timesteps, folder, train, check)
+            return train_student(args, recipe, task, timesteps, folder, train, settings)
         return _train(args, recipe, task, timesteps, every, folder)
 
 
@@ -99,13 +99,22 @@ def check(args: Args) -> None:
         ValueError: says what differs.
     """
     assert args.output is not None
+    folder = RunFolder(args.output)
+    check_finished(folder, settings(args))
+    if get_agent(args.agent).teacher is not None:
+        check_teacher(args, folder)
+
+
+def settings(args: Args) -> dict[str, Any]:
+    """What config.json of the training that ``args`` describe says before it begins."""
     recipe, task, timesteps = _asked(args)
     if recipe.teacher is not None:
-        check_finished(RunFolder(args.output), identity_of(args, recipe, task, timesteps))
-        return
+        return identity_of(args, recipe, task, timesteps)
     venv = make_training_env(recipe, task)
-    check_finished(RunFolder(args.output), _built(args, recipe, task, venv, timesteps)[1])
-    venv.close()
+    try:
+        return _built(args, recipe, task, venv, timesteps)[1]
+    finally:
+        venv.close()
 
 
 def _asked(args: Args) -> tuple[Recipe, Task, int]:
@@ -214,7 +223,9 @@ def _train(
         config["lipschitz_bound"] = model.policy_kwargs["lipschitz_bound"]
     folder.write_config({**config, "resumed_at": clock.resumed})
     wandb_writer.summary({"status": status})
-    certificate = certified(folder, model, wandb_writer, config) if recipe.certifiable else None
+    certificate = certified(folder, model) if recipe.certifiable else None
+    if certificate is not None:
+        logged(folder, wandb_writer, config, certificate)
     unfit: Sequence[str] = ()
     if certificate is not None and floor is not None:
         unfit = feasibility_warnings(floor, certificate, policy_units(model))
@@ -237,10 +248,13 @@ def main() -> int:
         screen = Console()
         Console(width=None if screen.is_terminal else 200).print(tables())
         return 0
-    with fail():
-        folder = train(args)
-    finished = folder.config_file.is_file() and folder.read_config()["status"] != "interrupted"
-    return 0 if finished else 130
+    try:
+        with fail():
+            folder = train(args)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on with what is kept.")
+        return 130
+    return 130 if folder.read_config()["status"] == "interrupted" else 0
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Job:
         steps: of the whole; 0 where there is nothing to count.
         done: whether nothing is left to do.
         seconds: that a job that is done took, where that is known.
+        learns: where the steps are counted, if that is another folder.
     """
 
     name: str
@@ -34,13 +35,12 @@ class Job:
     steps: int
     done: Callable[[], bool]
     seconds: Callable[[], float | None] = lambda: None
+    learns: Path | None = None
 
     def progress(self) -> int:
-        """Environment steps done, as progress.csv has them; of a student, its teacher's."""
-        own = self.folder / "progress.csv"
-        place = own if own.exists() else next(self.folder.glob("*/progress.csv"), own)
+        """Environment steps done, as progress.csv has them."""
         try:
-            with place.open(newline="") as file:
+            with ((self.learns or self.folder) / "progress.csv").open(newline="") as file:
                 column = "time/total_timesteps"
                 values = [row[column] for row in csv.DictReader(file) if row.get(column)]
             return int(float(values[-1]))

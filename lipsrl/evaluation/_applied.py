@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,11 +19,17 @@ Filter = ActionDifference | ActionSmoothing
 def filter_of(env: Env) -> Filter | None:
     """The ActionSmoothing or ActionDifference whose actions the actuator receives; None where there is none.
 
-    The innermost of several. Those inside of a wrapper that changes the actions' units (RescaleAction) do not count:
-    all that is measured is in the agent's.
+    The innermost of several, of those outside of all wrappers that change the actions' units (RescaleAction). So what
+    is measured is in the agent's units, or behind an ActionDifference, whose agent speaks of changes, in those of the
+    actions that it changes.
     """
-    filters = [layer for layer in layers(env) if isinstance(layer, Filter)]
-    return filters[-1] if filters and filters[0].action_space == env.action_space else None
+    found: Filter | None = None
+    for layer in layers(env):
+        if isinstance(layer, Filter):
+            found = layer
+        elif isinstance(layer, gym.Wrapper) and layer.action_space != layer.env.action_space:
+            break
+    return found
 
 
 def applied(filters: Sequence[Filter | None], actions: NDArray[Any]) -> NDArray[Any]:

@@ -78,6 +78,17 @@ def test_a_filter_in_other_units_than_the_agents_is_not_the_agents():
     np.testing.assert_allclose(trace["actions"], np.clip(proposed, -1, 1), atol=1e-5)
 
 
+def test_what_stands_between_two_filters_ends_the_agents_units():
+    model = PPO("MlpPolicy", rescaled(pendulum()), seed=0, device="cpu")
+    traces = [
+        rollout_trace(
+            model, lambda layers=layers: layers(rescaled(ActionSmoothing(pendulum(), weight=0.5))), seed=0
+        )
+        for layers in (lambda env: env, lambda env: ActionSmoothing(env, weight=1.0))
+    ]
+    np.testing.assert_allclose(traces[0]["actions"], traces[1]["actions"], atol=1e-6)
+
+
 def test_a_trace_has_the_averages_and_starts_every_episode_at_rest():
     model = PPO("MlpPolicy", pendulum(), seed=0, device="cpu")
     trace = rollout_trace(model, lambda: ActionSmoothing(pendulum(), weight=0.25), seed=3)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import shutil
 import threading
 import time
@@ -17,7 +19,7 @@ from agents import AGENTS, Lesson, get_agent
 from envs import TASKS, get_task
 from experiments import _student, _train_args, compare, table, train
 from experiments._conditions import Episodes, filtered
-from experiments._filters import SMOOTHING, player_of, shared_task, task_of
+from experiments._filters import SMOOTHING, shared_task, task_of
 from experiments._locks import exclusive
 from experiments._memory_agents import HISTORY, STUDIES
 from experiments._plan import plan
@@ -59,7 +61,7 @@ def args(output, name="ppo-window", **options):
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory):
-    """A student with its teacher inside; not to be changed."""
+    """A student with its teacher beside it; not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
         quick(patch)
         return train.train(args(tmp_path_factory.mktemp("student") / "run", track="offline"))
@@ -107,8 +109,8 @@ class TestRecipes:
 class TestStudents:
     def test_a_student_is_what_distill_makes_of_its_teacher(self, student):
         config = student.read_config()
-        teacher = RunFolder.open(student.path / "ppo-pendulum-0")
-        assert config["teacher"] == str(teacher.path)
+        teacher = RunFolder.open(student.path / config["teacher"])
+        assert config["teacher"] == "../ppo-pendulum-0"
         assert config["lipschitz_bound"] == 12.0
         assert config["history"] == HISTORY
         model, statistics = teacher.load()
@@ -130,10 +132,10 @@ class TestStudents:
         assert np.isfinite(frame["return"]).all()
         assert set(frame["agent"]) == {"ppo-window"}
 
-    def test_nothing_is_left_of_the_training(self, student):
-        assert not (student.path / ".training").exists()
-        assert (student.path / "wandb").is_dir()
+    def test_its_run_folder_is_whole(self, student):
         assert student.read_config()["status"] == "finished"
+        assert (student.path / "wandb").is_dir()
+        assert sorted(path.name for path in student.path.parent.iterdir()) == ["ppo-pendulum-0", "run"]
 
     def test_the_same_command_keeps_it_and_another_one_is_refused(self, student, capsys):
         train.train(args(student.path))
@@ -141,46 +143,80 @@ class TestStudents:
         for other in ({"lipschitz_bound": 6.0}, {"timesteps": 96}, {"budget": "growing"}, {"history": 4}):
             with pytest.raises(ValueError, match="holds a finished training with"):
                 train.train(args(student.path, **other))
+        with pytest.raises(FileNotFoundError, match="is not a run folder"):
+            train.train(args(student.path, teacher=student.path / "nowhere"))
 
-    def test_a_finished_teacher_beside_it_is_used(self, student, tmp_path, capsys):
-        beside = tmp_path / "ppo-pendulum-0"
-        shutil.copytree(student.path / "ppo-pendulum-0", beside)
-        folder = train.train(args(tmp_path / "run"))
-        assert not (folder.path / "ppo-pendulum-0").exists()
-        assert folder.read_config()["teacher"] == str(beside)
+    def test_students_share_the_teacher_beside_them(self, student, tmp_path, capsys):
+        teacher = tmp_path / "ppo-pendulum-0"
+        shutil.copytree(student.path.parent / teacher.name, teacher)
+        before = (teacher / "model.zip").read_bytes()
+        folder = train.train(args(tmp_path / "run", lipschitz_bound=6.0))
+        assert folder.read_config()["teacher"] == "../ppo-pendulum-0"
         assert "its teacher is" in capsys.readouterr().out
+        assert (teacher / "model.zip").read_bytes() == before
 
-    def test_another_training_of_that_name_is_not(self, student, tmp_path):
-        shutil.copytree(student.path / "ppo-pendulum-0", tmp_path / "ppo-pendulum-0")
-        folder = train.train(args(tmp_path / "run", timesteps=96))
-        assert RunFolder(folder.path / "ppo-pendulum-0").read_config()["timesteps"] == 96
+    def test_another_training_in_its_teachers_place_is_refused(self, student, tmp_path):
+        shutil.copytree(student.path.parent / "ppo-pendulum-0", tmp_path / "ppo-pendulum-0")
+        with pytest.raises(
+            ValueError, match="is a training with timesteps=64, and the teacher of this student has"
+        ):
+            train.train(args(tmp_path / "run", timesteps=96))
+        assert not (tmp_path / "run").exists()
+        with pytest.raises(ValueError, match="is where the teacher is trained"):
+            train.train(args(tmp_path / "ppo-pendulum-0", overwrite=True, resume=False))
+
+    def test_a_student_of_a_teacher_that_was_trained_again_is_refused(self, student, tmp_path):
+        for name in ("ppo-pendulum-0", "run"):
+            shutil.copytree(student.path.parent / name, tmp_path / name)
+        teacher = RunFolder(tmp_path / "ppo-pendulum-0")
+        train.train(args(tmp_path / "run"))
+        other(teacher)
+        with pytest.raises(ValueError, match="was made of another model"):
+            train.train(args(tmp_path / "run"))
 
     def test_it_waits_for_a_teacher_that_is_being_trained(self, student, tmp_path, capsys):
         beside, begun = tmp_path / "ppo-pendulum-0", threading.Event()
 
-        def other():
+        def other_process():
             with exclusive(beside):
                 begun.set()
                 time.sleep(0.5)
-                shutil.copytree(student.path / "ppo-pendulum-0", beside)
+                shutil.copytree(student.path.parent / "ppo-pendulum-0", beside)
 
-        thread = threading.Thread(target=other)
+        thread = threading.Thread(target=other_process)
         thread.start()
         begun.wait()
         folder = train.train(args(tmp_path / "run"))
         thread.join()
         assert "waits for the training" in capsys.readouterr().out
-        assert folder.read_config()["teacher"] == str(beside)
+        assert folder.read_config()["teacher"] == "../ppo-pendulum-0"
 
     def test_a_teacher_that_is_named(self, student, tmp_path):
-        teacher = student.path / "ppo-pendulum-0"
-        folder = train.train(args(tmp_path / "run", teacher=teacher))
-        assert folder.read_config()["teacher"] == str(teacher)
-        with pytest.raises(ValueError, match="holds a finished training with"):  # of another seed
-            train.train(args(tmp_path / "other", teacher=teacher, seed=1))
+        teacher = RunFolder(tmp_path / "elsewhere" / "mine")
+        shutil.copytree(student.path.parent / "ppo-pendulum-0", teacher.path)
+        teacher.write_config(teacher.read_config() | {"agent": "mine"})  # --label
+        folder = train.train(args(tmp_path / "run", teacher=teacher.path))
+        assert folder.read_config()["teacher"] == "../elsewhere/mine"
+        assert train.train(args(tmp_path / "run", teacher=teacher.path)).path == folder.path
+        with pytest.raises(ValueError, match="is a training with seed=0"):
+            train.train(args(tmp_path / "other", teacher=teacher.path, seed=1))
         with pytest.raises(FileNotFoundError, match="is not a run folder"):
             train.train(args(tmp_path / "other", teacher=tmp_path / "nowhere"))
+        other(teacher)
+        with pytest.raises(ValueError, match="was made of another model"):
+            train.train(args(tmp_path / "run", teacher=teacher.path))
+        teacher.write_config(teacher.read_config() | {"status": "interrupted"})
+        with pytest.raises(ValueError, match="is no finished training"):
+            train.train(args(tmp_path / "other", teacher=teacher.path))
         assert not (tmp_path / "other").exists()
+
+    def test_a_teacher_inside_of_what_is_replaced_is_refused(self, student, tmp_path):
+        shutil.copytree(student.path, tmp_path / "run")
+        shutil.copytree(student.path.parent / "ppo-pendulum-0", tmp_path / "run" / "teacher")
+        options = {"teacher": tmp_path / "run" / "teacher", "overwrite": True, "resume": False}
+        with pytest.raises(ValueError, match="which --overwrite removes"):
+            train.train(args(tmp_path / "run", **options))
+        assert (tmp_path / "run" / "teacher" / "model.zip").is_file()
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -188,6 +224,7 @@ class TestStudents:
             ({"lipschitz_bound": "auto"}, "searches while an agent is trained"),
             ({"lipschitz_bound": -1.0}, "lipschitz_bound must be a finite number > 0"),
             ({"regularizer_scale": 3.0}, "no soft regulariser"),
+            ({"budget": "nope"}, "budget='nope'"),
             ({"name": "ppo", "teacher": "x"}, "has no teacher"),
             ({"name": "ppo-ema", "history": 4}, "averages its actions"),
             ({"layer": "sandwhich"}, "Did you mean 'sandwich'"),
@@ -203,27 +240,51 @@ class TestStudents:
         monkeypatch.setattr(
             train, "get_agent", lambda name: dataclasses.replace(small(name), lessons={"pendulum": plain})
         )
-        teacher = RunFolder(student.path / "ppo-pendulum-0")
+        teacher = RunFolder(student.path.parent / "ppo-pendulum-0")
         config = train.train(args(tmp_path / "run", teacher=teacher.path)).read_config()
-        slope = lipsrl.certify(*teacher.load()[:1], vec_normalize=teacher.load()[1]).network.lower_bound
+        model, statistics = teacher.load()
+        slope = lipsrl.certify(model, vec_normalize=statistics).network.lower_bound
         assert config["teacher_slope"] == pytest.approx(slope)
         assert slope / 2 * 0.9 <= config["lipschitz_bound"] <= slope / 2
 
+    def test_the_teacher_has_a_wandb_run_of_its_own(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("WANDB_RUN_ID", "abcd1234")
+        folder = train.train(args(tmp_path / "run"))
+        assert folder.read_config()["wandb_id"] == "abcd1234"
+        assert RunFolder(tmp_path / "ppo-pendulum-0").read_config()["wandb_id"] != "abcd1234"
+        assert os.environ["WANDB_RUN_ID"] == "abcd1234"
+
+
+def other(folder):
+    """Another model where one was."""
+    model, statistics = folder.load()
+    for parameter in model.policy.parameters():
+        parameter.data *= 1.5
+    folder.save_model(model, statistics)
+
 
 class TestInterruptions:
-    def test_a_kill_while_the_student_learns_costs_the_lesson_alone(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("how", [KeyboardInterrupt, OSError("no space"), SystemExit(9)])
+    @pytest.mark.parametrize("where", ["distill", "save"])
+    def test_a_lesson_that_is_cut_off_costs_the_lesson_alone(self, tmp_path, monkeypatch, how, where):
         trained = []
         learn = train.learn
         monkeypatch.setattr(train, "learn", lambda *given: trained.append(1) or learn(*given))
+
+        def stop(*_, **__):
+            raise how
+
+        kind = how if isinstance(how, type) else type(how)
+        train.train(args(tmp_path / "ppo-pendulum-0", "ppo"))
         with monkeypatch.context() as patch:
-            patch.setattr(lipsrl, "distill", lambda *_, **__: (_ for _ in ()).throw(SystemExit(9)))
-            with pytest.raises(SystemExit):
+            patch.setattr(*((lipsrl, "distill") if where == "distill" else (_student, "certified")), stop)
+            with pytest.raises(kind):
                 train.train(args(tmp_path / "run"))
-        folder = train.train(args(tmp_path / "run"))
-        assert folder.read_config()["status"] == "finished"
+        assert [path.name for path in tmp_path.iterdir()] == ["ppo-pendulum-0"]
+        assert train.train(args(tmp_path / "run")).read_config()["status"] == "finished"
         assert len(trained) == 1
 
-    @pytest.mark.parametrize("where", ["teacher", "student"])
+    @pytest.mark.parametrize("where", ["teacher", "student", "waiting"])
     def test_ctrl_c_keeps_what_is_whole_and_the_same_command_goes_on(
         self, tmp_path, monkeypatch, capsys, where
     ):
@@ -231,39 +292,40 @@ class TestInterruptions:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("sys.argv", ["train"])
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, contextlib.ExitStack() as held:
             if where == "student":
                 patch.setattr(lipsrl, "distill", stop)
-            else:
+            elif where == "teacher":
                 patch.setattr(SmoothnessCallback, "_on_step", stop)
+            else:
+                held.enter_context(exclusive(tmp_path / "ppo-pendulum-0"))
+                patch.setattr(_student.time, "sleep", stop)
             patch.setattr(train, "parse", lambda *_: args(tmp_path / "run"))
             assert train.main() == 130
         assert "Interrupted" in capsys.readouterr().out
-        assert not (tmp_path / "run" / "config.json").exists()
+        assert not (tmp_path / "run").exists()
         assert train.train(args(tmp_path / "run", resume=False)).read_config()["status"] == "finished"
 
-    def test_another_student_does_not_go_on_there(self, tmp_path, monkeypatch):
-        with monkeypatch.context() as patch:
-            patch.setattr(lipsrl, "distill", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-            train.train(args(tmp_path / "run"))
-        with pytest.raises(ValueError, match="holds an unfinished training with lipschitz_bound=12"):
-            train.train(args(tmp_path / "run", lipschitz_bound=6.0))
-
-    def test_what_was_to_be_replaced_comes_back_where_nothing_was_begun(self, student, tmp_path, monkeypatch):
-        shutil.copytree(student.path, tmp_path / "run")
+    @pytest.mark.parametrize("how", [KeyboardInterrupt, ValueError])
+    def test_what_was_to_be_replaced_stays_until_there_is_a_new_one(
+        self, student, tmp_path, monkeypatch, how
+    ):
+        for name in ("ppo-pendulum-0", "run"):
+            shutil.copytree(student.path.parent / name, tmp_path / name)
         before = (tmp_path / "run" / "model.zip").read_bytes()
-        monkeypatch.setattr(
-            train, "make_training_env", lambda *_: (_ for _ in ()).throw(OSError("no memory"))
-        )
-        with pytest.raises(OSError, match="no memory"):
-            train.train(args(tmp_path / "run", overwrite=True, resume=False))
-        assert (tmp_path / "run" / "model.zip").read_bytes() == before
 
-    def test_it_is_replaced(self, student, tmp_path):
-        shutil.copytree(student.path, tmp_path / "run")
-        folder = train.train(args(tmp_path / "run", overwrite=True, resume=False, lipschitz_bound=6.0))
+        def stop(*_, **__):
+            raise how
+
+        options = {"overwrite": True, "resume": False, "lipschitz_bound": 6.0}
+        with monkeypatch.context() as patch:
+            patch.setattr(lipsrl, "distill", stop)
+            with pytest.raises(how):
+                train.train(args(tmp_path / "run", **options))
+        assert (tmp_path / "run" / "model.zip").read_bytes() == before
+        folder = train.train(args(tmp_path / "run", **options))
         assert folder.read_config()["lipschitz_bound"] == 6.0
-        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["ppo-pendulum-0", "run"]
 
 
 class TestSweeps:
@@ -277,16 +339,23 @@ class TestSweeps:
         monkeypatch.setattr("experiments._sweep_folder.get_agent", small)
         (config,) = plan(["ppo-window"], ["pendulum"], [0], timesteps=64)
         shutil.copytree(student.path, tmp_path / config.name)
+        shutil.copytree(student.path.parent / "ppo-pendulum-0", tmp_path / "ppo-pendulum-0")
         SweepFolder(tmp_path).check([config])
-        other = dataclasses.replace(config, lipschitz_bound=6.0)
-        shutil.copytree(student.path, tmp_path / other.name)
+        looser = dataclasses.replace(config, lipschitz_bound=6.0)
+        shutil.copytree(student.path, tmp_path / looser.name)
         with pytest.raises(ValueError, match="is finished with lesson="):
-            SweepFolder(tmp_path).check([other])
+            SweepFolder(tmp_path).check([looser])
+        other(RunFolder(tmp_path / "ppo-pendulum-0"))
+        with pytest.raises(ValueError, match="was made of another model"):
+            SweepFolder(tmp_path).check([config])
 
     def test_the_live_table_counts_the_teachers_steps(self, student, tmp_path):
         (config,) = plan(["ppo-window"], ["pendulum"], [0], timesteps=64)
-        shutil.copytree(student.path, tmp_path / config.name)
-        assert SweepFolder(tmp_path).job(config, None, None).progress() == 64
+        job = SweepFolder(tmp_path).job(config, None, None)
+        assert job.progress() == 0
+        shutil.copytree(student.path.parent / "ppo-pendulum-0", tmp_path / "ppo-pendulum-0")
+        assert job.progress() == 64
+        assert job.seconds() is None
 
     def test_a_default_folder(self):
         assert str(_train_args.default_output(args(None))) == "runs/ppo-window-pendulum-0"
@@ -300,25 +369,30 @@ class TestAverages:
         with pytest.warns(UserWarning, match="behind env_wrapper"):
             lipsrl.load_agent(averaging.path)
 
-    def test_it_plays_the_same_in_the_task_as_its_model_behind_the_filter(self, averaging):
-        player, none = player_of(averaging)
+    def test_it_is_evaluated_behind_its_filter_in_the_episodes_of_all(self, averaging):
         model, statistics = averaging.load()
         options = {
             "disturbances": GaussianNoise(1.0), "strengths": (0.0, 0.2), "n_episodes": 3, "progress": False,
+            "vec_normalize": statistics,
         }  # fmt: skip
-        task = task_of(averaging.read_config())
-        inside = evaluate(model, task.make, vec_normalize=statistics, **options).frame
-        outside = evaluate(player, get_task("pendulum").make, vec_normalize=none, **options).frame
-        for column in ("return", "action_fluctuation", "jerk"):
-            np.testing.assert_allclose(outside[column], inside[column], rtol=1e-4)
-        alone = evaluate(model, get_task("pendulum").make, vec_normalize=statistics, **options).frame
-        assert not np.allclose(alone["action_fluctuation"], inside["action_fluctuation"], rtol=1e-2)
-        stored = evaluate_run(averaging, episodes=3, seed=0).frame
-        white = stored[(stored["disturbance"] == "gaussian") & (stored["strength"] == 0.2)]
-        np.testing.assert_allclose(white["return"], outside[outside["strength"] == 0.2]["return"], rtol=1e-4)
+        behind = evaluate(model, task_of(averaging.read_config()).make, **options).frame
+        alone = evaluate(model, get_task("pendulum").make, **options).frame
+        stored = evaluate_run(averaging, episodes=3, seed=0)
+        white = stored.frame[stored.frame["disturbance"] == "gaussian"]
+        for column in ("return", "action_fluctuation", "saturation", "action_sensitivity"):
+            for strength in (0.0, 0.2):
+                found, inside, outside = (
+                    frame[frame["strength"] == strength][column].to_numpy()
+                    for frame in (white, behind, alone)
+                )
+                np.testing.assert_array_equal(found, inside)
+                assert column != "action_fluctuation" or not np.allclose(found, outside, rtol=1e-2)
+        plain = evaluate(model, get_task("pendulum").make, **options)
+        assert stored.metadata["env_spec"] == plain.metadata["env_spec"]
+        assert evaluate_run(averaging, episodes=3, seed=0).metadata["seconds"] == stored.metadata["seconds"]
 
     def test_it_stands_in_one_table_with_the_plain_agent(self, averaging, student, tmp_path, capsys):
-        runs = [student.path / "ppo-pendulum-0", averaging.path]
+        runs = [student.path.parent / "ppo-pendulum-0", averaging.path]
         page = tmp_path / "page.html"
         found = compare.compare(compare.Args(runs, episodes=2, report=page))
         assert set(found.frame["agent"]) == {"ppo", "ppo-ema"}
