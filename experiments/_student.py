@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 import lipsrl
 from agents import Lesson, Recipe, get_agent
 from envs import Task
-from experiments._checkpoint import differing, is_finished
 from experiments._console import command_line
 from experiments._distill_settings import share_of
 from experiments._ending import certified, logged, proven
-from experiments._locks import BusyError
 from experiments._memory_agents import uninterrupted as whole
 from experiments._setup import hyperparameters
 from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
-from experiments._stored import check_source
+from experiments._teachers import options_of_teacher, taught
 from experiments._train_args import Args
 from lipsrl._validation import lookup, positive_finite
 from lipsrl.disturbances import GaussianNoise
@@ -34,13 +31,6 @@ from lipsrl.tracking.config import git_revision, versions
 
 #: K of a student whose recipe has none, as a share of the steepest slope that is found in its teacher.
 SHARE = 0.5
-#: Options of a student that say nothing of its teacher, and those that its teacher has instead.
-_TEACHERS = {
-    "lipschitz_bound": None, "layer": None, "history": None, "budget": None, "label": None, "teacher": None,
-    "overwrite": False, "resume": True,
-}  # fmt: skip
-#: What W&B is told of one run: the student's.
-_OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_NAME")
 
 
 def lesson_of(
@@ -96,22 +86,6 @@ def identity_of(args: Args, recipe: Recipe, task: Task, timesteps: int) -> dict[
     return identity(recipe, task, args.seed, timesteps, lesson, args.label)
 
 
-def place_of_teacher(folder: RunFolder, recipe: Recipe, task: str, seed: int) -> RunFolder:
-    """Where a teacher is trained if nobody names one: beside its students, which so share it."""
-    return RunFolder(folder.path.parent / f"{recipe.teacher}-{task}-{seed}")
-
-
-def check_teacher(args: Args, folder: RunFolder) -> None:
-    """Refuse a student of another teacher than the one that is named, or that lies in its place now.
-
-    Raises:
-        ValueError: it is one.
-        FileNotFoundError: no run folder is named.
-    """
-    named = None if args.teacher is None else RunFolder.open(args.teacher)
-    check_source(folder, named or RunFolder(folder.path / folder.read_config()["teacher"]))
-
-
 def train_student(
     args: Args,
     recipe: Recipe,
@@ -134,7 +108,7 @@ def train_student(
     """
     config = identity_of(args, recipe, task, timesteps)
     config["started"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    source = _teacher(args, recipe, task, timesteps, folder, train, settings)
+    source = taught(options_of_teacher(args, recipe, timesteps, folder), folder, train, settings)
     teacher, statistics = source.load()
     lesson, begun = config["lesson"], time.perf_counter()
     bound, slope = lesson["lipschitz_bound"], None
@@ -192,76 +166,3 @@ def _write(folder: RunFolder, student: Any, config: dict[str, Any]) -> Any:
     new.path.rename(folder.path)
     shutil.rmtree(previous, ignore_errors=True)
     return certificate
-
-
-def _teacher(
-    args: Args,
-    recipe: Recipe,
-    task: Task,
-    timesteps: int,
-    folder: RunFolder,
-    train: Callable[[Args], RunFolder],
-    settings: Callable[[Args], dict[str, Any]],
-) -> RunFolder:
-    """The finished training of a teacher: the one that is named, or the one beside the student, trained if need be."""
-    asked = replace(args, agent=str(recipe.teacher), timesteps=timesteps, **_TEACHERS)
-    if args.teacher is None:
-        source = place_of_teacher(folder, recipe, task.name, args.seed)
-        if source.path.resolve() == folder.path.resolve():
-            raise ValueError(
-                f"{folder.path} is where the teacher is trained. Give the student another --output or --label."
-            )
-        if not is_finished(source):
-            _trained(replace(asked, output=source.path), folder, train)
-    else:
-        source = RunFolder.open(args.teacher)
-        if args.overwrite and folder.path.resolve() in (
-            source.path.resolve(),
-            *source.path.resolve().parents,
-        ):
-            raise ValueError(
-                f"{source.path} lies in {folder.path}, which --overwrite removes. Move it away first."
-            )
-        if not is_finished(source):
-            raise ValueError(
-                f"{source.path} is no finished training: --teacher takes one that has come to its end."
-            )
-        asked = replace(
-            asked, label=source.read_config()["agent"]
-        )  # what it is called says nothing of what it is
-    there, here = differing(source.read_config(), settings(asked))
-    if there:
-        raise ValueError(
-            f"{source.path} is a training with {there}, and the teacher of this student has {here}. Name another one "
-            "(--teacher RUN), ask for the same options, or give the student another --output."
-        )
-    print(f"{folder.path}: its teacher is {source.path}", flush=True)
-    return source
-
-
-def _trained(asked: Args, folder: RunFolder, train: Callable[[Args], RunFolder]) -> None:
-    """Train a teacher, or wait for who is at it."""
-    said = False
-    while True:
-        try:
-            with _run_of_its_own():
-                config = train(asked).read_config()
-        except BusyError:
-            if not said:
-                print(f"{folder.path}: waits for the training in {asked.output}", flush=True)
-            said = True
-            time.sleep(1.0)
-            continue
-        if config["status"] == "interrupted":
-            raise KeyboardInterrupt
-        return
-
-
-@contextlib.contextmanager
-def _run_of_its_own() -> Iterator[None]:
-    """Without what W&B was told of the student's run."""
-    kept = {name: os.environ.pop(name) for name in _OF_ONE_RUN if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)

@@ -14,7 +14,8 @@ from experiments._checkpoint import Unfinished, is_finished
 from experiments._plan import RunConfig, listed
 from experiments._setup import hyperparameters, policy_options
 from experiments._stored import check_source
-from experiments._student import identity, lesson_of, place_of_teacher
+from experiments._student import identity, lesson_of
+from experiments._teachers import place_of_teacher
 from experiments.launchers import Job
 from lipsrl._files import write_text
 from lipsrl.tracking import Mode, RunFolder

@@ -42,7 +42,8 @@ from experiments._setup import (
 )
 from experiments._signals import keyboard_interrupt_on_terminate, uninterrupted
 from experiments._state import restore
-from experiments._student import check_teacher, identity_of, train_student
+from experiments._student import identity_of, train_student
+from experiments._teachers import check_teacher
 from experiments._train_args import Args, default_output
 from lipsrl._validation import positive_int
 from lipsrl.certificates import FeasibilityFloor, feasibility_warnings, policy_units

@@ -17,7 +17,7 @@ import pytest
 import lipsrl
 from agents import AGENTS, Lesson, get_agent
 from envs import TASKS, get_task
-from experiments import _student, _train_args, compare, table, train
+from experiments import _student, _teachers, _train_args, compare, table, train
 from experiments._conditions import Episodes, filtered
 from experiments._filters import SMOOTHING, shared_task, task_of
 from experiments._locks import exclusive
@@ -299,7 +299,7 @@ class TestInterruptions:
                 patch.setattr(SmoothnessCallback, "_on_step", stop)
             else:
                 held.enter_context(exclusive(tmp_path / "ppo-pendulum-0"))
-                patch.setattr(_student.time, "sleep", stop)
+                patch.setattr(_teachers.time, "sleep", stop)
             patch.setattr(train, "parse", lambda *_: args(tmp_path / "run"))
             assert train.main() == 130
         assert "Interrupted" in capsys.readouterr().out
