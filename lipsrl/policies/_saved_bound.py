@@ -1,0 +1,27 @@
+"""Saved weights say under which K they were saved: under another one they are another function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lipsrl._warnings import warn_user
+
+#: In ``state_dict()._metadata``, where torch keeps the versions of modules: no key of its own, so older files load.
+_NAME = "lipschitz_bound"
+
+
+def say_bound(module: Any, state_dict: Any, prefix: str, local_metadata: dict[str, Any]) -> None:
+    """State-dict hook of a constrained policy."""
+    local_metadata[_NAME] = float(module.options.lipschitz_bound)
+
+
+def compare_bound(module: Any, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *_: Any) -> None:
+    """Load hook: warn where the weights were saved under another K. What does not say so is taken as it is."""
+    saved, own = local_metadata.get(_NAME), float(module.options.lipschitz_bound)
+    if isinstance(saved, float) and saved != own:
+        warn_user(
+            f"The loaded weights were saved under lipschitz_bound={saved:g}, and this policy has {own:g}: that is "
+            "another function than the one that was saved, within this policy's bound. For that one call "
+            f"policy.set_lipschitz_bound({saved!r}) first, and load the weights again (model.set_parameters(path)). "
+            "Whoever changes K by hand sets model.policy_kwargs['lipschitz_bound'], too, before model.save."
+        )
