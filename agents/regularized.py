@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stable_baselines3 import PPO, SAC
+from stable_baselines3 import PPO, SAC, TD3
 from torch import nn
 
 from agents.ppo import LIPSCHITZ_BOUND as PPO_BOUND
@@ -22,6 +22,8 @@ from agents.ppo import SETTINGS as PPO_SETTINGS
 from agents.recipe import Recipe, Settings
 from agents.sac import LIPSCHITZ_BOUND as SAC_BOUND
 from agents.sac import SETTINGS as SAC_SETTINGS
+from agents.tqc import TQC
+from agents.zoo import TD3_ZOO, TQC_ZOO
 from lipsrl.policies.baselines import FourierFilter, LipsNetPolicy, SACLipsNetPolicy
 from lipsrl.policies.fir_filter import FIRFilter
 from lipsrl.regularizers import (
@@ -78,6 +80,9 @@ SAC_METHODS: dict[str, tuple[Regularizer, Regularizer]] = {
     "pave": (PAVE(), PAVE(field=0.005, curvature=0.5 / _REWARD_SCALE, margin=1.0 / _REWARD_SCALE)),
 }
 
+#: TD3 and TQC have SAC's loss of the actor, -Q, and get the same weights: no paper has weights of its own for them.
+VALUE_METHODS = {key: methods for key, methods in SAC_METHODS.items() if key != "pave"}
+
 
 def _of(
     settings: Mapping[str, Settings], general: Regularizer, on_pendulum: Regularizer
@@ -93,33 +98,32 @@ def _smooth(settings: Mapping[str, Settings]) -> dict[str, Settings]:
     return _policy(settings, activation_fn=nn.SiLU)
 
 
+def _alone(
+    algorithm: Any, settings: Mapping[str, Settings], methods: Mapping[str, tuple[Regularizer, Regularizer]]
+) -> tuple[Recipe, ...]:
+    """The plain agent with each method."""
+    return tuple(
+        Recipe(
+            f"{algorithm.__name__.lower()}-{key}",
+            algorithm,
+            "LipschitzMlpPolicy",
+            None,
+            _smooth(settings) if key == "pave" else settings,
+            regularizers=_of(settings, *weights),
+        )
+        for key, weights in methods.items()
+    )
+
+
 _FILTERED = {"n_frames": FRAMES}
 
 _PENALTY = GradientPenalty(0.01, kind="mean")
 
 REGULARIZED_AGENTS = (
-    *(
-        Recipe(
-            f"ppo-{key}",
-            PPO,
-            "LipschitzMlpPolicy",
-            None,
-            PPO_SETTINGS,
-            regularizers=_of(PPO_SETTINGS, *methods),
-        )
-        for key, methods in PPO_METHODS.items()
-    ),
-    *(
-        Recipe(
-            f"sac-{key}",
-            SAC,
-            "LipschitzMlpPolicy",
-            None,
-            _smooth(SAC_SETTINGS) if key == "pave" else SAC_SETTINGS,
-            regularizers=_of(SAC_SETTINGS, *methods),
-        )
-        for key, methods in SAC_METHODS.items()
-    ),
+    *_alone(PPO, PPO_SETTINGS, PPO_METHODS),
+    *_alone(SAC, SAC_SETTINGS, SAC_METHODS),
+    *_alone(TD3, TD3_ZOO, VALUE_METHODS),
+    *(() if TQC is None else _alone(TQC, TQC_ZOO, VALUE_METHODS)),
     # PAVE needs smooth activations: the twin without it
     Recipe("sac-silu", SAC, "MlpPolicy", None, _smooth(SAC_SETTINGS)),
     # both together: a method that shapes, a bound that limits

@@ -139,7 +139,7 @@ def study(args: Args) -> None:
         ValueError: arguments that are out of range, or rows or run folders of another study.
         BusyError: another process writes these rows.
     """
-    lookup("family", args.family, METHODS)
+    lookup("family", args.family, dict.fromkeys(name.split("-")[0] for name in PUBLISHED))
     for name in ("seeds", "episodes", "jobs"):
         positive_int(name, getattr(args, name))
     if args.timesteps is not None:

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 
 from agents import get_agent
-from agents.regularized import PPO_METHODS, SAC_METHODS
+from agents.regularized import PPO_METHODS, SAC_METHODS, VALUE_METHODS
 from envs import get_task
 from experiments import baselines
 from experiments._conditions import FILTERED, Conditions, Episodes
@@ -46,6 +46,8 @@ from lipsrl.tracking.config import versions
 METHODS = {
     "ppo": tuple(f"ppo-{key}" for key in PPO_METHODS),
     "sac": tuple(f"sac-{key}" for key in SAC_METHODS),
+    "td3": tuple(f"td3-{key}" for key in VALUE_METHODS),
+    "tqc": tuple(f"tqc-{key}" for key in VALUE_METHODS),
 }
 
 #: Family → what stands beside the methods: the bound, both, a moving bound, what has no certificate.
@@ -53,6 +55,8 @@ BESIDE = {
     "ppo": ("ppo-sandwich", "ppo-sandwich-caps", "ppo-sandwich-cats", "ppo-sandwich-lcp", "ppo-sandwich-ramp",
             "ppo-lipsnet", "ppo-lipsnet-plus", "ppo-fir-sandwich"),
     "sac": ("sac-silu", "sac-sandwich", "sac-sandwich-caps", "sac-lipsnet"),
+    "td3": ("td3-sandwich", "td3-orthogonal"),
+    "tqc": ("tqc-sandwich", "tqc-orthogonal"),
 }  # fmt: skip
 
 #: The certified student of the plain agent (`experiments.memory`).
@@ -66,7 +70,7 @@ class Args:
     task: str = "pendulum"
     """Name of the task (see envs/)."""
     family: str = "ppo"
-    """Algorithm: ppo or sac."""
+    """Algorithm: ppo, sac, td3 or tqc."""
     methods: list[str] | None = None
     """Regularised agents such as ppo-caps. Default: all of the family."""
     beside: list[str] | None = None

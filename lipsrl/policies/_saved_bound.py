@@ -20,8 +20,8 @@ def compare_bound(module: Any, state_dict: Any, prefix: str, local_metadata: dic
     saved, own = local_metadata.get(_NAME), float(module.options.lipschitz_bound)
     if isinstance(saved, float) and saved != own:
         warn_user(
-            f"The loaded weights were saved under lipschitz_bound={saved:g}, and this policy has {own:g}: that is "
-            "another function than the one that was saved, within this policy's bound. For that one call "
+            f"The loaded weights were saved under lipschitz_bound={saved!r}, and this policy has {own!r}: they may be "
+            "another function here than the one that was saved, within this policy's bound. For that one call "
             f"policy.set_lipschitz_bound({saved!r}) first, and load the weights again (model.set_parameters(path)). "
             "Whoever changes K by hand sets model.policy_kwargs['lipschitz_bound'], too, before model.save."
         )

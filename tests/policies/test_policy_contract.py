@@ -278,7 +278,7 @@ def test_set_parameters_of_unconstrained_weights_is_projected_and_said():
     with pytest.warns(UserWarning, match="saved under|projected back") as caught:
         model.set_parameters({"policy": loose.policy.state_dict()}, exact_match=False)
     first, second = caught
-    assert "saved under lipschitz_bound=300" in str(first.message)
+    assert "saved under lipschitz_bound=300.0" in str(first.message)
     assert "projected back" in str(second.message)
     assert {first.filename, second.filename} == {__file__}, "the user's line, behind SB3's and torch's"
     assert worst_slope(model) <= K

@@ -30,7 +30,7 @@ def test_a_bound_that_was_changed_by_hand(name, tmp_path):
     model = build(name, lipschitz_bound=4.0)
     model.policy.set_lipschitz_bound(2.0)
     model.save(tmp_path / "by-hand.zip")
-    with pytest.warns(UserWarning, match=r"saved under lipschitz_bound=2, and this policy has 4"):
+    with pytest.warns(UserWarning, match=r"saved under lipschitz_bound=2.0, and this policy has 4.0"):
         loaded = type(model).load(tmp_path / "by-hand.zip")
     assert lipsrl.certify(loaded).network.upper_bound <= 4.0
     with warnings.catch_warnings():  # what the message says
@@ -64,8 +64,8 @@ def test_copies_speak_for_themselves(copied):
         warnings.simplefilter("error")
         policy.load_state_dict(weights)
         other.load_state_dict(other.state_dict())
-    assert "under lipschitz_bound=4, and this policy has 2" in said(other, weights)
-    assert "under lipschitz_bound=2, and this policy has 4" in said(policy, other.state_dict())
+    assert "under lipschitz_bound=4.0, and this policy has 2.0" in said(other, weights)
+    assert "under lipschitz_bound=2.0, and this policy has 4.0" in said(policy, other.state_dict())
 
 
 def test_weights_that_do_not_say_it():
