@@ -150,7 +150,8 @@ class Board:
         ]
         remaining = self.remaining() if counts["waiting"] or counts["running"] else None
         if remaining is not None:  # nothing has a pace at first
-            parts.append(f"{clock(remaining)} left")
+            # all steps are done, and what follows them (a certificate, a student's lesson) has no steps to count
+            parts.append(f"{clock(remaining)} left" if remaining >= 1.0 else "finishing")
         return ", ".join(parts)
 
     def table(self) -> Group:

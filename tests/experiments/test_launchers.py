@@ -252,6 +252,19 @@ def test_seconds_left():
     assert seconds_left({"a": [(100, 1.0)]}, {}, workers=1) is None
 
 
+@pytest.mark.parametrize(("steps", "said"), [("50", "left"), ("100", "finishing")])
+def test_what_has_no_steps_to_count_is_not_promised_for_now(steps, said, tmp_path):
+    """A certificate, or a student's lesson of minutes, after the last step."""
+    (one,) = jobs = [job(tmp_path, "run", steps=100)]
+    board = Board(jobs, set(), 1, Console(file=io.StringIO()))
+    board.started(one)
+    board._first["run"] = (board._first["run"][0] - 10.0, 0)
+    one.folder.mkdir()
+    (one.folder / "progress.csv").write_text(f"time/total_timesteps\n{steps}\n")
+    board.tick()
+    assert board.summary().endswith(said)
+
+
 def test_the_live_table(tmp_path):
     jobs = [job(tmp_path, name, steps=100) for name in ("old", "now", "next")]
     console = Console(force_terminal=True, width=100, file=io.StringIO())
