@@ -25,6 +25,8 @@ class WeightKeeper(nn.Module, ABC):
     """
 
     bound: float
+    #: Whether the weights that were loaded last broke the bound, which was said.
+    loaded_beyond_bound = False
     _watched: list[dict[str, Any]] | None = None
     _stamp: list[tuple[int, int]] | None = None  # of the weights that were last seen inside their sets
 
@@ -108,6 +110,7 @@ def _after_load(module: WeightKeeper, _: Any) -> None:
     module.check_parameters()
     before = module.lipschitz_bound()
     changed = module.project()
+    module.loaded_beyond_bound = before > module.bound
     if (changed and not module.lipschitz_bound() > before * (1 - SMALL)) or before > module.bound:
         warn_user(
             f"The loaded weights had Lipschitz bound {before:.4g}, {module.bound:g} is allowed in all, and layers that "

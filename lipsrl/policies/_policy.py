@@ -25,7 +25,7 @@ from lipsrl.policies._front import Part, parts
 from lipsrl.policies._lone_layers import ProjectsLoneLayers, before_save, project_lone_layers
 from lipsrl.policies._optimizers import step_these
 from lipsrl.policies._options import EARLIER_LAYER, LipschitzOptions, own_draws
-from lipsrl.policies._saved_bound import compare_bound, say_bound
+from lipsrl.policies._saved_bound import compare_bound, note_bound, say_bound
 from lipsrl.policies.combined_extractor import LipschitzCombinedExtractor
 from lipsrl.policies.nature_cnn import LipschitzNatureCNN
 from lipsrl.regularizers import check_actions, parse, refusal
@@ -116,7 +116,8 @@ class LipschitzPolicy(ProjectsLoneLayers):
             self.register_state_dict_pre_hook(before_save)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_post_hook(adopt_loaded)  # type: ignore[no-untyped-call]
             self.register_state_dict_post_hook(say_bound)  # type: ignore[no-untyped-call]
-            self.register_load_state_dict_pre_hook(compare_bound)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_pre_hook(note_bound)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(compare_bound)  # type: ignore[no-untyped-call]
 
     def _check_regularizers(self, regularizers: Any, action_space: Any) -> None:
         """The training finds them in ``model.policy_kwargs``; here they are only checked, before anything is made."""

@@ -275,12 +275,9 @@ def test_set_parameters_of_unconstrained_weights_is_projected_and_said():
     model, loose = build(PPO), build(PPO, lipschitz_bound=300.0)
     with torch.no_grad():
         loose.policy.lipschitz_network.head.weight.mul_(1000)
-    with pytest.warns(UserWarning, match="saved under|projected back") as caught:
+    with pytest.warns(UserWarning, match="projected back") as caught:
         model.set_parameters({"policy": loose.policy.state_dict()}, exact_match=False)
-    first, second = caught
-    assert "saved under lipschitz_bound=300.0" in str(first.message)
-    assert "projected back" in str(second.message)
-    assert {first.filename, second.filename} == {__file__}, "the user's line, behind SB3's and torch's"
+    assert caught[0].filename == __file__, "the user's line, behind SB3's and torch's"
     assert worst_slope(model) <= K
 
 

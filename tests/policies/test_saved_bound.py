@@ -8,8 +8,10 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 import lipsrl
+from tests.families import open_gains
 from tests.policies.zoo import ALGORITHMS, build, sample
 
 
@@ -66,6 +68,23 @@ def test_copies_speak_for_themselves(copied):
         other.load_state_dict(other.state_dict())
     assert "under lipschitz_bound=4.0, and this policy has 2.0" in said(other, weights)
     assert "under lipschitz_bound=2.0, and this policy has 4.0" in said(policy, other.state_dict())
+
+
+def test_one_word_where_the_bound_was_broken():
+    """That the weights are steeper than K allows says it already."""
+    loose, tight = (build("PPO", lipschitz_bound=bound).policy for bound in (50.0, 4.0))
+    loose.lipschitz_network.bound, loose.lipschitz_network.head.bound = 1e3, 1e3
+    with torch.no_grad():
+        open_gains(loose.lipschitz_network)
+        for parameter in loose.lipschitz_network.parameters():
+            parameter.mul_(100.0)
+    weights = loose.state_dict()
+    heard = said(tight, weights)
+    assert "projected back" in heard
+    assert "saved under" not in heard
+    assert "saved under lipschitz_bound=4.0" in said(
+        build("PPO", lipschitz_bound=50.0).policy, tight.state_dict()
+    )
 
 
 def test_weights_that_do_not_say_it():
