@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
+RAY := $(VENV)/.ray
 AXE := axe-core@4.14.1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -30,9 +31,15 @@ $(BROWSER): Makefile | $(STAMP)
 	    || echo "no axe-core could be fetched ($(VENV)/browser.log)"
 	touch $@
 
+# The cluster that loses a worker and a node; without it that test is skipped.
+$(RAY): Makefile constraints.txt | $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt ray >$(VENV)/ray.log 2>&1 \
+	    || echo "Ray could not be installed ($(VENV)/ray.log)"
+	touch $@
+
 PYTEST :=
 
-test: $(STAMP) $(BROWSER)  ## Run the tests.
+test: $(STAMP) $(BROWSER) $(RAY)  ## Run the tests.
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST)
 
 test-quick: $(STAMP) $(BROWSER)  ## Run nine of ten tests, those that take a moment (tests/durations.py).
