@@ -304,13 +304,14 @@ def cluster(tmp_path):
     started = []
 
     def start(*options):
-        started.append(
-            subprocess.Popen(
-                [ray, "start", "--block", "--num-cpus=1", "--disable-usage-stats",
-                 "--object-store-memory=80000000", "--node-ip-address=127.0.0.1", *options],
-                stdout=(tmp_path / "ray.log").open("ab"), stderr=subprocess.STDOUT, start_new_session=True,
-            )
-        )  # fmt: skip
+        with (tmp_path / "ray.log").open("ab") as log:
+            started.append(
+                subprocess.Popen(
+                    [ray, "start", "--block", "--num-cpus=1", "--disable-usage-stats",
+                     "--object-store-memory=80000000", "--node-ip-address=127.0.0.1", *options],
+                    stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                )
+            )  # fmt: skip
 
     start("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir=/tmp/ray-{os.getpid()}")
     address = f"127.0.0.1:{port}"
